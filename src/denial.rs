@@ -1,0 +1,437 @@
+//! Every reason to turn a request away, in the order the checks run.
+//!
+//! Precise inside (metrics, logs), coarse outside until the signature is proven: [`Denial::condition`] says
+//! which answer the client gets, and unknown key, revoked key and wrong signature share one.
+
+use std::time::Duration;
+
+/// A credential that a dialect asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Credential {
+    /// The key id.
+    Key,
+    /// The signed time.
+    Time,
+    /// The window that the client asks for.
+    Window,
+    /// The nonce.
+    Nonce,
+    /// The signature.
+    Signature,
+    /// The passphrase.
+    Passphrase,
+}
+
+impl Credential {
+    /// Its name in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Time => "timestamp",
+            Self::Window => "receive window",
+            Self::Nonce => "nonce",
+            Self::Signature => "signature",
+            Self::Passphrase => "passphrase",
+        }
+    }
+}
+
+/// A reason to turn a request away, in the order the checks run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Denial {
+    /// No route matches host, method and path.
+    NoRoute,
+    /// The request breaks a rule of syntax; the text says which.
+    Malformed(&'static str),
+    /// The head or the body is larger than allowed.
+    TooLarge,
+    /// A credential is missing.
+    Missing(Credential),
+    /// A credential stands twice, or in two places.
+    Twice(Credential),
+    /// A credential cannot be read.
+    Garbled(Credential),
+    /// The signature does not cover a part that was sent; the text says which.
+    Unsigned(&'static str),
+    /// Another request could carry the same signed bytes; the text says why.
+    Ambiguous(&'static str),
+    /// The client asks for a longer window than the dialect allows.
+    WindowTooLarge,
+    /// Signed too long ago, by this much beyond the window.
+    Stale(Duration),
+    /// Signed in the future, by this much in all.
+    Ahead(Duration),
+    /// There is no such key.
+    UnknownKey,
+    /// The key is for another dialect.
+    WrongDialect,
+    /// The signature does not hold.
+    BadSignature,
+    /// The key was revoked, or is suspended.
+    KeyInactive,
+    /// The key belongs to another venue.
+    WrongVenue,
+    /// The signature holds, the passphrase does not.
+    BadPassphrase,
+    /// The key has expired.
+    KeyExpired,
+    /// The key may not be used from this address.
+    AddressRefused,
+    /// The key lacks the permission that the route asks for.
+    NotPermitted,
+    /// Signed before the store was sure to remember everything.
+    Fenced(Duration),
+    /// These signed bytes were seen before.
+    Replayed,
+    /// The key's or account's limit is spent.
+    Limited(Excess),
+    /// The address's limit is spent.
+    AddressLimited(Excess),
+    /// No room to remember another request.
+    StoreFull,
+    /// A store or the registry did not answer: nothing can be proved, so nothing passes.
+    Unavailable,
+}
+
+/// By how much a limit was exceeded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Excess {
+    /// After how long the request would fit.
+    pub retry_after: Duration,
+    /// Units spent.
+    pub level: u32,
+    /// Units allowed.
+    pub quota: u32,
+    /// The period of the limit.
+    pub period: Duration,
+}
+
+/// What a client is told. A recipe words each one in its dialect.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Condition {
+    /// No such route.
+    NotFound,
+    /// Broken syntax, or a part the signature does not cover.
+    Malformed,
+    /// Too large.
+    TooLarge,
+    /// No key id.
+    MissingKey,
+    /// No signature.
+    MissingSignature,
+    /// No timestamp.
+    MissingTimestamp,
+    /// A timestamp that is no time.
+    MalformedTimestamp,
+    /// No passphrase.
+    MissingPassphrase,
+    /// A window beyond the maximum.
+    WindowTooLarge,
+    /// Too old.
+    StaleTimestamp,
+    /// Too far ahead.
+    FutureTimestamp,
+    /// Not genuine, and no more is said: unknown key, revoked key, wrong signature.
+    BadSignature,
+    /// The passphrase is wrong.
+    BadPassphrase,
+    /// The key has expired.
+    ExpiredKey,
+    /// The address is not on the key's list.
+    IpNotAllowed,
+    /// The permission is missing.
+    NoPermission,
+    /// A read that was seen before: sign again.
+    ReplayedRead,
+    /// A write that was seen before: it may have been executed, do not send it again.
+    ReplayedWrite,
+    /// The key's or account's limit is spent.
+    RateLimited,
+    /// The address's limit is spent.
+    IpRateLimited,
+    /// The gateway cannot judge now: sign again and retry.
+    Unavailable,
+}
+
+impl Condition {
+    /// Every condition, with the name recipes use for it.
+    pub const ALL: [(Self, &'static str); 21] = [
+        (Self::NotFound, "not_found"),
+        (Self::Malformed, "malformed"),
+        (Self::TooLarge, "too_large"),
+        (Self::MissingKey, "missing_key"),
+        (Self::MissingSignature, "missing_signature"),
+        (Self::MissingTimestamp, "missing_timestamp"),
+        (Self::MalformedTimestamp, "malformed_timestamp"),
+        (Self::MissingPassphrase, "missing_passphrase"),
+        (Self::WindowTooLarge, "window_too_large"),
+        (Self::StaleTimestamp, "stale_timestamp"),
+        (Self::FutureTimestamp, "future_timestamp"),
+        (Self::BadSignature, "bad_signature"),
+        (Self::BadPassphrase, "bad_passphrase"),
+        (Self::ExpiredKey, "expired_key"),
+        (Self::IpNotAllowed, "ip_not_allowed"),
+        (Self::NoPermission, "no_permission"),
+        (Self::ReplayedRead, "replayed_read"),
+        (Self::ReplayedWrite, "replayed_write"),
+        (Self::RateLimited, "rate_limited"),
+        (Self::IpRateLimited, "ip_rate_limited"),
+        (Self::Unavailable, "unavailable"),
+    ];
+
+    /// The name that recipes use.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(condition, _)| *condition == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl Denial {
+    /// The label of this reason in metrics and logs.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoRoute => "no_route",
+            Self::Malformed(_) => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Missing(_) => "missing_credential",
+            Self::Twice(_) => "credential_twice",
+            Self::Garbled(_) => "garbled_credential",
+            Self::Unsigned(_) => "unsigned_part",
+            Self::Ambiguous(_) => "ambiguous",
+            Self::WindowTooLarge => "window_too_large",
+            Self::Stale(_) => "stale",
+            Self::Ahead(_) => "ahead",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongDialect => "wrong_dialect",
+            Self::BadSignature => "bad_signature",
+            Self::KeyInactive => "key_inactive",
+            Self::WrongVenue => "wrong_venue",
+            Self::BadPassphrase => "bad_passphrase",
+            Self::KeyExpired => "key_expired",
+            Self::AddressRefused => "address_refused",
+            Self::NotPermitted => "not_permitted",
+            Self::Fenced(_) => "fenced",
+            Self::Replayed => "replayed",
+            Self::Limited(_) => "limited",
+            Self::AddressLimited(_) => "address_limited",
+            Self::StoreFull => "store_full",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    /// Every label that [`Denial::reason`] can give, in check order.
+    pub const REASONS: [&'static str; 26] = [
+        "no_route",
+        "malformed",
+        "too_large",
+        "missing_credential",
+        "credential_twice",
+        "garbled_credential",
+        "unsigned_part",
+        "ambiguous",
+        "window_too_large",
+        "stale",
+        "ahead",
+        "unknown_key",
+        "wrong_dialect",
+        "bad_signature",
+        "key_inactive",
+        "wrong_venue",
+        "bad_passphrase",
+        "key_expired",
+        "address_refused",
+        "not_permitted",
+        "fenced",
+        "replayed",
+        "limited",
+        "address_limited",
+        "store_full",
+        "unavailable",
+    ];
+
+    /// The place of [`Denial::reason`] in [`Denial::REASONS`], for counters resolved once.
+    pub const fn index(&self) -> usize {
+        match self {
+            Self::NoRoute => 0,
+            Self::Malformed(_) => 1,
+            Self::TooLarge => 2,
+            Self::Missing(_) => 3,
+            Self::Twice(_) => 4,
+            Self::Garbled(_) => 5,
+            Self::Unsigned(_) => 6,
+            Self::Ambiguous(_) => 7,
+            Self::WindowTooLarge => 8,
+            Self::Stale(_) => 9,
+            Self::Ahead(_) => 10,
+            Self::UnknownKey => 11,
+            Self::WrongDialect => 12,
+            Self::BadSignature => 13,
+            Self::KeyInactive => 14,
+            Self::WrongVenue => 15,
+            Self::BadPassphrase => 16,
+            Self::KeyExpired => 17,
+            Self::AddressRefused => 18,
+            Self::NotPermitted => 19,
+            Self::Fenced(_) => 20,
+            Self::Replayed => 21,
+            Self::Limited(_) => 22,
+            Self::AddressLimited(_) => 23,
+            Self::StoreFull => 24,
+            Self::Unavailable => 25,
+        }
+    }
+
+    /// What the client is told. `write` is whether the route changes anything.
+    pub const fn condition(&self, write: bool) -> Condition {
+        match self {
+            Self::NoRoute => Condition::NotFound,
+            Self::Malformed(_) | Self::Twice(_) | Self::Unsigned(_) | Self::Ambiguous(_) => {
+                Condition::Malformed
+            }
+            Self::TooLarge => Condition::TooLarge,
+            Self::Missing(credential) => match credential {
+                Credential::Key => Condition::MissingKey,
+                Credential::Signature => Condition::MissingSignature,
+                Credential::Time | Credential::Window | Credential::Nonce => {
+                    Condition::MissingTimestamp
+                }
+                Credential::Passphrase => Condition::MissingPassphrase,
+            },
+            Self::Garbled(credential) => match credential {
+                Credential::Time | Credential::Window | Credential::Nonce => {
+                    Condition::MalformedTimestamp
+                }
+                // A signature of the wrong length is a wrong signature; a key id that cannot be is unknown.
+                Credential::Key | Credential::Signature | Credential::Passphrase => {
+                    Condition::BadSignature
+                }
+            },
+            Self::WindowTooLarge => Condition::WindowTooLarge,
+            Self::Stale(_) => Condition::StaleTimestamp,
+            Self::Ahead(_) => Condition::FutureTimestamp,
+            Self::AddressLimited(_) => Condition::IpRateLimited,
+            // One answer, byte for byte: a stranger must not learn which keys exist.
+            Self::UnknownKey
+            | Self::WrongDialect
+            | Self::BadSignature
+            | Self::KeyInactive
+            | Self::WrongVenue => Condition::BadSignature,
+            Self::BadPassphrase => Condition::BadPassphrase,
+            Self::KeyExpired => Condition::ExpiredKey,
+            Self::AddressRefused => Condition::IpNotAllowed,
+            Self::NotPermitted => Condition::NoPermission,
+            Self::Replayed => {
+                if write {
+                    Condition::ReplayedWrite
+                } else {
+                    Condition::ReplayedRead
+                }
+            }
+            Self::Limited(_) => Condition::RateLimited,
+            Self::Fenced(_) | Self::StoreFull | Self::Unavailable => Condition::Unavailable,
+        }
+    }
+
+    /// After how long the same client may try again, where waiting helps.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Fenced(wait) => Some(*wait),
+            Self::Limited(excess) | Self::AddressLimited(excess) => Some(excess.retry_after),
+            Self::StoreFull | Self::Unavailable => Some(Duration::from_secs(1)),
+            Self::NoRoute
+            | Self::Malformed(_)
+            | Self::TooLarge
+            | Self::Missing(_)
+            | Self::Twice(_)
+            | Self::Garbled(_)
+            | Self::Unsigned(_)
+            | Self::Ambiguous(_)
+            | Self::WindowTooLarge
+            | Self::Stale(_)
+            | Self::Ahead(_)
+            | Self::UnknownKey
+            | Self::WrongDialect
+            | Self::BadSignature
+            | Self::KeyInactive
+            | Self::WrongVenue
+            | Self::BadPassphrase
+            | Self::KeyExpired
+            | Self::AddressRefused
+            | Self::NotPermitted
+            | Self::Replayed => None,
+        }
+    }
+
+    /// What went wrong, in words for operators and offline verification; never sent before proof.
+    pub const fn detail(&self) -> &'static str {
+        match self {
+            Self::Malformed(text) | Self::Unsigned(text) | Self::Ambiguous(text) => text,
+            Self::Missing(credential) | Self::Twice(credential) | Self::Garbled(credential) => {
+                credential.name()
+            }
+            Self::NoRoute
+            | Self::TooLarge
+            | Self::WindowTooLarge
+            | Self::Stale(_)
+            | Self::Ahead(_)
+            | Self::UnknownKey
+            | Self::WrongDialect
+            | Self::BadSignature
+            | Self::KeyInactive
+            | Self::WrongVenue
+            | Self::BadPassphrase
+            | Self::KeyExpired
+            | Self::AddressRefused
+            | Self::NotPermitted
+            | Self::Fenced(_)
+            | Self::Replayed
+            | Self::Limited(_)
+            | Self::AddressLimited(_)
+            | Self::StoreFull
+            | Self::Unavailable => "",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_stands_at_its_index() {
+        let wait = Duration::ZERO;
+        let excess = Excess { retry_after: wait, level: 1, quota: 1, period: wait };
+        let all = [
+            Denial::NoRoute,
+            Denial::Malformed(""),
+            Denial::TooLarge,
+            Denial::Missing(Credential::Key),
+            Denial::Twice(Credential::Key),
+            Denial::Garbled(Credential::Key),
+            Denial::Unsigned(""),
+            Denial::Ambiguous(""),
+            Denial::WindowTooLarge,
+            Denial::Stale(wait),
+            Denial::Ahead(wait),
+            Denial::UnknownKey,
+            Denial::WrongDialect,
+            Denial::BadSignature,
+            Denial::KeyInactive,
+            Denial::WrongVenue,
+            Denial::BadPassphrase,
+            Denial::KeyExpired,
+            Denial::AddressRefused,
+            Denial::NotPermitted,
+            Denial::Fenced(wait),
+            Denial::Replayed,
+            Denial::Limited(excess),
+            Denial::AddressLimited(excess),
+            Denial::StoreFull,
+            Denial::Unavailable,
+        ];
+        assert_eq!(all.len(), Denial::REASONS.len());
+        for (place, denial) in all.iter().enumerate() {
+            assert_eq!(denial.index(), place, "{denial:?}");
+            assert_eq!(Denial::REASONS[place], denial.reason(), "{denial:?}");
+        }
+    }
+}

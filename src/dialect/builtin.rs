@@ -1,0 +1,29 @@
+//! The recipes that come with the program.
+
+use super::{Dialect, RecipeError};
+
+/// Every recipe that is built in: its name and its text.
+pub const BUILTIN: &[(&str, &str)] = &[
+    ("binance", include_str!("../../config/dialects/binance.toml")),
+    ("bitget", include_str!("../../config/dialects/bitget.toml")),
+    ("bybit", include_str!("../../config/dialects/bybit.toml")),
+];
+
+/// The built-in dialect called `name`, compiled.
+pub fn builtin(name: &str) -> Option<Result<Dialect, RecipeError>> {
+    BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, recipe)| Dialect::compile(recipe))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_compiles_under_its_own_name() {
+        for (name, recipe) in BUILTIN {
+            let dialect =
+                Dialect::compile(recipe).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(&**dialect.name(), *name);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Reads the few shapes in which Ed25519 and RSA keys travel: PEM or DER, PKCS#8, SPKI or PKCS#1.
+
+use data_encoding::BASE64;
+use ed25519_dalek::SigningKey;
+use ring::signature::{KeyPair as _, RsaKeyPair};
+use zeroize::Zeroizing;
+
+type Der = Zeroizing<Vec<u8>>;
+
+/// The DER inside PEM armour, or the bytes themselves where there is none.
+pub(super) fn unarmoured(bytes: &[u8]) -> Option<Der> {
+    let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.contains("-----BEGIN"))
+    else {
+        return Some(Zeroizing::new(bytes.to_vec()));
+    };
+    let (_, rest) = text.split_once("-----BEGIN")?;
+    let (_, rest) = rest.split_once("-----")?;
+    let (body, _) = rest.split_once("-----END")?;
+    let body: Zeroizing<String> = Zeroizing::new(body.split_whitespace().collect());
+    BASE64.decode(body.as_bytes()).ok().map(Zeroizing::new)
+}
+
+/// The seed of an Ed25519 private key: PKCS#8 (RFC 8410), or the 32 bytes themselves.
+pub(super) fn ed25519_seed(bytes: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let der = unarmoured(bytes)?;
+    let seed = match der.strip_prefix(ED25519_PKCS8.as_slice()) {
+        Some(rest) => rest.get(..32)?,
+        None => &der,
+    };
+    Some(Zeroizing::new(seed.try_into().ok()?))
+}
+
+/// The point of an Ed25519 public key: SPKI (RFC 8410), the 32 bytes themselves, or the public half of a PEM or
+/// PKCS#8 private key.
+pub(super) fn ed25519_public(bytes: &[u8]) -> Option<[u8; 32]> {
+    let der = unarmoured(bytes)?;
+    if let Some(rest) = der.strip_prefix(ED25519_SPKI.as_slice()) {
+        return rest.try_into().ok();
+    }
+    if der.starts_with(&ED25519_PKCS8) {
+        let seed = ed25519_seed(&der)?;
+        return Some(SigningKey::from_bytes(&seed).verifying_key().to_bytes());
+    }
+    der.as_slice().try_into().ok()
+}
+
+/// The PKCS#1 `RSAPublicKey` of an RSA key: from SPKI, PKCS#1, or the public half of a private key.
+pub(super) fn rsa_public(bytes: &[u8]) -> Option<Box<[u8]>> {
+    let der = unarmoured(bytes)?;
+    let private = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der));
+    if let Ok(pair) = private {
+        return Some(pair.public_key().as_ref().into());
+    }
+    let (whole, rest) = element(0x30, &der)?;
+    if !rest.is_empty() {
+        return None;
+    }
+    if element(0x02, whole).is_some() {
+        return Some(der.as_slice().into());
+    }
+    let (algorithm, rest) = element(0x30, whole)?;
+    algorithm.starts_with(&RSA_OID).then_some(())?;
+    let (bits, _) = element(0x03, rest)?;
+    bits.strip_prefix(&[0]).map(Into::into)
+}
+
+/// Whether a PKCS#1 `RSAPublicKey` has 2048 to 8192 bits and an exponent of at least 3.
+pub(super) fn rsa_is_strong(public: &[u8]) -> Option<()> {
+    let (whole, _) = element(0x30, public)?;
+    let (modulus, rest) = element(0x02, whole)?;
+    let (exponent, _) = element(0x02, rest)?;
+    let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
+    let leading = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    let bits = modulus.len().checked_mul(8)?.checked_sub(leading)?;
+    let at_least_three = exponent.len() > 1 || exponent.first().is_some_and(|e| *e >= 3);
+    (at_least_three && (2048..=8192).contains(&bits)).then_some(())
+}
+
+/// The contents of the DER element with this tag at the front, and what follows it.
+fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&found, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x83 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    (found == tag).then_some(())?;
+    rest.split_at_checked(length)
+}
+
+const ED25519_PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+const ED25519_SPKI: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// 1.2.840.113549.1.1.1, `rsaEncryption`.
+const RSA_OID: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_der_length_that_runs_past_the_end_is_no_element() {
+        for broken in
+            [&[0x30][..], &[0x30, 0x05, 1], &[0x30, 0x84, 0, 0, 0, 1, 1], &[0x30, 0x82, 1]]
+        {
+            assert_eq!(element(0x30, broken), None);
+        }
+        assert_eq!(element(0x30, &[0x30, 1, 7, 9]), Some((&[7][..], &[9][..])));
+    }
+
+    #[test]
+    fn rsa_exponent_and_size_have_edges() {
+        let key = |bits: usize, exponent: &[u8]| {
+            let mut modulus = vec![0xff; bits / 8];
+            modulus.insert(0, 0);
+            let length = u16::try_from(modulus.len()).unwrap().to_be_bytes();
+            let mut inner = [&[0x02, 0x82][..], &length, &modulus].concat();
+            inner.extend([0x02, u8::try_from(exponent.len()).unwrap()]);
+            inner.extend(exponent);
+            let length = u16::try_from(inner.len()).unwrap().to_be_bytes();
+            [&[0x30, 0x82][..], &length, &inner].concat()
+        };
+        for (bits, exponent, strong) in [
+            (2040, &[3][..], false),
+            (2048, &[3], true),
+            (2048, &[1], false),
+            (2048, &[1, 0, 1], true),
+            (8192, &[1, 0, 1], true),
+            (8200, &[1, 0, 1], false),
+        ] {
+            assert_eq!(
+                rsa_is_strong(&key(bits, exponent)).is_some(),
+                strong,
+                "{bits} {exponent:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! API keys: whose they are, what they may do, and the secret that only the signature check opens.
+
+mod der;
+mod permission;
+mod secret;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+pub use permission::{Permission, PermissionNames, Permissions, TooManyPermissions};
+pub use secret::{Algorithm, BadSecret, Passphrase, Secret, Signer};
+pub(crate) use secret::{Material, SignerMaterial};
+
+use crate::clock::Micros;
+use crate::store::Limit;
+
+/// What a key's life has come to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// In use.
+    Active,
+    /// Set aside; it can be resumed.
+    Suspended,
+    /// Ended for good.
+    Revoked,
+}
+
+/// A named group of routes and hosts that share one replay store. A key belongs to exactly one.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Venue(pub Arc<str>);
+
+/// The networks that a key may be used from; anywhere when empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Allowlist(Box<[IpNet]>);
+
+impl Allowlist {
+    /// A list of networks. IPv4-mapped IPv6 entries count as the IPv4 networks they name.
+    pub fn new(networks: impl IntoIterator<Item = IpNet>) -> Self {
+        Self(networks.into_iter().map(unmapped).collect())
+    }
+
+    /// Whether `address` may use the key. `::ffff:1.2.3.4` is 1.2.3.4.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.is_empty() || self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether the key is bound to networks at all.
+    pub fn is_bound(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+/// `::ffff:a.b.c.d/96+n` names the IPv4 network `a.b.c.d/n`.
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+        (Some(v4), Some(length)) => {
+            ipnet::Ipv4Net::new(v4, length).map_or(network, |net| IpNet::V4(net.trunc()))
+        }
+        _ => network,
+    }
+}
+
+/// What identifies a key inside: 16 bytes of the SHA-256 of its id. Even for every id, chosen or not.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Tag(pub [u8; 16]);
+
+impl Tag {
+    /// The tag of a key id.
+    pub fn of(id: &str) -> Self {
+        let digest = Sha256::digest(id.as_bytes());
+        let mut tag = [0; 16];
+        tag.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        Self(tag)
+    }
+
+    /// Half of it, where 64 bits do.
+    pub fn short(&self) -> u64 {
+        self.0.first_chunk().map_or(0, |half| u64::from_le_bytes(*half))
+    }
+}
+
+/// A key. Built by the registry, shared by the workers.
+pub struct Key {
+    /// Its public name.
+    pub id: Box<str>,
+    /// [`Tag::of`] the id.
+    pub tag: Tag,
+    /// Who holds it.
+    pub account: Arc<str>,
+    /// [`Tag::of`] the account.
+    pub account_tag: Tag,
+    /// Where it is valid.
+    pub venue: Venue,
+    /// The one dialect it signs in, by name.
+    pub dialect: Arc<str>,
+    /// What it signs with.
+    pub secret: Secret,
+    /// The passphrase, where the dialect has one.
+    pub passphrase: Option<Passphrase>,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// Where from.
+    pub allowlist: Allowlist,
+    /// Whether it is in use.
+    pub state: State,
+    /// When it ends by itself.
+    pub expires: Option<Micros>,
+    /// How much it may do; unlimited when empty.
+    pub limits: Arc<[Limit]>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(networks: &[&str]) -> Allowlist {
+        Allowlist::new(networks.iter().map(|n| n.parse().unwrap()))
+    }
+
+    #[test]
+    fn an_empty_list_permits_every_address() {
+        assert!(list(&[]).permits("203.0.113.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_network_permits_its_edges_and_no_neighbour() {
+        let allowed = list(&["10.1.2.0/30", "2001:db8::/126"]);
+        for (address, permitted) in [
+            ("10.1.1.255", false),
+            ("10.1.2.0", true),
+            ("10.1.2.3", true),
+            ("10.1.2.4", false),
+            ("2001:db8::3", true),
+            ("2001:db8::4", false),
+        ] {
+            assert_eq!(allowed.permits(address.parse().unwrap()), permitted, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_address_it_maps() {
+        assert!(list(&["192.0.2.7/32"]).permits("::ffff:192.0.2.7".parse().unwrap()));
+        assert!(list(&["::ffff:192.0.2.7/128"]).permits("192.0.2.7".parse().unwrap()));
+        assert!(list(&["::ffff:192.0.2.0/120"]).permits("192.0.2.255".parse().unwrap()));
+        assert!(!list(&["::ffff:192.0.2.0/120"]).permits("192.0.3.0".parse().unwrap()));
+    }
+}

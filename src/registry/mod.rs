@@ -1,0 +1,24 @@
+//! Where keys come from.
+
+pub mod fixed;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::key::Key;
+
+/// The registry could not be asked, or its answer is older than the route allows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unavailable;
+
+/// Looks keys up by their public id.
+pub trait Keys {
+    /// The key named `id`, known to be current no longer than `max_age` ago; `None` when there is none.
+    ///
+    /// Not required to be `Send`: each worker thread awaits its own requests.
+    fn find(
+        &self,
+        id: &str,
+        max_age: Duration,
+    ) -> impl Future<Output = Result<Option<Arc<Key>>, Unavailable>>;
+}

@@ -1,0 +1,190 @@
+//! Defeats a replay across a restart: refuses whatever an earlier process, whose memory is lost, could have accepted.
+//!
+//! A request is judged only if its signed time lies above everything that could be accepted before this store was
+//! born, and not above what the state directory says may have been accepted (see [`Fence::cover`]).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::store::SignedTime;
+
+/// The moments between which signed times are judged.
+#[derive(Debug)]
+pub(super) struct Fence {
+    birth: Micros,
+    skew: Duration,
+    bound: Duration,
+    /// What an earlier process may have accepted, from the state directory.
+    earlier: Mark,
+    /// What the state directory says this process may accept; all there is without one.
+    stamp_ceiling: AtomicU64,
+    deadline_ceiling: AtomicU64,
+    /// The furthest lead asked for, in microseconds.
+    lead: AtomicU64,
+    /// The latest moment heard of, to the nearest [`HEARING`].
+    latest: AtomicU64,
+}
+
+/// Signed times up to which something may have been accepted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Mark {
+    pub(super) stamp: Micros,
+    pub(super) deadline: Micros,
+}
+
+impl Fence {
+    pub(super) fn new(birth: Micros, skew: Duration, bound: Duration, earlier: Mark) -> Self {
+        Self {
+            birth,
+            skew,
+            bound,
+            earlier,
+            stamp_ceiling: AtomicU64::new(u64::MAX),
+            deadline_ceiling: AtomicU64::new(u64::MAX),
+            lead: AtomicU64::new(0),
+            latest: AtomicU64::new(birth.0),
+        }
+    }
+
+    /// How long to wait before signing again, if a request signed for `time` cannot be judged at `now`.
+    pub(super) fn refuses(&self, now: Micros, time: SignedTime) -> Option<Duration> {
+        if now.0 > self.latest.load(Ordering::Relaxed).saturating_add(HEARING) {
+            self.latest.fetch_max(now.0, Ordering::Relaxed);
+        }
+        match time {
+            SignedTime::Stamp(at) => {
+                let (floor, ceiling) = (self.stamp_floor(), &self.stamp_ceiling);
+                if at <= floor {
+                    // A client signs its present, so what counts is when the present lies above the floor.
+                    return Some(Micros(floor.0.saturating_add(1)).since(now).max(SOONEST));
+                }
+                above(at, now + self.skew, ceiling)
+            }
+            SignedTime::Deadline { at, lead } => {
+                let micros = u64::try_from(lead.as_micros()).unwrap_or(u64::MAX);
+                if micros > self.lead.load(Ordering::Relaxed) {
+                    self.lead.fetch_max(micros, Ordering::Relaxed);
+                }
+                let floor = self.earlier.deadline.max(self.birth + lead + self.bound * 2);
+                if at <= floor {
+                    // The same client will sign a deadline that is later by as long as it waits.
+                    return Some(Micros(floor.0.saturating_add(1)).since(at));
+                }
+                above(at, now + lead, &self.deadline_ceiling)
+            }
+            SignedTime::Growing { key: _, nonce: _ } => None,
+        }
+    }
+
+    /// Stamps up to this moment are refused for as long as this store lives.
+    pub(super) fn stamp_floor(&self) -> Micros {
+        self.earlier.stamp.max(self.birth + self.skew + self.bound * 2)
+    }
+
+    /// The mark to persist at `now`, so that everything acceptable until [`AHEAD`] from now lies under it.
+    pub(super) fn cover(&self, now: Micros) -> Mark {
+        let now = now.max(Micros(self.latest.load(Ordering::Relaxed)));
+        let lead = Duration::from_micros(self.lead.load(Ordering::Relaxed));
+        self.with_earlier(now + self.skew + AHEAD, now + lead + AHEAD)
+    }
+
+    /// `stamp` and `deadline`, or the marks of earlier processes where those are later.
+    pub(super) fn with_earlier(&self, stamp: Micros, deadline: Micros) -> Mark {
+        Mark { stamp: stamp.max(self.earlier.stamp), deadline: deadline.max(self.earlier.deadline) }
+    }
+
+    /// Judges what lies up to `mark`, and nothing above it. Only once it is on the disk.
+    pub(super) fn allow_up_to(&self, mark: Mark) {
+        self.stamp_ceiling.store(mark.stamp.0, Ordering::Release);
+        self.deadline_ceiling.store(mark.deadline.0, Ordering::Release);
+    }
+}
+
+/// How long to wait if `at` lies above what is promised to be remembered, or above what the disk has noted.
+fn above(at: Micros, promised: Micros, ceiling: &AtomicU64) -> Option<Duration> {
+    if at > promised {
+        // Later than any freshness rule that this fence was made for: accepting it would outlive the fence.
+        return Some(at.since(promised));
+    }
+    (at.0 > ceiling.load(Ordering::Acquire)).then_some(PERSIST_EVERY)
+}
+
+/// How far ahead of need a mark is persisted: as long as this the disk may take.
+pub(super) const AHEAD: Duration = Duration::from_secs(1);
+/// How often a mark is persisted.
+pub(super) const PERSIST_EVERY: Duration = Duration::from_millis(250);
+const SOONEST: Duration = Duration::from_micros(1);
+/// 100 ms, in microseconds: far less than [`AHEAD`], and seldom enough not to be fought over.
+const HEARING: u64 = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BIRTH: Micros = Micros(1_000_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+    const MICRO: Duration = Duration::from_micros(1);
+
+    fn fence() -> Fence {
+        Fence::new(BIRTH, SECOND, Duration::from_millis(50), Mark::default())
+    }
+
+    #[test]
+    fn stamps_are_refused_up_to_birth_and_skew_and_twice_the_bound() {
+        let floor = BIRTH + Duration::from_millis(1_100);
+        let stamp = |at| fence().refuses(floor, SignedTime::Stamp(at));
+        assert_eq!(stamp(floor), Some(MICRO));
+        assert_eq!(stamp(floor + MICRO), None);
+        assert_eq!(
+            fence().refuses(BIRTH, SignedTime::Stamp(BIRTH)),
+            Some(Duration::from_micros(1_100_001))
+        );
+    }
+
+    #[test]
+    fn stamps_ahead_of_the_promised_skew_are_refused() {
+        let now = BIRTH + SECOND * 10;
+        let stamp = |at| fence().refuses(now, SignedTime::Stamp(at));
+        assert_eq!(stamp(now + SECOND), None);
+        assert_eq!(stamp(now + SECOND + MICRO), Some(MICRO));
+    }
+
+    #[test]
+    fn deadlines_are_refused_up_to_birth_and_lead_and_twice_the_bound() {
+        let lead = SECOND * 60;
+        let floor = BIRTH + lead + Duration::from_millis(100);
+        let deadline = |at| fence().refuses(BIRTH + SECOND, SignedTime::Deadline { at, lead });
+        assert_eq!(deadline(floor), Some(MICRO));
+        assert_eq!(deadline(floor + MICRO), None);
+        assert_eq!(deadline(BIRTH + SECOND + lead), None);
+        assert_eq!(deadline(BIRTH + SECOND + lead + MICRO), Some(MICRO));
+    }
+
+    #[test]
+    fn what_an_earlier_process_may_have_accepted_is_refused() {
+        let earlier = Mark { stamp: BIRTH + SECOND * 3_600, deadline: BIRTH + SECOND * 7_200 };
+        let fence = Fence::new(BIRTH, SECOND, Duration::ZERO, earlier);
+        let now = earlier.stamp;
+        assert_eq!(fence.refuses(now, SignedTime::Stamp(earlier.stamp)), Some(MICRO));
+        assert_eq!(fence.refuses(now, SignedTime::Stamp(earlier.stamp + MICRO)), None);
+        let lead = SECOND * 7_200;
+        let deadline = |at| fence.refuses(now, SignedTime::Deadline { at, lead });
+        assert_eq!(deadline(earlier.deadline), Some(MICRO));
+        assert_eq!(deadline(earlier.deadline + MICRO), None);
+    }
+
+    #[test]
+    fn nothing_above_the_persisted_mark_is_judged() {
+        let fence = fence();
+        let now = BIRTH + SECOND * 10;
+        let lead = SECOND * 5;
+        fence.allow_up_to(Mark { stamp: now, deadline: now + SECOND });
+        let stamp = |at| fence.refuses(now, SignedTime::Stamp(at));
+        assert_eq!((stamp(now), stamp(now + MICRO)), (None, Some(PERSIST_EVERY)));
+        let deadline = |at| fence.refuses(now, SignedTime::Deadline { at, lead });
+        assert_eq!(deadline(now + SECOND), None);
+        assert_eq!(deadline(now + SECOND + MICRO), Some(PERSIST_EVERY));
+        assert_eq!(fence.cover(now).deadline, now + lead + AHEAD);
+    }
+}

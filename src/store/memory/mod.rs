@@ -1,0 +1,365 @@
+//! The embedded store: replay set, limits and marks in memory, fenced against what an earlier process accepted.
+//!
+//! Locks are taken in one order: a replay shard or a key's mark, then shards of limits by rising number, then a
+//! shard of account counts, each for nanoseconds and never across an await.
+
+mod accounts;
+mod arrival;
+mod chains;
+mod durable;
+mod fence;
+mod limits;
+mod marks;
+mod replay;
+mod state;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::chains::Mixer;
+use self::durable::{Durable, Writer};
+use self::fence::{Fence, Mark};
+use self::limits::{Limits, Refusal};
+use self::marks::{Judged, Keeping, Marks};
+use self::replay::{ReplaySet, Standing};
+use self::state::StateDir;
+use super::{Charge, Cost, SignedTime, Store, Verdict};
+use crate::clock::Micros;
+
+/// How large the store may grow, and what it must withstand.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The most requests remembered at once, up to 2^30. Memory for them is taken at open: about 60 bytes each.
+    pub max_records: usize,
+    /// The most of them that one account may take.
+    pub max_records_per_account: u32,
+    /// The most subjects of limits that are not paid off, about 36 bytes each.
+    pub max_subjects: usize,
+    /// The most keys that sign with growing numbers; their marks are kept for ever.
+    pub max_marks: usize,
+    /// The directory that holds what must outlive the process. Without one, a clock set back across a restart can
+    /// bring back what was accepted.
+    pub state_dir: Option<PathBuf>,
+    /// The furthest ahead of now that any freshness rule accepts a stamp; stamps further ahead are refused.
+    pub future_skew: Duration,
+    /// How far this machine's clock may be from the clocks that gateways before it used; zero where it is the only
+    /// one.
+    pub clock_bound: Duration,
+    /// Keeps the marks of growing numbers in memory alone where there is no state directory: for tests and
+    /// demonstrations, since a restart forgets them.
+    pub volatile_marks: bool,
+    /// How far beyond the present, counted in nanoseconds since the epoch, a growing number may lie. Since that is
+    /// the finest clock clients count in, no slip locks a key out for longer than this: its owner can always go on
+    /// in nanoseconds.
+    pub max_jump: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_records: 1_000_000,
+            max_records_per_account: 100_000,
+            max_subjects: 1_000_000,
+            max_marks: 1_000_000,
+            state_dir: None,
+            future_skew: Duration::from_secs(1),
+            clock_bound: Duration::ZERO,
+            volatile_marks: false,
+            max_jump: Duration::from_hours(1),
+        }
+    }
+}
+
+/// Why the store could not be opened. The text says the cure.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has the state directory.
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of the state directory cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the state directory is not as it was written.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The state directory takes no writes.
+    Unwritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gave no random numbers.
+    Randomness,
+    /// The system gave no thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path } => write!(
+                f,
+                "the state directory {} is in use by another process: stop that one, or give this one its own directory",
+                path.display()
+            ),
+            Self::Unreadable { path, source } => write!(
+                f,
+                "cannot read {}: {source}; let this user read it, or restore it from a backup",
+                path.display()
+            ),
+            Self::Corrupt { path } => write!(
+                f,
+                "{} is damaged: restore it from a backup; or make sure that the clock is right, wait until every \
+                 request signed so far has expired, give keys that sign with growing numbers new secrets, and remove it",
+                path.display()
+            ),
+            Self::Unwritable { path, source } => write!(
+                f,
+                "cannot write to the state directory {}: {source}; let this user write there, and see that the disk has room",
+                path.display()
+            ),
+            Self::Randomness => f.write_str(
+                "the system gives no random numbers: it must offer getrandom or /dev/urandom",
+            ),
+            Self::Thread(source) => {
+                write!(
+                    f,
+                    "cannot start the thread that writes the state: {source}; raise the limit of threads"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { path: _, source }
+            | Self::Unwritable { path: _, source }
+            | Self::Thread(source) => Some(source),
+            Self::Locked { path: _ } | Self::Corrupt { path: _ } | Self::Randomness => None,
+        }
+    }
+}
+
+/// Remembers in this process.
+///
+/// Exact and bounded: when full it refuses, and never forgets what is live. Dropping it, after the last charge, leaves
+/// exact marks in the state directory; a process that is killed leaves marks that lie about two seconds ahead.
+#[derive(Debug)]
+pub struct MemoryStore {
+    replay: ReplaySet,
+    limits: Limits,
+    durable: Arc<Durable>,
+    /// The thread that persists marks, where there is a state directory.
+    writer: Option<Writer>,
+    /// Set by tests alone: dies without leaving exact marks, as a killed process does.
+    killed: bool,
+}
+
+impl MemoryStore {
+    /// Opens the store at `now`, the moment of its birth: nothing signed before it is judged.
+    ///
+    /// Takes its memory at once, locks the state directory, and starts the thread that writes there.
+    pub fn open(options: &Options, now: Micros) -> Result<Self, OpenError> {
+        let mut store = Self::open_without_writer(options, now)?;
+        if options.state_dir.is_some() {
+            store.writer = Some(Writer::start(&store.durable, now)?);
+        }
+        Ok(store)
+    }
+
+    /// Requests remembered, expired ones that were not yet cleared away included.
+    pub fn records(&self) -> usize {
+        self.replay.live()
+    }
+
+    /// The most requests remembered at once.
+    pub fn capacity(&self) -> usize {
+        self.replay.capacity()
+    }
+
+    /// Subjects of limits held, paid-off ones that were not yet dropped included.
+    pub fn subjects(&self) -> usize {
+        self.limits.live()
+    }
+
+    /// Whether a stamp signed at `now` would be judged.
+    pub fn fence_passed(&self, now: Micros) -> bool {
+        now >= self.ready_at()
+    }
+
+    /// When the first stamp that is judged can be signed.
+    pub fn ready_at(&self) -> Micros {
+        self.durable.fence.stamp_floor() + Duration::from_micros(1)
+    }
+
+    /// Bytes taken by records, account counts and limits.
+    pub fn memory_bytes(&self) -> usize {
+        self.replay.memory_bytes() + self.limits.memory_bytes()
+    }
+
+    /// How often the state directory did not take a write. While it does not, the store soon refuses.
+    pub fn write_failures(&self) -> u64 {
+        self.durable.failures()
+    }
+
+    /// Clears away all that has expired: for exact figures after a lull. Charges clear away a little each.
+    pub fn sweep(&self, now: Micros) {
+        self.replay.sweep(now, |_| false);
+        self.limits.sweep(now);
+    }
+
+    fn open_without_writer(options: &Options, now: Micros) -> Result<Self, OpenError> {
+        let mixer = Mixer::seeded()?;
+        let dir = options.state_dir.as_deref().map(StateDir::open).transpose()?;
+        let keeping = match (&dir, options.volatile_marks) {
+            (Some(_), _) => Keeping::Durable,
+            (None, true) => Keeping::Volatile,
+            (None, false) => Keeping::None,
+        };
+        let marks = Marks::new(mixer, keeping, options.max_marks, options.max_jump);
+        let mut earlier = Mark::default();
+        if let Some(dir) = &dir {
+            earlier = dir.read_mark()?;
+            marks.restore(&dir.read_reservations()?);
+        }
+        let fence = Fence::new(now, options.future_skew, options.clock_bound, earlier);
+        let durable = Durable::new(fence, marks, dir);
+        durable.begin(now)?;
+        let replay =
+            ReplaySet::new(mixer, options.max_records, options.max_records_per_account, now);
+        let limits = Limits::new(mixer, options.max_subjects);
+        Ok(Self { replay, limits, durable: Arc::new(durable), writer: None, killed: false })
+    }
+
+    /// One charge; where room is lacking, once more after clearing away what has expired.
+    fn settle(&self, charge: &Charge) -> Settled {
+        if let Some(retry_after) = self.durable.fence.refuses(charge.now, charge.time) {
+            return Settled::Done(Verdict::Fenced { retry_after });
+        }
+        let settled = self.attempt(charge);
+        if settled != Settled::Done(Verdict::Full) {
+            return settled;
+        }
+        self.replay.sweep(charge.now, |replay| replay.has_room(charge.account));
+        self.limits.sweep(charge.now);
+        self.attempt(charge)
+    }
+
+    fn attempt(&self, charge: &Charge) -> Settled {
+        match charge.time {
+            SignedTime::Stamp(_) | SignedTime::Deadline { at: _, lead: _ } => {
+                Settled::Done(self.attempt_clocked(charge))
+            }
+            SignedTime::Growing { key, nonce } => self.attempt_growing(charge, key, nonce),
+        }
+    }
+
+    fn attempt_clocked(&self, charge: &Charge) -> Verdict {
+        let Some(mut entered) = self.replay.enter(charge.identity, charge.now) else {
+            return Verdict::Unavailable;
+        };
+        let standing = entered.standing(charge);
+        if standing == Standing::Seen {
+            return Verdict::Seen;
+        }
+        let mut plan = self.limits.plan(charge.now);
+        if let Err(refusal) = plan.hold(&charge.costs) {
+            return refusal.into();
+        }
+        if standing == Standing::Unseen && entered.record(charge).is_err() {
+            return Verdict::Full;
+        }
+        Verdict::New(plan.commit())
+    }
+
+    fn attempt_growing(&self, charge: &Charge, key: [u8; 16], nonce: u64) -> Settled {
+        let raise = match self.durable.marks.judge(charge.now, key, nonce) {
+            Judged::Grows(raise) => raise,
+            Judged::Unreserved(flushes) => {
+                self.durable.ring();
+                return Settled::AfterFlush(flushes);
+            }
+            Judged::Stale => return Settled::Done(Verdict::Seen),
+            Judged::TooFar(retry_after) => return Settled::Done(Verdict::Fenced { retry_after }),
+            Judged::Full => return Settled::Done(Verdict::Full),
+            Judged::Unkept => return Settled::Done(Verdict::Unavailable),
+        };
+        let mut plan = self.limits.plan(charge.now);
+        if let Err(refusal) = plan.hold(&charge.costs) {
+            return Settled::Done(refusal.into());
+        }
+        if raise.commit() {
+            self.durable.ring();
+        }
+        Settled::Done(Verdict::New(plan.commit()))
+    }
+}
+
+impl Store for MemoryStore {
+    async fn spend(&self, charge: &Charge) -> Verdict {
+        for _ in 0..FLUSHES_WAITED_FOR {
+            match self.settle(charge) {
+                Settled::Done(verdict) => return verdict,
+                Settled::AfterFlush(since) => {
+                    poll_fn(|context| self.durable.marks.poll_flushed(since, context)).await;
+                }
+            }
+        }
+        Verdict::Unavailable
+    }
+
+    async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
+        let mut plan = self.limits.plan_unsigned(now);
+        match plan.hold(costs) {
+            Ok(()) => Verdict::New(plan.commit()),
+            Err(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        self.writer = None;
+        if !self.killed {
+            self.durable.close(self.replay.highest());
+        }
+    }
+}
+
+impl From<Refusal> for Verdict {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Over { cost, retry_after, level } => Self::Over { cost, retry_after, level },
+            Refusal::Full => Self::Full,
+        }
+    }
+}
+
+/// How far a charge has come.
+#[derive(Debug, PartialEq)]
+enum Settled {
+    Done(Verdict),
+    /// It waits for the disk: more than this many flushes.
+    AfterFlush(u64),
+}
+
+/// A flush under way may have begun before the question; and for one that failed there is one more.
+const FLUSHES_WAITED_FOR: u32 = 4;
+
+#[cfg(test)]
+mod tests;

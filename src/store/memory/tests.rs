@@ -1,0 +1,538 @@
+//! The store as its callers see it: one verdict for replay and limits, across threads, restarts and broken disks.
+
+use std::fs;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::{Cost, Identity, Limit, Repeat, Subject};
+
+const BIRTH: Micros = Micros(1_760_000_000_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+const MICRO: Duration = Duration::from_micros(1);
+
+fn small() -> Options {
+    Options {
+        max_records: 10_000,
+        max_records_per_account: 5_000,
+        max_subjects: 1_000,
+        ..Options::default()
+    }
+}
+
+fn in_dir(dir: &Path) -> Options {
+    Options { state_dir: Some(dir.to_owned()), ..small() }
+}
+
+fn open(options: &Options, now: Micros) -> MemoryStore {
+    MemoryStore::open_without_writer(options, now).unwrap()
+}
+
+fn kill(mut store: MemoryStore) {
+    store.killed = true;
+    drop(store);
+}
+
+/// A request signed and delivered at `now`.
+fn stamped(identity: u64, now: Micros) -> Charge {
+    Charge {
+        now,
+        identity: Identity(u128::from(identity).to_le_bytes()),
+        account: 1,
+        time: SignedTime::Stamp(now),
+        keep_until: now + SECOND * 5,
+        route: 1,
+        repeat: Repeat::Never,
+        costs: [].into_iter().collect(),
+    }
+}
+
+fn with_cost(mut charge: Charge, quota: u32, weight: u32) -> Charge {
+    let limit = Limit { quota, period: SECOND };
+    charge.costs.push(Cost { subject: Subject(1), limit, weight });
+    charge
+}
+
+fn growing(nonce: u64, now: Micros) -> Charge {
+    Charge { time: SignedTime::Growing { key: [7; 16], nonce }, ..stamped(nonce, now) }
+}
+
+/// The verdict of a charge that waits for nothing.
+fn spend(store: &MemoryStore, charge: &Charge) -> Verdict {
+    match pin!(store.spend(charge)).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(verdict) => verdict,
+        Poll::Pending => panic!("the charge waits for the disk"),
+    }
+}
+
+/// The verdict of a charge that may wait for the disk, which the test's own hand writes.
+fn spend_while_persisting(store: &MemoryStore, charge: &Charge) -> Verdict {
+    let mut spending = pin!(store.spend(charge));
+    for _ in 0..10 {
+        if let Poll::Ready(verdict) =
+            spending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return verdict;
+        }
+        store.durable.persist(charge.now);
+    }
+    panic!("the charge waits for ever");
+}
+
+fn new(levels: &[u32]) -> Verdict {
+    Verdict::New(levels.iter().copied().collect())
+}
+
+fn fenced(retry_after: Duration) -> Verdict {
+    Verdict::Fenced { retry_after }
+}
+
+#[test]
+fn a_request_is_new_once_and_seen_ever_after() {
+    let store = open(&small(), BIRTH);
+    let charge = with_cost(stamped(1, BIRTH + SECOND * 2), 10, 3);
+    assert_eq!(spend(&store, &charge), new(&[3]));
+    assert_eq!(spend(&store, &charge), Verdict::Seen);
+    let next = with_cost(stamped(2, BIRTH + SECOND * 2), 10, 3);
+    assert_eq!(spend(&store, &next), new(&[6]), "what was seen was not charged");
+}
+
+#[test]
+fn what_is_over_its_limit_is_not_recorded_and_passes_after_the_wait() {
+    let store = open(&small(), BIRTH);
+    let now = BIRTH + SECOND * 2;
+    assert_eq!(spend(&store, &with_cost(stamped(1, now), 4, 4)), new(&[4]));
+    let wait = Duration::from_millis(500);
+    let mut late = with_cost(stamped(2, now), 4, 2);
+    assert_eq!(spend(&store, &late), Verdict::Over { cost: 0, retry_after: wait, level: 4 });
+    late.now = now + wait - MICRO;
+    assert_eq!(spend(&store, &late), Verdict::Over { cost: 0, retry_after: MICRO, level: 3 });
+    late.now = now + wait;
+    assert_eq!(spend(&store, &late), new(&[4]));
+    assert_eq!(store.records(), 2);
+}
+
+#[test]
+fn what_finds_no_room_is_not_charged() {
+    let store = open(&Options { max_records: 1, ..small() }, BIRTH);
+    let now = BIRTH + SECOND * 2;
+    assert_eq!(spend(&store, &with_cost(stamped(1, now), 10, 1)), new(&[1]));
+    for identity in 2..100 {
+        assert_eq!(spend(&store, &with_cost(stamped(identity, now), 10, 1)), Verdict::Full);
+    }
+    let later = now + SECOND * 6;
+    assert_eq!(spend(&store, &with_cost(stamped(2, later), 10, 1)), new(&[1]));
+}
+
+#[test]
+fn an_unknown_subject_without_room_leaves_no_record() {
+    let store = open(&Options { max_subjects: 0, ..small() }, BIRTH);
+    let now = BIRTH + SECOND * 2;
+    assert_eq!(spend(&store, &with_cost(stamped(1, now), 10, 1)), Verdict::Full);
+    assert_eq!(store.records(), 0);
+    assert_eq!(spend(&store, &stamped(1, now)), new(&[]));
+}
+
+#[test]
+fn a_read_that_repeats_is_charged_each_time_and_recorded_once() {
+    let store = open(&small(), BIRTH);
+    let mut read = with_cost(stamped(1, BIRTH + SECOND * 2), 3, 1);
+    read.repeat = Repeat::SameRoute;
+    for level in 1..=3 {
+        assert_eq!(spend(&store, &read), new(&[level]));
+    }
+    assert!(matches!(spend(&store, &read), Verdict::Over { .. }));
+    assert_eq!(store.records(), 1);
+}
+
+#[test]
+fn of_many_deliveries_at_once_exactly_one_is_new() {
+    const THREADS: usize = 8;
+    const REQUESTS: u64 = 2_000;
+    let store = open(&small(), BIRTH);
+    let accepted: Vec<AtomicUsize> = (0..REQUESTS).map(|_| AtomicUsize::new(0)).collect();
+    let barrier = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (store, accepted, barrier) = (&store, &accepted, &barrier);
+            scope.spawn(move || {
+                barrier.wait();
+                for step in 0..REQUESTS {
+                    // Half of the threads run the other way, and all charge limits in mixed orders.
+                    let identity = if thread % 2 == 0 { step } else { REQUESTS - 1 - step };
+                    let mut charge = stamped(identity, BIRTH + SECOND * 2);
+                    let limit = Limit { quota: 1_000_000, period: SECOND };
+                    charge.costs = (0..4)
+                        .map(|n| Subject((identity * 7 + n * (1 + thread as u64)) % 16))
+                        .map(|subject| Cost { subject, limit, weight: 1 })
+                        .collect();
+                    let verdict = spend(store, &charge);
+                    if matches!(verdict, Verdict::New(_)) {
+                        let index = usize::try_from(identity).unwrap();
+                        accepted[index].fetch_add(1, Ordering::Relaxed);
+                    } else {
+                        assert_eq!(verdict, Verdict::Seen);
+                    }
+                }
+            });
+        }
+    });
+    assert!(accepted.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+    assert_eq!(store.records(), 2_000);
+    assert_eq!(store.subjects(), 16);
+}
+
+#[test]
+fn threads_that_share_a_limit_never_exceed_it_together() {
+    let store = open(&small(), BIRTH);
+    let passed = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (store, passed) = (&store, &passed);
+            scope.spawn(move || {
+                for step in 0..500 {
+                    let charge = stamped(thread * 1_000 + step, BIRTH + SECOND * 2);
+                    if matches!(spend(store, &with_cost(charge, 777, 1)), Verdict::New(_)) {
+                        passed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(passed.into_inner(), 777);
+    assert_eq!(store.records(), 777);
+}
+
+#[test]
+fn an_accepted_charge_allocates_nothing() {
+    let store = open(&small(), BIRTH);
+    let allocated = allocation_counter::measure(|| {
+        for step in 0..20_000u64 {
+            let now = BIRTH + SECOND * 2 + Duration::from_millis(2) * u32::try_from(step).unwrap();
+            let mut charge = with_cost(stamped(step, now), 1_000_000, 1);
+            charge.account = step % 100;
+            charge.costs.push(Cost { subject: Subject(2 + step), ..charge.costs[0] });
+            assert_eq!(spend(&store, &charge), new(&[1, 1]));
+        }
+    });
+    assert_eq!(allocated.count_total, 0);
+    assert!(store.records() > 2_500);
+}
+
+#[test]
+fn the_store_says_when_it_is_ready() {
+    let store = open(&small(), BIRTH);
+    let ready = BIRTH + SECOND + MICRO;
+    assert_eq!(store.ready_at(), ready);
+    assert!(!store.fence_passed(ready - MICRO));
+    assert!(store.fence_passed(ready));
+    assert_eq!(spend(&store, &stamped(1, ready - MICRO)), fenced(MICRO));
+    assert_eq!(spend(&store, &stamped(1, ready)), new(&[]));
+}
+
+/// Accepts a request just before it dies, and delivers the same bytes to the next process at every moment until
+/// they expire; tells how often they were accepted in all.
+fn accepted_across_a_restart(options: &Options, born_again: Micros, skip_fence: bool) -> usize {
+    let dying = BIRTH + SECOND * 10;
+    let store = open(options, BIRTH);
+    store.durable.persist(dying);
+    let mut charge = stamped(1, dying);
+    charge.time = SignedTime::Stamp(dying + options.future_skew);
+    charge.keep_until = dying + options.future_skew + SECOND * 5;
+    let mut accepted = usize::from(matches!(spend(&store, &charge), Verdict::New(_)));
+    kill(store);
+    let birth = if skip_fence { Micros(0) } else { born_again };
+    let store = open(options, birth);
+    for step in 0..200 {
+        charge.now = born_again + Duration::from_millis(100) * step;
+        store.durable.persist(charge.now);
+        if charge.now <= charge.keep_until {
+            accepted += usize::from(matches!(spend(&store, &charge), Verdict::New(_)));
+        }
+    }
+    accepted
+}
+
+#[test]
+fn nothing_is_accepted_twice_across_a_restart() {
+    let dying = BIRTH + SECOND * 10;
+    assert_eq!(accepted_across_a_restart(&small(), dying, false), 1);
+    // The control: without the fence it is.
+    assert_eq!(accepted_across_a_restart(&small(), dying, true), 2);
+}
+
+#[test]
+fn nothing_is_accepted_twice_where_the_clock_was_set_back_across_a_restart() {
+    let set_back = BIRTH + SECOND * 6;
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(accepted_across_a_restart(&in_dir(dir.path()), set_back, false), 1);
+    // The control: without a state directory it is.
+    assert_eq!(accepted_across_a_restart(&small(), set_back, false), 2);
+}
+
+#[test]
+fn a_clean_close_leaves_the_exact_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = in_dir(dir.path());
+    let now = BIRTH + SECOND * 10;
+    let lead = SECOND * 30;
+    let dated = |at| Charge { time: SignedTime::Deadline { at, lead }, ..stamped(2, now) };
+    let store = open(&options, BIRTH);
+    assert_eq!(spend(&store, &dated(now)), fenced(SECOND * 20 + MICRO), "its lead is now known");
+    store.durable.persist(now);
+    assert_eq!(spend(&store, &stamped(1, now)), new(&[]));
+    assert_eq!(spend(&store, &dated(now + SECOND * 25)), new(&[]));
+    drop(store);
+    // The clock was set back, so that the marks alone decide.
+    let store = open(&options, BIRTH - SECOND * 100);
+    assert_eq!(store.ready_at(), now + MICRO);
+    store.durable.persist(now);
+    let again = Charge { identity: Identity([9; 16]), ..stamped(1, now) };
+    assert_eq!(spend(&store, &again), fenced(MICRO));
+    assert_eq!(spend(&store, &dated(now + SECOND * 25)), fenced(MICRO));
+    store.durable.persist(now);
+    assert_eq!(spend(&store, &stamped(3, now + MICRO)), new(&[]));
+    assert_eq!(spend(&store, &dated(now + SECOND * 25 + MICRO)), new(&[]));
+}
+
+#[test]
+fn marks_of_processes_that_did_nothing_are_handed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = in_dir(dir.path());
+    let now = BIRTH + SECOND * 10;
+    let store = open(&options, BIRTH);
+    store.durable.persist(now);
+    assert_eq!(spend(&store, &stamped(1, now)), new(&[]));
+    drop(store);
+    for _ in 0..3 {
+        drop(open(&options, BIRTH - SECOND * 100));
+    }
+    assert_eq!(open(&options, BIRTH - SECOND * 100).ready_at(), now + MICRO);
+}
+
+#[test]
+fn a_store_whose_disk_is_gone_soon_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&in_dir(dir.path()), BIRTH);
+    let now = BIRTH + Duration::from_millis(1_500);
+    assert_eq!(spend(&store, &stamped(1, now)), new(&[]));
+    fs::remove_dir_all(dir.path()).unwrap();
+    store.durable.persist(now);
+    assert_eq!(store.write_failures(), 1);
+    // What was noted ahead may still be used up: birth, skew and one second.
+    let last = BIRTH + SECOND * 2;
+    assert_eq!(spend(&store, &stamped(2, last)), new(&[]));
+    assert_eq!(spend(&store, &stamped(3, last + MICRO)), fenced(Duration::from_millis(250)));
+    fs::create_dir(dir.path()).unwrap();
+    store.durable.persist(last);
+    assert_eq!(spend(&store, &stamped(3, last + MICRO)), new(&[]));
+}
+
+#[test]
+fn a_second_store_in_the_same_directory_is_refused_and_told_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = in_dir(dir.path());
+    let first = MemoryStore::open(&options, BIRTH).unwrap();
+    let error = MemoryStore::open(&options, BIRTH).unwrap_err().to_string();
+    assert!(error.contains(&dir.path().display().to_string()), "{error}");
+    assert!(error.contains("in use by another process: stop that one"), "{error}");
+    drop(first);
+    drop(MemoryStore::open(&options, BIRTH).unwrap());
+}
+
+#[test]
+fn a_damaged_or_unreadable_mark_stops_the_start_and_says_the_cure() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("mark");
+    fs::write(&mark, "stamp 1\n").unwrap();
+    let error = MemoryStore::open(&in_dir(dir.path()), BIRTH).unwrap_err();
+    assert!(matches!(&error, OpenError::Corrupt { path } if *path == mark), "{error}");
+    assert!(error.to_string().contains("restore it from a backup"));
+    fs::remove_file(&mark).unwrap();
+    fs::create_dir(&mark).unwrap();
+    let error = MemoryStore::open(&in_dir(dir.path()), BIRTH).unwrap_err();
+    assert!(matches!(&error, OpenError::Unreadable { path, .. } if *path == mark), "{error}");
+}
+
+#[test]
+fn growing_numbers_need_a_place_where_marks_are_kept() {
+    let store = open(&small(), BIRTH);
+    assert_eq!(spend(&store, &growing(1, BIRTH)), Verdict::Unavailable);
+}
+
+#[test]
+fn a_number_must_exceed_every_one_accepted_before() {
+    let store = open(&Options { volatile_marks: true, ..small() }, BIRTH);
+    for (nonce, verdict) in
+        [(0, Verdict::Seen), (5, new(&[])), (5, Verdict::Seen), (4, Verdict::Seen), (6, new(&[]))]
+    {
+        assert_eq!(spend(&store, &growing(nonce, BIRTH)), verdict, "{nonce}");
+    }
+    assert_eq!(store.records(), 0);
+    let other =
+        Charge { time: SignedTime::Growing { key: [8; 16], nonce: 1 }, ..growing(1, BIRTH) };
+    assert_eq!(spend(&store, &other), new(&[]), "each key has its own mark");
+}
+
+#[test]
+fn a_number_over_its_limit_may_come_again() {
+    let store = open(&Options { volatile_marks: true, ..small() }, BIRTH);
+    assert_eq!(spend(&store, &with_cost(growing(1, BIRTH), 1, 1)), new(&[1]));
+    let over = Verdict::Over { cost: 0, retry_after: SECOND, level: 1 };
+    assert_eq!(spend(&store, &with_cost(growing(2, BIRTH), 1, 1)), over);
+    assert_eq!(spend(&store, &with_cost(growing(2, BIRTH + SECOND), 1, 1)), new(&[1]));
+}
+
+#[test]
+fn no_number_locks_its_owner_out_for_longer_than_the_largest_jump() {
+    let store = open(&Options { volatile_marks: true, ..small() }, BIRTH);
+    let most = (BIRTH + Duration::from_hours(1)).0 * 1_000;
+    assert!(matches!(spend(&store, &growing(u64::MAX, BIRTH)), Verdict::Fenced { .. }));
+    assert_eq!(spend(&store, &growing(most + 1, BIRTH)), fenced(MICRO));
+    assert_eq!(spend(&store, &growing(most, BIRTH)), new(&[]));
+    let later = BIRTH + Duration::from_hours(1) + MICRO;
+    assert_eq!(spend(&store, &growing(later.0 * 1_000, later)), new(&[]));
+}
+
+#[test]
+fn keys_beyond_the_most_are_refused() {
+    let store = open(&Options { volatile_marks: true, max_marks: 1, ..small() }, BIRTH);
+    assert_eq!(spend(&store, &growing(1, BIRTH)), new(&[]));
+    let other =
+        Charge { time: SignedTime::Growing { key: [8; 16], nonce: 1 }, ..growing(1, BIRTH) };
+    assert_eq!(spend(&store, &other), Verdict::Full);
+    assert_eq!(spend(&store, &growing(2, BIRTH)), new(&[]));
+}
+
+#[test]
+fn only_the_first_number_of_a_key_waits_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&in_dir(dir.path()), BIRTH);
+    let milliseconds = BIRTH.as_millis();
+    assert_eq!(spend_while_persisting(&store, &growing(milliseconds, BIRTH)), new(&[]));
+    for step in 1..100 {
+        let now = BIRTH + SECOND * u32::try_from(step).unwrap();
+        assert_eq!(spend(&store, &growing(milliseconds + step * 1_000, now)), new(&[]));
+        store.durable.persist(now);
+    }
+}
+
+#[test]
+fn a_number_accepted_before_a_crash_is_refused_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = in_dir(dir.path());
+    let store = open(&options, BIRTH);
+    assert_eq!(spend_while_persisting(&store, &growing(1_000, BIRTH)), new(&[]));
+    assert_eq!(spend(&store, &growing(1_100, BIRTH)), new(&[]));
+    kill(store);
+    let store = open(&options, BIRTH);
+    assert_eq!(spend(&store, &growing(1_100, BIRTH)), Verdict::Seen);
+    assert_eq!(spend(&store, &growing(1_256, BIRTH)), Verdict::Seen, "lost with the reservation");
+    assert_eq!(spend_while_persisting(&store, &growing(1_257, BIRTH)), new(&[]));
+    drop(store);
+    let store = open(&options, BIRTH);
+    assert_eq!(spend(&store, &growing(1_257, BIRTH)), Verdict::Seen);
+    let next = spend_while_persisting(&store, &growing(1_258, BIRTH));
+    assert_eq!(next, new(&[]), "a clean close loses nothing");
+}
+
+#[test]
+fn a_number_that_cannot_be_reserved_is_refused_until_the_disk_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&in_dir(dir.path()), BIRTH);
+    fs::remove_dir_all(dir.path()).unwrap();
+    let refused = spend_while_persisting(&store, &growing(1, BIRTH));
+    assert_eq!(refused, Verdict::Unavailable);
+    assert!(store.write_failures() > 0);
+    fs::create_dir(dir.path()).unwrap();
+    assert_eq!(spend_while_persisting(&store, &growing(1, BIRTH)), new(&[]));
+}
+
+/// Parks the thread until woken, so that the writer's own thread sets the pace.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread, AtomicBool);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.1.store(true, Ordering::Release);
+            self.0.unpark();
+        }
+    }
+    let woken = Arc::new(Unpark(thread::current(), AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut future = pin!(future);
+    for _ in 0..1_000 {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        while !woken.1.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
+    panic!("woken a thousand times for nothing");
+}
+
+#[test]
+fn the_writer_wakes_those_who_wait_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryStore::open(&in_dir(dir.path()), BIRTH).unwrap();
+    for nonce in 1..2_000 {
+        assert_eq!(block_on(store.spend(&growing(nonce, BIRTH))), new(&[]));
+        assert_eq!(block_on(store.spend(&growing(nonce, BIRTH))), Verdict::Seen);
+    }
+    assert_eq!(store.write_failures(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_stamp_passes_twice_through_any_sequence_of_crashes_closes_and_clock_steps(
+        steps in prop::collection::vec((0u8..8, 0u64..8, 0i64..3_000), 1..60),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = in_dir(dir.path());
+        let mut store = Some(open(&options, BIRTH));
+        let mut now = BIRTH;
+        let mut sent: Vec<Charge> = Vec::new();
+        let mut accepted = vec![0u32; 256];
+        for (what, which, ms) in steps {
+            let span = Duration::from_millis(ms.unsigned_abs());
+            match what {
+                0 => kill(store.take().unwrap()),
+                1 => drop(store.take()),
+                2 if sent.len() < 256 => {
+                    let mut charge = stamped(sent.len() as u64, now);
+                    charge.time = SignedTime::Stamp(now + span.min(options.future_skew));
+                    charge.keep_until = now + SECOND * 10;
+                    sent.push(charge);
+                }
+                _ => now = now + span,
+            }
+            if store.is_none() {
+                // Between two processes the clock may be set to anything near.
+                now = if which < 3 { now - span * 2 } else { now + span };
+                store = Some(open(&options, now));
+            }
+            let live = store.as_ref().unwrap();
+            live.durable.persist(now);
+            for charge in &mut sent {
+                charge.now = now;
+                // What the freshness rule refuses never comes here.
+                let SignedTime::Stamp(at) = charge.time else { continue };
+                let fresh = at <= now + options.future_skew && now <= at + SECOND * 5;
+                charge.keep_until = at + SECOND * 5;
+                if fresh && matches!(spend(live, charge), Verdict::New(_)) {
+                    let index = usize::try_from(u128::from_le_bytes(charge.identity.0)).unwrap();
+                    accepted[index] += 1;
+                }
+            }
+        }
+        prop_assert!(accepted.iter().all(|count| *count <= 1));
+    }
+}

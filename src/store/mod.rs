@@ -1,0 +1,140 @@
+//! What must be remembered between requests: which signed bytes were seen, and what was spent.
+//!
+//! One call, [`Store::spend`], settles replay and limits together, all or nothing.
+
+pub mod memory;
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use crate::clock::Micros;
+
+/// The most limits that one request can be charged to.
+pub const MAX_COSTS: usize = 6;
+
+/// What makes two requests the same request: a digest of the key and the canonical signed bytes.
+///
+/// Never of the signature's text, which can be spelled in several ways.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Identity(pub [u8; 16]);
+
+/// The signed time of a request, by the kind its dialect declares. The fence at start depends on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SignedTime {
+    /// The moment of signing.
+    Stamp(Micros),
+    /// The moment after which the request is void. `lead` is the furthest ahead a route lets it lie.
+    Deadline {
+        /// The signed deadline.
+        at: Micros,
+        /// The furthest ahead of now that this route accepts.
+        lead: Duration,
+    },
+    /// No clock: a number that must grow with every request of its key.
+    Growing {
+        /// Whose numbers: a digest of the key id and of which of its secrets signed, so that a new secret starts
+        /// afresh.
+        key: [u8; 16],
+        /// The number.
+        nonce: u64,
+    },
+}
+
+/// Whether the very same bytes may come again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Repeat {
+    /// Never, on any route.
+    Never,
+    /// On the same route only: reads in dialects whose time counts whole seconds, polled by honest clients
+    /// more often than that. Each repetition is charged.
+    SameRoute,
+}
+
+/// The name of one allowance: a hash of its scope and whom it belongs to.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Subject(pub u64);
+
+/// A rate: `quota` units per `period`, spendable in one burst of `quota`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Limit {
+    /// Units allowed per period; at least 1.
+    pub quota: u32,
+    /// The period; at least 1 ms.
+    pub period: Duration,
+}
+
+/// One limit that a request is charged to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Whose allowance.
+    pub subject: Subject,
+    /// How large it is.
+    pub limit: Limit,
+    /// Units this request takes.
+    pub weight: u32,
+}
+
+/// All that one proven request wants of the store.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// The moment it is judged.
+    pub now: Micros,
+    /// What it is.
+    pub identity: Identity,
+    /// Whose share of the store it takes: the account, as a hash.
+    pub account: u64,
+    /// When it was signed, for the fence.
+    pub time: SignedTime,
+    /// Until when its signature could be accepted, and so must be remembered.
+    pub keep_until: Micros,
+    /// The route it came by.
+    pub route: u16,
+    /// Whether it may repeat there.
+    pub repeat: Repeat,
+    /// The limits it is charged to.
+    pub costs: ArrayVec<Cost, MAX_COSTS>,
+}
+
+/// How full each charged limit is after the charge, in the order of [`Charge::costs`], in units.
+pub type Levels = ArrayVec<u32, MAX_COSTS>;
+
+/// What the store answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// First delivery: recorded and charged.
+    New(Levels),
+    /// These signed bytes were seen before; nothing was charged.
+    Seen,
+    /// Over the limit at index `cost`; nothing was recorded nor charged.
+    Over {
+        /// Which of [`Charge::costs`].
+        cost: usize,
+        /// After how long this charge would fit.
+        retry_after: Duration,
+        /// How full that limit is, in units.
+        level: u32,
+    },
+    /// Signed before this store was sure to remember everything; sign again after `retry_after`.
+    Fenced {
+        /// When a request signed then will be judged again.
+        retry_after: Duration,
+    },
+    /// No room for another record, in the whole store or for this account; nothing live is ever evicted.
+    Full,
+    /// The store did not answer in time.
+    Unavailable,
+}
+
+/// Remembers. Only called with a request whose signature holds.
+pub trait Store {
+    /// Settles one charge, all or nothing.
+    ///
+    /// Not required to be `Send`: each worker thread awaits its own requests.
+    fn spend(&self, charge: &Charge) -> impl Future<Output = Verdict>;
+
+    /// Charges limits alone, all or nothing, for requests that are not signed and so not recorded.
+    ///
+    /// Not required to be `Send`, as [`Store::spend`].
+    fn pay(&self, now: Micros, costs: &[Cost]) -> impl Future<Output = Verdict>;
+}
