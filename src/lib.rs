@@ -25,3 +25,6 @@ pub mod identity;
 pub mod key;
 pub mod registry;
 pub mod store;
+
+#[cfg(feature = "server")]
+pub mod offline;

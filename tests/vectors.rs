@@ -1,0 +1,62 @@
+//! Requests that real client libraries sent, judged by the recipe of their dialect.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use countersign::dialect::{BUILTIN, Dialect};
+use countersign::offline::{Judge, Recorded};
+
+fn recorded(file: &Path) -> Vec<Recorded> {
+    let text =
+        std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let lines = text.lines().filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn judge() -> Judge {
+    let compiled = BUILTIN.iter().map(|(_, recipe)| Arc::new(Dialect::compile(recipe).unwrap()));
+    Judge::new(compiled).unwrap()
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+/// Decoding these would let another request share their signed bytes.
+fn is_ambiguous(recorded: &Recorded) -> bool {
+    recorded.dialect == "bitget" && recorded.target.contains("%26x%3D2")
+}
+
+#[test]
+fn every_recorded_request_is_accepted_but_for_the_ambiguous_one() {
+    let mut judge = judge();
+    let mut ambiguous = 0;
+    for (name, _) in BUILTIN {
+        let file = Path::new("tests/vectors").join(format!("{name}.jsonl"));
+        let all = recorded(&file);
+        assert!(all.len() >= 3, "{name} lacks evidence");
+        for (place, request) in all.iter().enumerate() {
+            let judged = block_on(judge.judge(request)).unwrap();
+            let line = place + 1;
+            if is_ambiguous(request) {
+                ambiguous += 1;
+                assert_eq!(judged.verdict.unwrap_err().reason(), "ambiguous", "{name}:{line}");
+            } else {
+                assert!(judged.verdict.is_ok(), "{name}:{line} {request:?}: {:?}", judged.verdict);
+            }
+        }
+    }
+    assert_eq!(ambiguous, 1);
+}
+
+#[test]
+fn requests_that_only_a_lenient_reading_takes_are_refused() {
+    let mut judge = judge();
+    let all = recorded(Path::new("tests/vectors/lenient/binance.jsonl"));
+    assert_eq!(all.len(), 17);
+    for request in all {
+        let judged = block_on(judge.judge(&request)).unwrap();
+        assert_eq!(judged.verdict.unwrap_err().reason(), "bad_signature", "{request:?}");
+    }
+}
