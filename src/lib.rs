@@ -27,4 +27,8 @@ pub mod registry;
 pub mod store;
 
 #[cfg(feature = "server")]
+pub mod config;
+#[cfg(feature = "server")]
+pub mod gateway;
+#[cfg(feature = "server")]
 pub mod offline;

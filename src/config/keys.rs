@@ -1,0 +1,241 @@
+//! `[[key]]`: keys that stand in the configuration, their secrets elsewhere.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::dialects::Dialects;
+use super::document::{Node, Table, text};
+use super::limits;
+use super::load::refuse_repeats;
+use super::problem::{Fault, Reported};
+use super::secrets::secret;
+use super::value::{moment, network, word};
+use super::{NamedLimit, Scope};
+use crate::dialect::Dialect;
+use crate::gateway::routes::Routes;
+use crate::key::{
+    Algorithm, Allowlist, Key, Passphrase, Permission, PermissionNames, Permissions, Secret, State,
+    Tag, Venue,
+};
+use crate::store::{Limit, MAX_COSTS};
+
+/// Every key, or `None` where one is wrong.
+pub(super) fn keys(
+    root: &Table<'_>,
+    dialects: &mut Dialects,
+    limits: &[NamedLimit],
+    routes: &Routes,
+    permissions: &PermissionNames,
+) -> Option<Vec<Key>> {
+    let mut ids = Vec::new();
+    let mut all = Vec::new();
+    for table in root.tables("key") {
+        let id = table.need("id", "the key's public name, which clients send");
+        let id = id.and_then(|node| {
+            node.read(|value| {
+                let text = id_text(text(value)?)?;
+                refuse_repeats(&mut ids, text, "key").map(|()| text)
+            })
+        });
+        let key = key(&table, dialects, limits, routes, permissions);
+        table.finish();
+        all.push(id.zip(key).map(|(id, key)| Key { id: id.into(), tag: Tag::of(id), ..key }));
+    }
+    all.into_iter().collect()
+}
+
+/// A key without its id.
+fn key(
+    table: &Table<'_>,
+    dialects: &mut Dialects,
+    limits: &[NamedLimit],
+    routes: &Routes,
+    names: &PermissionNames,
+) -> Option<Key> {
+    let account = table.need("account", "who holds the key");
+    let account = account.and_then(|node| node.read(|value| id_text(text(value)?)));
+    let dialect = table.need("dialect", "how it signs, as dialect = \"binance\"");
+    let dialect = dialect.and_then(|node| {
+        let known = dialects.used().len();
+        let dialect = node.read(|value| dialects.find(text(value)?))??;
+        if dialects.used().len() > known {
+            node.spot.warn("no route is for this dialect, so this key opens nothing");
+        }
+        Some(dialect)
+    });
+    let venue = venue(table, routes);
+    let secret = secret_of(table, dialect.as_deref());
+    let passphrase = passphrase(table, dialect.as_deref());
+    let allowlist = table.find("allowlist");
+    let networks = allowlist.as_ref().map(|node| (node.texts(network), node.value.as_array()));
+    let permissions =
+        permissions(table, names, networks.as_ref().is_some_and(|(all, _)| !all.is_empty()));
+    if networks.as_ref().is_some_and(|(_, all)| all.is_some_and(|all| all.is_empty())) {
+        let problem = "an empty list would mean every address";
+        allowlist?.spot.error(Fault::cured(problem, "name networks, or leave the list out"));
+    }
+    let state = table.or("state", State::Active, word("state", &STATES));
+    let expires = table.find("expires").map(|node| node.read(moment));
+    let limits = table.find("limits").map_or_else(Vec::new, |node| own_limits(&node, limits));
+    Some(Key {
+        id: "".into(),
+        tag: Tag::of(""),
+        account: Arc::from(account?),
+        account_tag: Tag::of(account?),
+        venue: venue?,
+        dialect: Arc::clone(dialect?.name()),
+        secret: secret?,
+        passphrase: passphrase.ok()?,
+        permissions: permissions?,
+        allowlist: Allowlist::new(networks.map(|(all, _)| all).unwrap_or_default()),
+        state,
+        expires: expires.map_or(Some(None), |moment| moment.map(Some))?,
+        limits: limits.into(),
+    })
+}
+
+fn id_text(text: &str) -> Result<&str, Fault> {
+    if text.len() <= 256 && text.bytes().all(|byte| matches!(byte, 0x21..=0x7e)) {
+        return Ok(text);
+    }
+    Err(Fault::cured(
+        "this cannot be sent",
+        "use up to 256 printable ASCII characters without spaces",
+    ))
+}
+
+fn venue(table: &Table<'_>, routes: &Routes) -> Option<Venue> {
+    let served = || routes.all().iter().map(|entry| &*entry.demand.venue.0);
+    let Some(node) = table.find("venue") else { return Some(Venue("main".into())) };
+    node.read(|value| {
+        let name = text(value)?;
+        if served().any(|known| known == name) || routes.all().is_empty() {
+            return Ok(Venue(name.into()));
+        }
+        let mut known: Vec<_> = served().collect();
+        known.sort_unstable();
+        known.dedup();
+        Err(Fault::unknown("venue of a route", name, known))
+    })
+}
+
+/// The shared secret of an HMAC key, or the public half of an asymmetric one.
+fn secret_of(table: &Table<'_>, dialect: Option<&Dialect>) -> Option<Secret> {
+    let stated = table.find("algorithm");
+    let (shared, public) = (table.find("secret"), table.find("public_key"));
+    let dialect = dialect?;
+    let algorithm = match stated {
+        Some(node) => node.read(|value| algorithm(text(value)?, dialect))?,
+        None if public.is_some() => {
+            let cure = "say which, as algorithm = \"ed25519\"";
+            table.spot.error(Fault::cured("`algorithm` is missing", cure));
+            return None;
+        }
+        None => dialect.algorithms().find(|algorithm| algorithm.is_symmetric())?,
+    };
+    let (wanted, other, name, cure) = if algorithm.is_symmetric() {
+        (shared, public, "secret", "write secret = { env = \"NAME\" } or { file = \"path\" }")
+    } else {
+        (public, shared, "public_key", "write public_key = { file = \"path\" }, or its PEM text")
+    };
+    if let Some(other) = other {
+        let problem = format!("{} keys have a `{name}` instead", algorithm.name());
+        other.spot.error(Fault::cured(problem, cure));
+        return None;
+    }
+    let Some(node) = wanted else {
+        table.spot.error(Fault::cured(format!("`{name}` is missing"), cure));
+        return None;
+    };
+    let bytes = if algorithm.is_symmetric() { secret(&node)? } else { public_key(&node)? };
+    let secret = Secret::read(algorithm, &bytes);
+    node.spot.noted(secret.map_err(|error| Fault::new(format!("it cannot be used: {error}"))))
+}
+
+fn algorithm(name: &str, dialect: &Dialect) -> Result<Algorithm, Fault> {
+    let known = Algorithm::named(name);
+    if let Some(known) = known.filter(|known| dialect.algorithms().any(|of| of == *known)) {
+        return Ok(known);
+    }
+    let names: Vec<_> = dialect.algorithms().map(Algorithm::name).collect();
+    if known.is_none() {
+        return Err(Fault::unknown("algorithm", name, names));
+    }
+    let problem = format!("dialect {} has no {name} keys", dialect.name());
+    Err(Fault::cured(problem, format!("it has {}", names.join(", "))))
+}
+
+fn public_key(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    let inline = node.value.as_str();
+    let bytes = match inline {
+        Some(pem) => Zeroizing::new(pem.as_bytes().to_vec()),
+        None => secret(node)?,
+    };
+    let mark = b"PRIVATE KEY";
+    if !bytes.windows(mark.len()).any(|bytes| bytes == mark) {
+        return Some(bytes);
+    }
+    if inline.is_some() {
+        let problem = "a private key does not stand in the configuration";
+        node.spot.error(Fault::cured(problem, "give its public half, and make a new pair"));
+        return None;
+    }
+    node.spot.warn("this is a private key: the gateway needs its public half alone");
+    Some(bytes)
+}
+
+/// `None` where the dialect has none.
+fn passphrase(
+    table: &Table<'_>,
+    dialect: Option<&Dialect>,
+) -> Result<Option<Passphrase>, Reported> {
+    let node = table.find("passphrase");
+    let dialect = dialect.ok_or(Reported)?;
+    let Some(node) = node else {
+        if !dialect.has_passphrase() {
+            return Ok(None);
+        }
+        let problem = format!("`passphrase` is missing: dialect {} has one", dialect.name());
+        table.spot.error(Fault::cured(problem, "write { env = \"NAME\" } or { file = \"path\" }"));
+        return Err(Reported);
+    };
+    if !dialect.has_passphrase() {
+        let problem = format!("dialect {} has no passphrase", dialect.name());
+        node.spot.error(Fault::cured(problem, "leave it out"));
+        return Err(Reported);
+    }
+    let bytes = secret(&node).ok_or(Reported)?;
+    let clear = std::str::from_utf8(&bytes).map_err(|_| Fault::new("it is no UTF-8 text"));
+    let clear = node.spot.noted(clear).ok_or(Reported)?;
+    Ok(Some(Passphrase::new(clear)))
+}
+
+fn permissions(table: &Table<'_>, names: &PermissionNames, is_bound: bool) -> Option<Permissions> {
+    let node = table.need("permissions", "as permissions = [\"read\", \"trade\"]")?;
+    let known: Vec<_> = names.names(Permissions::ALL).collect();
+    let find = |text: &str| {
+        names.find(text).ok_or_else(|| Fault::unknown("permission", text, known.iter().copied()))
+    };
+    let found: Permissions = node.texts(find).into_iter().collect();
+    if found.holds(Permission::WITHDRAW) && !is_bound {
+        node.spot.error(Fault::cured(
+            "a key that may withdraw has no `allowlist`: whoever steals it empties the account",
+            "name the networks it is used from, as allowlist = [\"203.0.113.7\"]",
+        ));
+        return None;
+    }
+    Some(found)
+}
+
+fn own_limits(node: &Node<'_>, limits: &[NamedLimit]) -> Vec<Limit> {
+    let found = node.texts(|name| limits::find(limits, name, Scope::Key));
+    if found.len() >= MAX_COSTS {
+        let most = MAX_COSTS - 1;
+        node.spot.error(Fault::new(format!("a key has at most {most} limits")));
+    }
+    found
+}
+
+const STATES: [(State, &str); 3] =
+    [(State::Active, "active"), (State::Suspended, "suspended"), (State::Revoked, "revoked")];

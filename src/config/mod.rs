@@ -1,0 +1,170 @@
+//! The configuration: what an operator writes, parsed into what cannot be wrong.
+
+mod dialects;
+mod document;
+mod keys;
+mod limits;
+mod load;
+mod problem;
+mod routes;
+mod secrets;
+mod server;
+mod upstreams;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::Authority;
+use ipnet::IpNet;
+
+use crate::gateway::routes::Routes;
+use crate::key::{Key, PermissionNames, Secret};
+use crate::store::Limit;
+
+pub use document::{Contents, Lookup, System};
+pub use load::Loaded;
+pub use problem::{ConfigError, Excerpt, Refused};
+pub(crate) use value::in_words;
+
+/// Every key with its default and what it means, as a configuration that parses.
+pub const DEFAULTS: &str = include_str!("../../config/gateway.toml");
+/// The configuration of `countersign demo`, whose addresses and keys the program fills in.
+pub const DEMO: &str = include_str!("../../config/demo.toml");
+
+/// Everything a gateway needs to start.
+#[derive(Debug)]
+pub struct Config {
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// Where metrics and health are served.
+    pub admin: SocketAddr,
+    /// What holds for every connection.
+    pub server: Server,
+    /// What is remembered.
+    pub store: Store,
+    /// Where requests go, by name and in the order routes refer to them.
+    pub upstreams: Arc<[Upstream]>,
+    /// Which request goes where, and what it must show.
+    pub routes: Arc<Routes>,
+    /// Every dialect that a route uses, in the order of their metrics labels.
+    pub dialects: Vec<Arc<crate::dialect::Dialect>>,
+    /// The keys that the configuration holds.
+    pub keys: Vec<Key>,
+    /// The limits that keys and routes refer to.
+    pub limits: Vec<NamedLimit>,
+    /// The names of permissions.
+    pub permissions: Arc<PermissionNames>,
+}
+
+/// A limit that keys or routes refer to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NamedLimit {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How much.
+    pub limit: Limit,
+    /// For whom it is counted.
+    pub scope: Scope,
+}
+
+/// For whom a limit is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Each key.
+    Key,
+    /// Each client address, or /64 of IPv6.
+    Address,
+}
+
+/// A socket that clients connect to.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name in metrics.
+    pub name: Arc<str>,
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Certificate chain and private key, PEM; plain when absent.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Where a certificate chain and its key lie.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// PEM file of the chain, leaf first.
+    pub cert: PathBuf,
+    /// PEM file of the private key.
+    pub key: PathBuf,
+}
+
+/// What holds for every connection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Server {
+    /// Data-plane threads; one per core when 0.
+    pub workers: usize,
+    /// Connections at a time, over all listeners.
+    pub max_connections: usize,
+    /// Proxies that are believed about the client's address.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Time for the TLS handshake and for telling HTTP/1 from HTTP/2.
+    pub handshake_timeout: Duration,
+    /// Time for a request's head, from its first byte.
+    pub head_timeout: Duration,
+    /// Time for a request's whole body.
+    pub body_timeout: Duration,
+    /// Time that a connection may stand idle.
+    pub idle_timeout: Duration,
+    /// Time that requests under way get when the gateway stops.
+    pub drain_timeout: Duration,
+    /// The largest head, in bytes.
+    pub head_bytes: usize,
+    /// The most header fields.
+    pub header_fields: usize,
+    /// Streams at a time on one HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+/// What is remembered, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Store {
+    /// Directory for the high-water mark; locked while the gateway runs.
+    pub state_dir: Option<PathBuf>,
+    /// Replay records in all.
+    pub max_records: usize,
+    /// Replay records of one account.
+    pub max_records_per_account: usize,
+    /// Limits that are counted at a time.
+    pub max_subjects: usize,
+}
+
+/// A group of backends that serve the same requests.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name in metrics.
+    pub name: Arc<str>,
+    /// Host and port of each backend, plain HTTP/1.1.
+    pub backends: Vec<Authority>,
+    /// Signs who sent a request; `None` only where the operator wrote that he wants none.
+    pub identity_key: Option<Secret>,
+    /// The `Host` that backends see; the client's own when `None`.
+    pub host: Option<http::HeaderValue>,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time from sending the request to the head of the reply.
+    pub response_timeout: Duration,
+    /// Time that a connection may stand idle in the pool: less than the backends' own.
+    pub idle_timeout: Duration,
+    /// Connections to one backend at a time, over all workers.
+    pub max_connections: usize,
+    /// Failures in a row that eject a backend.
+    pub eject_after: u32,
+    /// How long an ejected backend gets no requests.
+    pub eject_for: Duration,
+    /// Header fields of the client that are passed on, beside those that always are.
+    pub forward_headers: Vec<http::HeaderName>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+//! `[[route]]`: which requests go where, and what they must show.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use super::dialects::Dialects;
+use super::document::{Node, Table, text};
+use super::limits;
+use super::load::{one_or_more, refuse_repeats};
+use super::problem::{Fault, Reported, shown};
+use super::upstreams::Named;
+use super::value::{name, size, span, whole, word};
+use super::{NamedLimit, Scope};
+use crate::admit::{Ask, Effect, Route};
+use crate::dialect::Dialect;
+use crate::gateway::pattern::{HostPattern, PathPattern};
+use crate::gateway::routes::{Entry, Routes, Rule, Target, TimeAnswer};
+use crate::key::{Permission, PermissionNames, Permissions, Venue};
+use crate::store::{Limit, Repeat};
+
+/// What routes refer to.
+struct Scene<'s, 'a> {
+    upstreams: &'s [Named<'a>],
+    dialects: &'s mut Dialects,
+    limits: &'s [NamedLimit],
+    permissions: PermissionNames,
+}
+
+/// Every route that is right, and the permissions that routes speak of.
+pub(super) fn routes(
+    root: &Table<'_>,
+    upstreams: &[Named<'_>],
+    dialects: &mut Dialects,
+    limits: &[NamedLimit],
+) -> (Routes, PermissionNames) {
+    let tables = root.tables("route");
+    if tables.is_empty() {
+        root.spot.error(Fault::cured(
+            "there is no route",
+            "add `[[route]]`: nothing is let through without one",
+        ));
+    }
+    if tables.len() > usize::from(u16::MAX) {
+        root.spot.error(Fault::new("there are more than 65535 routes"));
+    }
+    let permissions = PermissionNames::default();
+    let mut scene = Scene { upstreams, dialects, limits, permissions };
+    let mut names = Vec::new();
+    let mut rules: Vec<(Rule, Entry)> = Vec::new();
+    for (id, table) in tables.into_iter().enumerate() {
+        let name = route_name(&table, &mut names);
+        let rule = rule(&table);
+        let entry = scene.entry(&table, rule.as_ref());
+        if let Some(rule) = &rule {
+            refuse_shadowed(&table, rule, &rules);
+        }
+        table.finish();
+        if let (Some(name), Some(rule), Some(mut entry)) = (name, rule, entry) {
+            entry.demand.name = Arc::from(name);
+            entry.demand.id = u16::try_from(id).unwrap_or(u16::MAX);
+            rules.push((rule, entry));
+        }
+    }
+    (Routes::new(rules), scene.permissions)
+}
+
+fn route_name<'a>(table: &Table<'a>, names: &mut Vec<&'a str>) -> Option<&'a str> {
+    let node = table.need("name", "it labels metrics, as name = \"order-place\"")?;
+    node.read(|value| {
+        let text = name(value)?;
+        refuse_repeats(names, text, "route").map(|()| text)
+    })
+}
+
+fn rule(table: &Table<'_>) -> Option<Rule> {
+    let host = table.find("host").map_or(Some(HostPattern::Any), |node| {
+        node.read(|value| {
+            HostPattern::parse(text(value)?).map_err(|bad| Fault::new(bad.to_string()))
+        })
+    });
+    let methods = table.need("methods", "as methods = [\"GET\"]");
+    let path = table.need("path", "as path = \"/api/v3/order\" or \"/sapi/**\"");
+    let methods = methods.and_then(|node| {
+        let found = node.texts(method);
+        if node.value.as_array().is_some_and(|all| all.is_empty()) {
+            node.spot.error(Fault::cured("there is no method", "name at least one"));
+        }
+        (!found.is_empty()).then_some(found)
+    });
+    let path = path.and_then(|node| {
+        node.read(|value| {
+            let text = text(value)?;
+            PathPattern::parse(text)
+                .map_err(|bad| Fault::new(format!("\"{}\" is no path: {bad}", shown(text))))
+        })
+    });
+    Some(Rule { host: host?, methods: methods?.into(), path: path? })
+}
+
+fn method(text: &str) -> Result<Method, Fault> {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::OPTIONS,
+    ];
+    let found = known.iter().find(|method| method.as_str() == text);
+    found.cloned().ok_or_else(|| Fault::unknown("method", text, known.iter().map(Method::as_str)))
+}
+
+/// Refuses a route when, for each of its methods, an earlier one takes all its requests.
+fn refuse_shadowed(table: &Table<'_>, rule: &Rule, earlier: &[(Rule, Entry)]) {
+    let taker = |method| earlier.iter().find(|(other, _)| other.covers(rule, method));
+    let takers: Option<Vec<_>> = rule.methods.iter().map(taker).collect();
+    let Some((_, first)) = takers.as_ref().and_then(|takers| takers.first()) else { return };
+    table.spot.error(Fault::cured(
+        format!(
+            "no request can reach this route: \"{}\" comes first and takes them all",
+            first.demand.name
+        ),
+        "put the narrower route first, or remove this one",
+    ));
+}
+
+impl Scene<'_, '_> {
+    fn entry(&mut self, table: &Table<'_>, rule: Option<&Rule>) -> Option<Entry> {
+        let target = self.target(table);
+        let answered = matches!(target, Some(Target::Time(_)));
+        let ask = self.ask(table, answered);
+        let effect = effect(table, rule);
+        let is_public = matches!(ask, Some(Ask::Public));
+        let permissions = self.asked_permissions(table, is_public, effect);
+        let venue = table.find("venue").map_or(Some("main"), |node| node.read(name));
+        let weight = table.or("weight", 1, whole(0..=1_000_000));
+        let body_cap = table.or("body_cap", 64 << 10, size(0..=16 << 20));
+        let class = permissions.unwrap_or(Permissions::NONE);
+        let (hour, age) = (Duration::from_hours(1), default_age(class, effect));
+        let key_max_age = table.or("key_max_age", age, span(Duration::ZERO..=24 * hour));
+        let lead = table.or("lead", Duration::from_mins(1), span(Duration::from_millis(1)..=hour));
+        let repeat = repeat(table, ask.as_ref(), effect);
+        let address_limit = self.address_limit(table, weight);
+        let demand = Route {
+            name: Arc::from(""),
+            id: 0,
+            ask: ask?,
+            venue: Venue(Arc::from(venue?)),
+            permissions: permissions?,
+            effect: effect?,
+            weight,
+            body_cap,
+            key_max_age,
+            lead,
+            repeat: repeat?,
+            address_limit: address_limit.ok()?,
+        };
+        Some(Entry { demand, target: target? })
+    }
+
+    fn target(&self, table: &Table<'_>) -> Option<Target> {
+        match (table.find("upstream"), table.find("answer")) {
+            (Some(upstream), None) => upstream.read(|value| {
+                let name = text(value)?;
+                let place = self.upstreams.iter().position(|known| known.name == name);
+                let known = self.upstreams.iter().map(|known| known.name);
+                place.map(Target::Upstream).ok_or_else(|| Fault::unknown("upstream", name, known))
+            }),
+            (None, Some(answer)) => answer.read(word("answer", &TimeAnswer::ALL)).map(Target::Time),
+            (Some(_), Some(answer)) => {
+                answer
+                    .spot
+                    .error(Fault::cured("both `upstream` and `answer` are given", "keep one"));
+                None
+            }
+            (None, None) => {
+                let cure =
+                    "name the upstream, or let the gateway answer, as answer = \"time-binance\"";
+                table.spot.error(Fault::cured("neither `upstream` nor `answer` is given", cure));
+                None
+            }
+        }
+    }
+
+    /// Signed, where the operator does not say otherwise: a route is never open by omission.
+    fn ask(&mut self, table: &Table<'_>, answered: bool) -> Option<Ask> {
+        let node = table.find("ask");
+        let default = if answered { Asked::Public } else { Asked::Signed };
+        let asked = node.as_ref().map_or(Some(default), |node| node.read(word("ask", &ASKED)))?;
+        if answered && asked != Asked::Public {
+            let problem = "what the gateway answers itself is public";
+            node?.spot.error(Fault::cured(problem, "leave `ask` out"));
+            return None;
+        }
+        if asked == Asked::Public {
+            let Some(dialect) = table.find("dialect") else { return Some(Ask::Public) };
+            let problem = "a public route checks no signature, so it has no dialect";
+            dialect
+                .spot
+                .error(Fault::cured(problem, "leave `dialect` out, or write ask = \"signed\""));
+            return None;
+        }
+        let node =
+            table.need("dialect", "how its requests are signed, as dialect = \"binance\"")?;
+        let dialect = node.read(|value| self.dialects.find(text(value)?))??;
+        Some(if asked == Asked::Key { Ask::Key(dialect) } else { Ask::Signed(dialect) })
+    }
+
+    fn asked_permissions(
+        &mut self,
+        table: &Table<'_>,
+        is_public: bool,
+        effect: Option<Effect>,
+    ) -> Option<Permissions> {
+        let node = table.find("permission");
+        if is_public {
+            let Some(node) = node else { return Some(Permissions::NONE) };
+            let problem = "a public route knows no key, so no permission either";
+            node.spot.error(Fault::cured(problem, "leave `permission` out"));
+            return None;
+        }
+        let Some(node) = node else {
+            return match effect? {
+                Effect::Read => Some(Permissions::NONE.with(Permission::READ)),
+                Effect::Cancel => {
+                    Some(Permissions::NONE.with(Permission::CANCEL).with(Permission::TRADE))
+                }
+                Effect::Write => {
+                    let cure = "say what a key must be permitted, as permission = \"trade\"";
+                    table.spot.error(Fault::cured("`permission` is missing", cure));
+                    None
+                }
+            };
+        };
+        let names = &mut self.permissions;
+        let found = one_or_more(&node, |text| declared(names, text));
+        if node.value.as_array().is_some_and(|all| all.is_empty()) {
+            node.spot.error(Fault::cured("there is no permission", "name at least one"));
+        }
+        (!found.is_empty()).then(|| found.into_iter().collect())
+    }
+
+    /// The limit for each address, `None` where the route has none.
+    fn address_limit(&self, table: &Table<'_>, weight: u32) -> Result<Option<Limit>, Reported> {
+        let Some(node) = table.find("address_limit") else { return Ok(None) };
+        let limit = node.read(|value| {
+            let limit = limits::find(self.limits, text(value)?, Scope::Address)?;
+            if limit.quota < weight {
+                return Err(Fault::new(format!(
+                    "its quota of {} is less than the weight of one request, {weight}: none would pass",
+                    limit.quota
+                )));
+            }
+            Ok(limit)
+        });
+        limit.map(Some).ok_or(Reported)
+    }
+}
+
+fn declared(names: &mut PermissionNames, text: &str) -> Result<Permission, Fault> {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        let problem = format!("\"{}\" is no permission", shown(text));
+        return Err(Fault::cured(problem, "use lower-case letters, digits, `-` and `_`"));
+    }
+    names.declare(text).map_err(|error| Fault::new(error.to_string()))
+}
+
+/// As stated; else by the methods, where they agree.
+fn effect(table: &Table<'_>, rule: Option<&Rule>) -> Option<Effect> {
+    if let Some(node) = table.find("effect") {
+        return node.read(word("effect", &EFFECTS));
+    }
+    let reads = |method: &Method| matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let methods = &rule?.methods;
+    let count = methods.iter().filter(|method| reads(method)).count();
+    if count == methods.len() {
+        return Some(Effect::Read);
+    }
+    if count > 0 {
+        let cure = "state the `effect`, or make a route of each";
+        table.spot.error(Fault::cured("some of its methods read and some write", cure));
+        return None;
+    }
+    Some(Effect::Write)
+}
+
+/// How long a revoked key may go on, by what it could do meanwhile.
+fn default_age(permissions: Permissions, effect: Option<Effect>) -> Duration {
+    let moves = Permissions::NONE.with(Permission::WITHDRAW).with(Permission::TRANSFER);
+    match effect {
+        _ if permissions.holds_any(moves) => Duration::from_secs(2),
+        Some(Effect::Write) | None => Duration::from_secs(30),
+        Some(Effect::Read | Effect::Cancel) => Duration::from_mins(5),
+    }
+}
+
+fn repeat(table: &Table<'_>, ask: Option<&Ask>, effect: Option<Effect>) -> Option<Repeat> {
+    let Some(node) = table.find("replay") else { return Some(Repeat::Never) };
+    let repeat = node.read(word("replay rule", &REPEATS))?;
+    if repeat == Repeat::Never {
+        return Some(repeat);
+    }
+    match (ask, effect) {
+        (Some(Ask::Signed(dialect)), Some(Effect::Read)) => may_repeat(&node, dialect),
+        (Some(Ask::Signed(_)), Some(Effect::Cancel | Effect::Write)) => {
+            let problem = "identical bytes may come again only where nothing is changed";
+            node.spot
+                .error(Fault::cured(problem, "leave `replay` out, or state effect = \"read\""));
+            None
+        }
+        (Some(Ask::Public | Ask::Key(_)), _) => {
+            node.spot
+                .error(Fault::cured("only signed requests are recorded", "leave `replay` out"));
+            None
+        }
+        (None, _) | (_, None) => None,
+    }
+}
+
+fn may_repeat(node: &Node<'_>, dialect: &Dialect) -> Option<Repeat> {
+    if dialect.counts_seconds() {
+        return Some(Repeat::SameRoute);
+    }
+    node.spot.error(Fault::cured(
+        format!(
+            "dialect {} signs a time finer than seconds: an honest client never sends the same bytes twice",
+            dialect.name()
+        ),
+        "leave `replay` out",
+    ));
+    None
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asked {
+    Signed,
+    Key,
+    Public,
+}
+
+const ASKED: [(Asked, &str); 3] =
+    [(Asked::Signed, "signed"), (Asked::Key, "key"), (Asked::Public, "public")];
+const EFFECTS: [(Effect, &str); 3] =
+    [(Effect::Read, "read"), (Effect::Cancel, "cancel"), (Effect::Write, "write")];
+const REPEATS: [(Repeat, &str); 2] =
+    [(Repeat::Never, "refuse"), (Repeat::SameRoute, "repeat-same-route")];

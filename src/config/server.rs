@@ -1,0 +1,215 @@
+//! `[server]`, `[[listener]]`, `[admin]` and `[store]`: sockets, time limits and memory.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::document::{Node, Table, text};
+use super::load::{refuse_repeats, section};
+use super::problem::Fault;
+use super::value::{address, name, network, size, span, whole, word};
+use super::{Listener, Server, Store, TlsFiles};
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            max_connections: 10_000,
+            trusted_proxies: Vec::new(),
+            handshake_timeout: Duration::from_secs(5),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            drain_timeout: Duration::from_secs(30),
+            head_bytes: 32 << 10,
+            header_fields: 64,
+            h2_streams: 100,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            state_dir: None,
+            max_records: 2_000_000,
+            max_records_per_account: 200_000,
+            max_subjects: 1_000_000,
+        }
+    }
+}
+
+const MS: Duration = Duration::from_millis(1);
+const MINUTES_10: Duration = Duration::from_mins(10);
+
+pub(super) fn server(root: &Table<'_>) -> Server {
+    let default = Server::default();
+    let Some(table) = section(root, "server") else { return default };
+    let proxies = table.find("trusted_proxies").map(|node| node.texts(network));
+    let server = Server {
+        workers: table.or("workers", default.workers, whole(0..=1_024)),
+        max_connections: table.or(
+            "max_connections",
+            default.max_connections,
+            whole(1..=10_000_000),
+        ),
+        trusted_proxies: proxies.unwrap_or_default(),
+        handshake_timeout: table.or(
+            "handshake_timeout",
+            default.handshake_timeout,
+            span(MS..=MINUTES_10),
+        ),
+        head_timeout: table.or("head_timeout", default.head_timeout, span(MS..=MINUTES_10)),
+        body_timeout: table.or("body_timeout", default.body_timeout, span(MS..=MINUTES_10)),
+        idle_timeout: table.or("idle_timeout", default.idle_timeout, span(MS..=MINUTES_10)),
+        drain_timeout: table.or("drain_timeout", default.drain_timeout, span(MS..=MINUTES_10)),
+        head_bytes: table.or("head_bytes", default.head_bytes, size(8 << 10..=1 << 20)),
+        header_fields: table.or("header_fields", default.header_fields, whole(8..=1_024)),
+        h2_streams: table.or("h2_streams", default.h2_streams, whole(1..=10_000)),
+    };
+    table.finish();
+    server
+}
+
+/// The listeners in order, `None` for each that is wrong.
+pub(super) fn listeners(root: &Table<'_>) -> Vec<Option<Listener>> {
+    let tables = root.tables("listener");
+    if root.find("listener").is_none() || tables.is_empty() {
+        root.spot.error(Fault::cured(
+            "there is no listener",
+            "add `[[listener]]` with `name` and `address`",
+        ));
+    }
+    let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    let mut all = Vec::new();
+    for table in tables {
+        let listener = listener(&table, &mut names, &mut addresses);
+        table.finish();
+        all.push(listener);
+    }
+    all
+}
+
+fn listener<'a>(
+    table: &Table<'a>,
+    names: &mut Vec<&'a str>,
+    addresses: &mut Vec<SocketAddr>,
+) -> Option<Listener> {
+    let name_node = table.need("name", "it labels metrics, as name = \"public\"");
+    let address_node = table.need("address", "as address = \"0.0.0.0:8443\"");
+    let tls_node = table.find("tls");
+    let tls = tls_node.as_ref().map(tls);
+    let name = name_node.and_then(|node| {
+        node.read(|value| {
+            let text = name(value)?;
+            refuse_repeats(names, text, "listener").map(|()| text)
+        })
+    });
+    let address = address_node.as_ref().and_then(|node| {
+        node.read(|value| {
+            let address = address(value)?;
+            if address.port() != 0 && addresses.contains(&address) {
+                return Err(Fault::new(format!("another listener has {address} already")));
+            }
+            addresses.push(address);
+            Ok(address)
+        })
+    });
+    if let (Some(node), Some(address)) = (&address_node, address)
+        && tls.is_none()
+        && !address.ip().is_loopback()
+    {
+        node.spot
+            .warn("this address takes requests unencrypted: give it `tls`, or put TLS before it");
+    }
+    Some(Listener {
+        name: Arc::from(name?),
+        address: address?,
+        tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
+    })
+}
+
+fn tls(node: &Node<'_>) -> Option<TlsFiles> {
+    let table = node.table()?;
+    let cert = table.need("cert", "the PEM file of the certificate chain, leaf first");
+    let key = table.need("key", "the PEM file of the private key");
+    table.finish();
+    let cert = cert.and_then(|node| pem(&node, "CERTIFICATE-----", false));
+    let key = key.and_then(|node| pem(&node, "PRIVATE KEY-----", true));
+    Some(TlsFiles { cert: cert?, key: key? })
+}
+
+fn pem(node: &Node<'_>, armour: &str, private: bool) -> Option<PathBuf> {
+    let path = node.spot.document.path(node.read(text)?);
+    let contents = node.read(|_| {
+        node.spot.document.lookup.file(&path).map_err(|error| {
+            Fault::cured(
+                format!("{} cannot be read: {error}", path.display()),
+                "paths are relative to the configuration's directory",
+            )
+        })
+    })?;
+    let holds = contents.bytes.windows(armour.len()).any(|bytes| bytes == armour.as_bytes());
+    if !holds {
+        let wanted = armour.trim_end_matches('-').to_lowercase();
+        node.spot.error(Fault::new(format!("{} holds no PEM {wanted}", path.display())));
+        return None;
+    }
+    if private && contents.public {
+        node.spot
+            .warn("every user of this machine can read the private key: take the permission away");
+    }
+    Some(path)
+}
+
+pub(super) fn admin(root: &Table<'_>, listeners: &[Option<Listener>]) -> Option<SocketAddr> {
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9_180));
+    let Some(table) = section(root, "admin") else { return Some(default) };
+    let node = table.find("address");
+    table.finish();
+    let Some(node) = node else { return Some(default) };
+    let found = node.read(|value| {
+        let found = address(value)?;
+        let taken = |listener: &Listener| listener.address == found && found.port() != 0;
+        if listeners.iter().flatten().any(taken) {
+            return Err(Fault::new(format!("a listener has {found} already")));
+        }
+        Ok(found)
+    })?;
+    if !found.ip().is_loopback() {
+        node.spot.warn(
+            "metrics and health are served without credentials: let no stranger reach this address",
+        );
+    }
+    Some(found)
+}
+
+pub(super) fn store(root: &Table<'_>) -> Store {
+    let default = Store::default();
+    let Some(table) = section(root, "store") else { return default };
+    table.or("kind", (), word("store", &[((), "memory")]));
+    let dir = table.find("state_dir");
+    let dir = dir.and_then(|node| Some(node.spot.document.path(node.read(text)?)));
+    let store = Store {
+        state_dir: dir,
+        max_records: table.or("max_records", default.max_records, whole(1_000..=1_000_000_000)),
+        max_records_per_account: table.or(
+            "max_records_per_account",
+            default.max_records_per_account.min(default.max_records),
+            whole(100..=1_000_000_000),
+        ),
+        max_subjects: table.or("max_subjects", default.max_subjects, whole(1_000..=1_000_000_000)),
+    };
+    if store.max_records_per_account > store.max_records {
+        let node = table.find("max_records_per_account").or_else(|| table.find("max_records"));
+        if let Some(node) = node {
+            node.spot.error(Fault::new(format!(
+                "one account may take {} records, more than the {} there are",
+                store.max_records_per_account, store.max_records
+            )));
+        }
+    }
+    table.finish();
+    store
+}

@@ -1,0 +1,218 @@
+//! One connection: its handshake, its protocol, its deadlines, its end.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::exit::Outbound;
+use super::observe::{End, Observer, Tally};
+use super::pulse::{Limits, Pulse};
+use super::running::{Phase, reaches};
+use super::serve::Line;
+use super::stream::{Transport, Watched, detect};
+use super::tls;
+use super::worker::{Dealt, Here, Worker};
+use crate::clock::Clock;
+use crate::config::Server;
+use crate::registry::Keys;
+use crate::store::Store;
+
+/// Serves one connection to its end.
+pub(super) async fn serve<K, S, C, O>(
+    worker: Rc<Worker<K, S, C, O>>,
+    dealt: Dealt<O>,
+    mut phase: watch::Receiver<Phase>,
+) where
+    K: Keys + 'static,
+    S: Store + 'static,
+    C: Clock + 'static,
+    O: Observer,
+{
+    let Dealt { socket, peer, mut seat } = dealt;
+    let limit = worker.config.server.handshake_timeout;
+    let opened = tokio::select! {
+        biased;
+        opened = timeout(limit, open(&worker, socket, seat.listener)) => opened,
+        () = reaches(&mut phase, Phase::Draining) => return,
+    };
+    let Ok(Ok(Opened { transport, h2, ahead })) = opened else {
+        seat.end = End::Handshake;
+        return;
+    };
+    let limits = Limits::from(&worker.config.server);
+    let pulse = Rc::new(Pulse::new(limits, !h2, !ahead.is_empty()));
+    let is_tls = matches!(transport, Transport::Tls(_));
+    let io = TokioIo::new(Watched::new(transport, ahead, Rc::clone(&pulse)));
+    let line = Rc::new(Line { peer, tls: is_tls, pulse: Rc::clone(&pulse) });
+    let served = Rc::clone(&worker);
+    let service = service_fn(move |request| {
+        let (worker, line) = (Rc::clone(&served), Rc::clone(&line));
+        async move { Ok::<_, Infallible>(worker.serve(&line, request).await) }
+    });
+    seat.end = if h2 {
+        attend(worker.http2.serve_connection(io, service), &pulse, &mut phase).await
+    } else {
+        attend(worker.http1.serve_connection(io, service), &pulse, &mut phase).await
+    };
+}
+
+/// HTTP/1 as this gateway speaks it.
+pub(super) fn http1(server: &Server) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `Pulse` has the deadline: hyper's would also end the idle time between two requests.
+        .header_read_timeout(None)
+        .half_close(false)
+        .max_buf_size(server.head_bytes.max(SMALLEST_BUFFER))
+        .max_header_size(server.head_bytes);
+    if server.header_fields > HYPER_FIELDS {
+        builder.max_headers(server.header_fields);
+    }
+    builder
+}
+
+/// HTTP/2 as this gateway speaks it.
+pub(super) fn http2(server: &Server) -> http2::Builder<Here> {
+    let mut builder = http2::Builder::new(Here);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(server.h2_streams)
+        .max_header_list_size(16 << 10)
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(1 << 20)
+        .max_send_buf_size(64 << 10)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20));
+    builder
+}
+
+/// hyper takes no smaller one.
+const SMALLEST_BUFFER: usize = 8_192;
+
+/// As many header fields hyper reads without being told; up to here we count ourselves, and can name the request.
+const HYPER_FIELDS: usize = 100;
+
+/// A connection whose protocol is known.
+struct Opened {
+    transport: Transport,
+    h2: bool,
+    ahead: Bytes,
+}
+
+async fn open<K, S, C, O: Observer>(
+    worker: &Worker<K, S, C, O>,
+    socket: std::net::TcpStream,
+    listener: usize,
+) -> io::Result<Opened> {
+    let mut socket = TcpStream::from_std(socket)?;
+    let Some(acceptor) = worker.tls.get(listener).and_then(Option::as_ref) else {
+        let (h2, ahead) = detect(&mut socket).await?;
+        return Ok(Opened { transport: Transport::Plain(socket), h2, ahead });
+    };
+    let session = acceptor.accept(socket).await?;
+    let h2 = session.get_ref().1.alpn_protocol() == Some(tls::H2);
+    Ok(Opened { transport: Transport::Tls(Box::new(session)), h2, ahead: Bytes::new() })
+}
+
+/// Drives a connection until it ends, a deadline passes, or the gateway has stopped.
+async fn attend(
+    conversation: impl Conversation,
+    pulse: &Pulse,
+    phase: &mut watch::Receiver<Phase>,
+) -> End {
+    let mut conversation = pin!(conversation);
+    let mut alarm = pin!(sleep_until(pulse.due()));
+    // One future for the connection's life: made anew at each poll it would join and leave a queue each time.
+    let mut draining = pin!(reaches(phase, Phase::Draining));
+    let mut is_set = false;
+    let mut leaving = false;
+    loop {
+        let progress = poll_fn(|cx| {
+            if let Poll::Ready(ended) = conversation.as_mut().poll(cx) {
+                return Poll::Ready(Progress::Ended(ended));
+            }
+            // The alarm is only ever set earlier here; when it rings too early it is set anew. So a busy
+            // connection moves no timers. Nor is it asked more than whether it rang, once it knows the task.
+            let due = pulse.due();
+            if due < alarm.deadline() {
+                alarm.as_mut().reset(due);
+                is_set = false;
+            }
+            while (!is_set || alarm.is_elapsed()) && alarm.as_mut().poll(cx).is_ready() {
+                if pulse.due() <= Instant::now() {
+                    return Poll::Ready(Progress::Due);
+                }
+                alarm.as_mut().reset(pulse.due());
+                is_set = false;
+            }
+            is_set = true;
+            if leaving {
+                Poll::Pending
+            } else {
+                draining.as_mut().poll(cx).map(|()| Progress::Draining)
+            }
+        });
+        match progress.await {
+            Progress::Ended(Ok(())) => return End::Closed,
+            Progress::Ended(Err(_)) => return End::Broken,
+            Progress::Due if leaving || Instant::now() < pulse.age() => return End::TimedOut,
+            Progress::Due | Progress::Draining => {}
+        }
+        if pulse.is_unused() {
+            return End::Stopped;
+        }
+        leaving = true;
+        pulse.leave();
+        conversation.as_mut().leave();
+    }
+}
+
+/// Why a connection's handler looks up.
+enum Progress {
+    Ended(hyper::Result<()>),
+    Due,
+    Draining,
+}
+
+/// What hyper's connections of both protocols can do.
+trait Conversation: Future<Output = hyper::Result<()>> {
+    /// Finishes the requests under way and takes no more.
+    fn leave(self: Pin<&mut Self>);
+}
+
+impl<H, T> Conversation for http1::Connection<TokioIo<Watched>, H>
+where
+    H: HttpService<Incoming, ResBody = Outbound<T>, Error = Infallible>,
+    T: Tally,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<H, T> Conversation for http2::Connection<TokioIo<Watched>, H, Here>
+where
+    H: HttpService<Incoming, ResBody = Outbound<T>, Error = Infallible>,
+    H::Future: 'static,
+    T: Tally,
+{
+    fn leave(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

@@ -1,0 +1,136 @@
+//! The one exit: every request that has a head ends here, and whoever counts hears of it exactly once.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::observe::{Finished, Outcome, Skew, Tally};
+use super::pulse::Pulse;
+use super::reply::ReplyBody;
+use super::request::REQUEST_ID;
+use super::request_id::RequestId;
+use crate::denial::Denial;
+
+/// What is known of a request while it lives. Reported when dropped, so that no way out can miss it.
+pub(super) struct Record<T: Tally> {
+    tally: Rc<T>,
+    pulse: Rc<Pulse>,
+    pub(super) started: Instant,
+    status: Option<StatusCode>,
+    complete: bool,
+    pub(super) request_id: RequestId,
+    pub(super) route: Option<u16>,
+    pub(super) outcome: Option<Outcome>,
+    pub(super) denial: Option<Denial>,
+    pub(super) verify: Duration,
+    pub(super) upstream: Option<(usize, Duration)>,
+    pub(super) skew: Option<Skew>,
+}
+
+impl<T: Tally> Record<T> {
+    pub(super) fn open(tally: &Rc<T>, pulse: &Rc<Pulse>, request_id: RequestId) -> Self {
+        pulse.begin();
+        Self {
+            tally: Rc::clone(tally),
+            pulse: Rc::clone(pulse),
+            started: Instant::now(),
+            status: None,
+            complete: false,
+            request_id,
+            route: None,
+            outcome: None,
+            denial: None,
+            verify: Duration::ZERO,
+            upstream: None,
+            skew: None,
+        }
+    }
+
+    /// Sends the answer off, named; the record lives on with its body.
+    pub(super) fn close(
+        mut self,
+        mut reply: Response<ReplyBody>,
+        head_only: bool,
+    ) -> Response<Outbound<T>> {
+        self.status = Some(reply.status());
+        self.pulse.reply();
+        reply.headers_mut().insert(REQUEST_ID, self.request_id.value());
+        if head_only {
+            reply = headless(reply);
+        }
+        reply.map(|body| {
+            self.complete = body.is_end_stream();
+            Outbound { body, record: self }
+        })
+    }
+}
+
+/// The same answer without its body, whose length it still tells.
+fn headless(mut reply: Response<ReplyBody>) -> Response<ReplyBody> {
+    if let Some(length) = reply.body().size_hint().exact()
+        && !reply.headers().contains_key(header::TRANSFER_ENCODING)
+    {
+        reply.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+    }
+    reply.map(|_| ReplyBody::full(Bytes::new()))
+}
+
+impl<T: Tally> Drop for Record<T> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        self.pulse.end(self.status.is_some(), now.into());
+        let lost = if std::thread::panicking() { Outcome::Panicked } else { Outcome::Aborted };
+        let finished = Finished {
+            request_id: self.request_id.as_str(),
+            route: self.route,
+            outcome: self.outcome.filter(|_| self.status.is_some()).unwrap_or(lost),
+            denial: self.denial.as_ref(),
+            status: self.status,
+            complete: self.complete,
+            verify: self.verify,
+            upstream: self.upstream,
+            skew: self.skew,
+            total: now - self.started,
+        };
+        self.tally.finished(&finished);
+    }
+}
+
+/// The body of an answer, with the record of its request.
+pub(super) struct Outbound<T: Tally> {
+    body: ReplyBody,
+    record: Record<T>,
+}
+
+impl<T: Tally> Body for Outbound<T> {
+    type Data = Bytes;
+    type Error = <ReplyBody as Body>::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self { body, record } = self.get_mut();
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        record.pulse.moved();
+        record.complete = match &frame {
+            None => true,
+            Some(Ok(_)) => body.is_end_stream(),
+            Some(Err(_)) => false,
+        };
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

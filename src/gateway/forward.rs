@@ -1,0 +1,324 @@
+//! Defeats double execution: a request that may have reached a backend is never sent again.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::backends::SharedBackends;
+use super::pool::{Lack, Pool, keep_swept};
+use super::reply::{Lease, ReplyBody, pass_on};
+use super::request::compose;
+use super::routes::Entry;
+use super::sender::Sender;
+use super::spread::{Group, Turn};
+use crate::admit::Permit;
+use crate::clock::{Clock, Micros};
+use crate::config::Upstream;
+use crate::key::PermissionNames;
+
+/// A request as it was received, and how.
+#[derive(Clone, Debug)]
+pub struct Received<'r> {
+    /// The method.
+    pub method: &'r Method,
+    /// The path, byte for byte as received.
+    pub path: &'r str,
+    /// The query, byte for byte as received, without its `?`.
+    pub query: Option<&'r str>,
+    /// The host the client addressed.
+    pub host: &'r str,
+    /// Header fields.
+    pub headers: &'r HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+    /// The client's address.
+    pub client: IpAddr,
+    /// What the gateway calls this request.
+    pub request_id: &'r str,
+    /// Whether it came over TLS.
+    pub tls: bool,
+}
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ForwardFault {
+    /// No backend could be connected to, or none had a connection to spare in time. Nothing was sent.
+    NoBackend,
+    /// The request could not be written, to any of the backends tried. Nothing was sent.
+    Unsent,
+    /// The backend did not answer in time. Whether it acted is unknown.
+    TimedOut,
+    /// The connection ended before the reply. Whether the backend acted is unknown.
+    Unknown,
+    /// The signature ran out before the request could be sent. Nothing was sent.
+    Expired,
+    /// The backend acted, and answered what is no HTTP reply to this request.
+    BadReply,
+}
+
+impl ForwardFault {
+    /// Whether the backend may have acted on the request.
+    pub const fn may_have_acted(self) -> bool {
+        match self {
+            Self::NoBackend | Self::Unsent | Self::Expired => false,
+            Self::TimedOut | Self::Unknown | Self::BadReply => true,
+        }
+    }
+}
+
+impl fmt::Display for ForwardFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoBackend => "no backend could be reached",
+            Self::Unsent => "the request could not be sent",
+            Self::TimedOut => "the backend did not answer in time",
+            Self::Unknown => "the connection ended before the reply",
+            Self::Expired => "the signature ran out before the request could be sent",
+            Self::BadReply => "the backend's reply makes no sense",
+        })
+    }
+}
+
+impl std::error::Error for ForwardFault {}
+
+/// Every upstream, as one worker thread sees them: it stays on its thread, inside a `LocalSet`.
+pub struct Upstreams {
+    rules: Arc<[Upstream]>,
+    shared: Arc<SharedBackends>,
+    groups: Box<[Group]>,
+    permissions: Arc<PermissionNames>,
+    clock: Arc<dyn Clock>,
+    arena: RefCell<BytesMut>,
+    is_swept: Cell<bool>,
+}
+
+impl Upstreams {
+    /// A worker's own connections to `upstreams`, none of them open yet. `shared` is made from the same upstreams.
+    pub fn new(
+        upstreams: Arc<[Upstream]>,
+        shared: Arc<SharedBackends>,
+        permissions: Arc<PermissionNames>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let group = |(place, upstream): (usize, &Upstream)| {
+            let backends = shared.of(place).iter();
+            Group::new(backends.map(|backend| Rc::new(Pool::new(backend, upstream, &clock))))
+        };
+        let groups = upstreams.iter().enumerate().map(group).collect();
+        let arena = RefCell::new(BytesMut::with_capacity(ARENA));
+        Self {
+            rules: upstreams,
+            shared,
+            groups,
+            permissions,
+            clock,
+            arena,
+            is_swept: Cell::new(false),
+        }
+    }
+
+    /// Sends a permitted request to a backend of `upstream`, at most once, and answers its reply.
+    ///
+    /// Another backend is tried only while it is certain that nothing of the request was sent: when none of its
+    /// bytes were written because the connection had closed, or no connection came about.
+    pub async fn forward(
+        &self,
+        upstream: usize,
+        permit: Permit,
+        entry: &Entry,
+        received: Received<'_>,
+    ) -> Result<Response<ReplyBody>, ForwardFault> {
+        let rules = self.rules.get(upstream).ok_or(ForwardFault::NoBackend)?;
+        let group = self.groups.get(upstream).ok_or(ForwardFault::NoBackend)?;
+        self.start_sweeping();
+        let terms = Terms {
+            clock: &*self.clock,
+            good_until: permit.good_until(),
+            response_timeout: rules.response_timeout,
+        };
+        terms.still_good()?;
+        let request = compose(
+            rules,
+            &self.permissions,
+            &permit,
+            &entry.demand,
+            &received,
+            &mut self.arena.borrow_mut(),
+        );
+        let unsent = Unsent(request.ok_or(ForwardFault::Unsent)?);
+        let (reply, lease) = terms.deliver(group, unsent).await?;
+        pass_on(reply, lease).await
+    }
+
+    /// What all workers know of the backends.
+    pub fn backends(&self) -> &Arc<SharedBackends> {
+        &self.shared
+    }
+
+    fn start_sweeping(&self) {
+        if !self.is_swept.replace(true) {
+            let pools = self.groups.iter().flat_map(Group::pools).map(Rc::downgrade).collect();
+            tokio::task::spawn_local(keep_swept(pools));
+        }
+    }
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstreams").field("groups", &self.groups).finish_non_exhaustive()
+    }
+}
+
+/// Under what terms one request may be sent.
+struct Terms<'a> {
+    clock: &'a dyn Clock,
+    good_until: Option<Micros>,
+    response_timeout: Duration,
+}
+
+/// A request of which no byte has been sent. Sending consumes it; only certainty that it was not sent brings it back.
+struct Unsent(Request<Full<Bytes>>);
+
+/// What became of a request that was given to a connection.
+enum Sent {
+    Replied(Response<Incoming>),
+    /// The connection had closed; nothing was written.
+    Returned(Unsent),
+    Lost(ForwardFault),
+}
+
+/// Why one backend gave no reply.
+enum Setback {
+    /// Nothing was sent: another backend may have it.
+    Unsent(Box<Unsent>, Option<Lack>),
+    Final(ForwardFault),
+}
+
+impl Terms<'_> {
+    fn still_good(&self) -> Result<(), ForwardFault> {
+        match self.good_until {
+            Some(end) if end < self.clock.now() => Err(ForwardFault::Expired),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Tries backends until one takes the request.
+    async fn deliver(
+        &self,
+        group: &Group,
+        mut unsent: Unsent,
+    ) -> Result<(Response<Incoming>, Lease), ForwardFault> {
+        let mut tried = ArrayVec::<usize, MAX_BACKENDS>::new();
+        let mut crowded = None;
+        let mut fault = ForwardFault::NoBackend;
+        while !tried.is_full() {
+            let Some(turn) = group.choose(&tried, self.clock.now()) else { break };
+            let place = turn.place();
+            tried.push(place);
+            match self.attempt(turn, unsent, Patience::None).await {
+                Ok(replied) => return Ok(replied),
+                Err(Setback::Final(fault)) => return Err(fault),
+                Err(Setback::Unsent(back, lack)) => {
+                    unsent = *back;
+                    match lack {
+                        Some(Lack::Crowded) => crowded = crowded.or(Some(place)),
+                        Some(Lack::Unreachable) => {}
+                        None => fault = ForwardFault::Unsent,
+                    }
+                }
+            }
+        }
+        let Some(turn) = crowded.and_then(|place| group.again(place)) else { return Err(fault) };
+        match self.attempt(turn, unsent, Patience::Wait).await {
+            Ok(replied) => Ok(replied),
+            Err(Setback::Final(fault)) => Err(fault),
+            Err(Setback::Unsent(_, Some(_))) => Err(ForwardFault::NoBackend),
+            Err(Setback::Unsent(_, None)) => Err(ForwardFault::Unsent),
+        }
+    }
+
+    /// Tries connections of one backend: a few that were idle, each of which may have closed, then a fresh one.
+    async fn attempt(
+        &self,
+        turn: Turn,
+        mut unsent: Unsent,
+        patience: Patience,
+    ) -> Result<(Response<Incoming>, Lease), Setback> {
+        for tries in 0..=MAX_POOLED {
+            let pool = turn.pool();
+            let idle = if tries < MAX_POOLED { pool.take() } else { None };
+            let connection = match (idle, patience) {
+                (Some(idle), _) => Ok(idle),
+                (None, Patience::None) => pool.open().await,
+                (None, Patience::Wait) => pool.wait().await,
+            };
+            let mut connection = match connection {
+                Ok(connection) => connection,
+                Err(lack) => {
+                    if lack == Lack::Unreachable {
+                        turn.failed();
+                    }
+                    return Err(Setback::Unsent(Box::new(unsent), Some(lack)));
+                }
+            };
+            if let Err(expired) = self.still_good() {
+                pool.put(connection.sender);
+                return Err(Setback::Final(expired));
+            }
+            match unsent.send(&mut connection.sender, self.response_timeout).await {
+                Sent::Replied(reply) => {
+                    return Ok((reply, Lease { turn, sender: connection.sender }));
+                }
+                Sent::Lost(fault) => {
+                    turn.failed();
+                    return Err(Setback::Final(fault));
+                }
+                Sent::Returned(back) => {
+                    unsent = back;
+                    if connection.is_fresh {
+                        turn.failed();
+                        break;
+                    }
+                }
+            }
+        }
+        Err(Setback::Unsent(Box::new(unsent), None))
+    }
+}
+
+/// Whether a request waits where all connections are in use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Patience {
+    None,
+    Wait,
+}
+
+impl Unsent {
+    async fn send(self, sender: &mut Sender, within: Duration) -> Sent {
+        match sender.send(self.0, within).await {
+            Some(Ok(reply)) => Sent::Replied(reply),
+            Some(Err(mut error)) => match error.take_message() {
+                Some(request) => Sent::Returned(Self(request)),
+                None if error.error().is_parse() => Sent::Lost(ForwardFault::BadReply),
+                None => Sent::Lost(ForwardFault::Unknown),
+            },
+            None => Sent::Lost(ForwardFault::TimedOut),
+        }
+    }
+}
+
+/// The most backends that one request is tried at.
+const MAX_BACKENDS: usize = 4;
+/// The most idle connections of a backend that one request is tried at.
+const MAX_POOLED: usize = 3;
+/// Bytes of short texts, shared by some tens of requests.
+const ARENA: usize = 32_768;

@@ -1,0 +1,222 @@
+//! Writes what a backend is told of a request: the format of [`crate::identity`], into one reused buffer.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use arrayvec::ArrayVec;
+use bytes::{BufMut, BytesMut};
+use data_encoding::HEXLOWER;
+use http::HeaderName;
+use sha2::{Digest, Sha256};
+
+use crate::checks::signature::sha256_mac;
+use crate::clock::Micros;
+use crate::identity::{IDENTITY_HEADER, MAC_HEADER, Proof};
+use crate::key::{Key, PermissionNames, Secret};
+
+/// [`IDENTITY_HEADER`], as a header name.
+pub(super) const IDENTITY: HeaderName = HeaderName::from_static(IDENTITY_HEADER);
+/// [`MAC_HEADER`], as a header name.
+pub(super) const MAC: HeaderName = HeaderName::from_static(MAC_HEADER);
+
+/// What the gateway says of one request.
+pub(super) struct Statement<'a> {
+    pub(super) request_id: &'a str,
+    pub(super) proof: Proof,
+    pub(super) key: Option<&'a Key>,
+    pub(super) venue: &'a str,
+    pub(super) permissions: &'a PermissionNames,
+    pub(super) client: IpAddr,
+    pub(super) deadline: Option<Micros>,
+    pub(super) body: &'a [u8],
+}
+
+impl Statement<'_> {
+    /// Writes the value of `countersign-identity`.
+    pub(super) fn write(&self, out: &mut BytesMut) {
+        out.put_slice(b"v=1; request=");
+        encode(self.request_id, out);
+        out.put_slice(b"; proof=");
+        out.put_slice(self.proof.name().as_bytes());
+        out.put_slice(b"; key=");
+        encode_or_none(self.key.map(|key| &*key.id), out);
+        out.put_slice(b"; account=");
+        encode_or_none(self.key.map(|key| &*key.account), out);
+        out.put_slice(b"; venue=");
+        encode(self.venue, out);
+        out.put_slice(b"; permissions=");
+        match self.key {
+            None => out.put_u8(b'-'),
+            Some(key) => {
+                for (place, name) in self.permissions.names(key.permissions).enumerate() {
+                    if place > 0 {
+                        out.put_u8(b'+');
+                    }
+                    encode(name, out);
+                }
+            }
+        }
+        out.put_slice(b"; client=");
+        write_address(self.client, out);
+        out.put_slice(b"; deadline=");
+        match self.deadline {
+            None => out.put_u8(b'-'),
+            Some(deadline) => write_number(deadline.as_millis(), out),
+        }
+        out.put_slice(b"; body=");
+        if self.body.is_empty() {
+            out.put_slice(EMPTY_DIGEST);
+        } else {
+            out.put_slice(&hex(&Sha256::digest(self.body).into()));
+        }
+    }
+}
+
+/// Writes an address as `Display` does; an IPv4 address without the machinery of formatting.
+pub(super) fn write_address(address: IpAddr, out: &mut BytesMut) {
+    match address {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.put_u8(b'.');
+                }
+                write_number(u64::from(octet), out);
+            }
+        }
+        // Writing to a buffer in memory cannot fail.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
+    }
+}
+
+fn write_number(number: u64, out: &mut BytesMut) {
+    let mut digits = ArrayVec::<u8, 20>::new();
+    let mut rest = number;
+    loop {
+        digits.push(b'0' + u8::try_from(rest % 10).unwrap_or_default());
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    digits.reverse();
+    out.put_slice(&digits);
+}
+
+/// The value of `countersign-mac`; `None` when `secret` is no HMAC-SHA256 key.
+pub(super) fn mac(
+    secret: &Secret,
+    method: &str,
+    target: &[u8],
+    identity: &[u8],
+) -> Option<[u8; 64]> {
+    sha256_mac(secret, &pieces(method, target, identity)).map(|mac| hex(&mac))
+}
+
+fn pieces<'a>(method: &'a str, target: &'a [u8], identity: &'a [u8]) -> [&'a [u8]; 6] {
+    [b"countersign-1\n", method.as_bytes(), b"\n", target, b"\n", identity]
+}
+
+fn hex(bytes: &[u8; 32]) -> [u8; 64] {
+    let mut text = [0; 64];
+    HEXLOWER.encode_mut(bytes, &mut text);
+    text
+}
+
+fn encode_or_none(text: Option<&str>, out: &mut BytesMut) {
+    match text {
+        // A name that is a lone `-` must not say "none".
+        Some("-") => out.put_slice(b"%2D"),
+        Some(text) => encode(text, out),
+        None => out.put_u8(b'-'),
+    }
+}
+
+fn encode(text: &str, out: &mut BytesMut) {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
+    // Without an early exit: nearly always all of it is plain.
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+        out.put_slice(text.as_bytes());
+        return;
+    }
+    for byte in text.bytes() {
+        if plain(byte) {
+            out.put_u8(byte);
+        } else {
+            let mut digits = [0; 2];
+            data_encoding::HEXUPPER.encode_mut(&[byte], &mut digits);
+            out.put_u8(b'%');
+            out.put_slice(&digits);
+        }
+    }
+}
+
+/// SHA-256 of nothing, in lower hexadecimal.
+const EMPTY_DIGEST: &[u8; 64] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement<'a>(names: &'a PermissionNames, body: &'a [u8]) -> Statement<'a> {
+        Statement {
+            request_id: "01-a",
+            proof: Proof::None,
+            key: None,
+            venue: "spot one",
+            permissions: names,
+            client: "192.0.2.7".parse().unwrap(),
+            deadline: None,
+            body,
+        }
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_they_are_displayed() {
+        for number in [0, 9, 10, 255, u64::MAX] {
+            let mut out = BytesMut::new();
+            write_number(number, &mut out);
+            assert_eq!(out, number.to_string());
+        }
+        for text in ["0.0.0.0", "192.0.2.17", "255.255.255.255", "2001:db8::1", "::"] {
+            let mut out = BytesMut::new();
+            write_address(text.parse().unwrap(), &mut out);
+            assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn a_public_request_is_stated_with_dashes() {
+        let (names, mut out) = (PermissionNames::default(), BytesMut::new());
+        statement(&names, b"").write(&mut out);
+        assert_eq!(
+            out,
+            "v=1; request=01-a; proof=none; key=-; account=-; venue=spot%20one; permissions=-; client=192.0.2.7; \
+             deadline=-; body=e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+    }
+
+    #[test]
+    fn the_digest_of_an_empty_body_is_the_one_that_is_computed() {
+        assert_eq!(&hex(&Sha256::digest(b"").into()), EMPTY_DIGEST);
+    }
+
+    #[test]
+    fn separators_in_names_are_encoded_so_that_no_part_can_be_forged() {
+        let mut out = BytesMut::new();
+        encode("a; key=b\r\n+%é", &mut out);
+        assert_eq!(out, "a%3B%20key%3Db%0D%0A%2B%25%C3%A9");
+    }
+
+    #[test]
+    fn what_is_written_here_is_what_backends_read() {
+        let (names, mut out) = (PermissionNames::default(), BytesMut::new());
+        statement(&names, b"body").write(&mut out);
+        let text = std::str::from_utf8(&out).unwrap();
+        assert_eq!(crate::identity::Identity::parse(text).unwrap().to_string(), text);
+
+        let secret = Secret::read(crate::key::Algorithm::HmacSha256, b"shared").unwrap();
+        let mac = mac(&secret, "GET", b"/a?b=1", &out).unwrap();
+        assert_eq!(crate::identity::mac(b"shared", "GET", "/a?b=1", &out).as_bytes(), mac);
+    }
+}

@@ -1,0 +1,132 @@
+//! What the data plane tells whoever counts and logs.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::forward::ForwardFault;
+use crate::clock::Micros;
+use crate::denial::Denial;
+
+/// Hears of every connection. Called on the data plane: it must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// Hears of the requests of one worker.
+    type Tally: Tally;
+
+    /// The tally of one worker: made on its thread, where it stays.
+    fn tally(&self) -> Self::Tally;
+
+    /// A connection was dealt to a worker. `listener` is its place in the configuration.
+    fn connection_opened(&self, _listener: usize) {}
+
+    /// That connection is gone.
+    fn connection_closed(&self, _listener: usize, _end: End) {}
+
+    /// A connection was closed at once: there are as many as may be.
+    fn connection_refused(&self, _listener: usize) {}
+
+    /// `accept` failed, for want of descriptors or memory.
+    fn accept_failed(&self, _listener: usize) {}
+
+    /// The gateway is about to stop: whoever asks whether it is ready must hear no.
+    fn draining(&self) {}
+}
+
+/// Hears of every request of one worker, on its thread alone.
+pub trait Tally: 'static {
+    /// A request ended, however it did. Called exactly once for each that has a head.
+    fn finished(&self, _finished: &Finished<'_>) {}
+
+    /// About a second has passed: what was gathered may be handed on.
+    fn flush(&self) {}
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    type Tally = Self;
+
+    fn tally(&self) -> Self {
+        Self
+    }
+}
+
+impl Tally for Unobserved {}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// By agreement.
+    Closed,
+    /// No TLS session, or no HTTP, came about in time.
+    Handshake,
+    /// A deadline of ours passed: for a head, for idleness, or for a reply that was not taken.
+    TimedOut,
+    /// Bytes that are no HTTP, or the peer went away in the middle of it.
+    Broken,
+    /// The gateway stopped.
+    Stopped,
+    /// A handler panicked.
+    Panicked,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// A backend answered.
+    Forwarded,
+    /// The gateway answered, as routes for the time have it.
+    Answered,
+    /// A check refused it.
+    Denied,
+    /// It was admitted, and no backend answered.
+    Failed(ForwardFault),
+    /// The client went away first.
+    Aborted,
+    /// A handler panicked.
+    Panicked,
+}
+
+/// Two clocks that disagree.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Skew {
+    /// The moment that the client signed.
+    pub signed: Micros,
+    /// The moment it was here.
+    pub now: Micros,
+}
+
+impl Skew {
+    /// By how much the client's clock is ahead, in milliseconds; negative when it is behind.
+    pub fn ahead_ms(self) -> i64 {
+        let ms = |moment: Micros| i64::try_from(moment.as_millis()).unwrap_or(i64::MAX);
+        ms(self.signed).saturating_sub(ms(self.now))
+    }
+}
+
+/// A request that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished<'r> {
+    /// Its id.
+    pub request_id: &'r str,
+    /// Its route, if it got so far.
+    pub route: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it was refused, if it was.
+    pub denial: Option<&'r Denial>,
+    /// What the client was told; `None` when it was told nothing.
+    pub status: Option<StatusCode>,
+    /// Whether the whole reply was handed to the connection.
+    pub complete: bool,
+    /// Time spent on checks, the store's included, the body's arrival not.
+    pub verify: Duration,
+    /// Which upstream was asked, and the time until its answer began.
+    pub upstream: Option<(usize, Duration)>,
+    /// How far the client's clock is off, where that is why it was refused.
+    pub skew: Option<Skew>,
+    /// Time from head to end.
+    pub total: Duration,
+}

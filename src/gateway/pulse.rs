@@ -1,0 +1,151 @@
+//! Defeats connections that hold a place without using it: each has a moment by which something must happen.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::Server;
+
+/// After this long a connection is asked to leave, so that clients spread anew over gateways.
+const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// How long a closing connection waits for its peer to read the last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The state of one connection, as far as its deadlines go.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    limits: Limits,
+    born: Instant,
+    /// Whether bytes between two requests begin a head: so in HTTP/1, where nothing else can come.
+    heads: bool,
+    under_way: Cell<usize>,
+    replying: Cell<usize>,
+    /// Since when it is idle, or its head is being read.
+    since: Cell<Instant>,
+    head_begun: Cell<bool>,
+    /// When a reply last moved on.
+    moved: Cell<Instant>,
+    unread: Cell<bool>,
+    closing: Cell<Option<Instant>>,
+    leaving: Cell<Option<Instant>>,
+}
+
+/// The deadlines of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    head: Duration,
+    idle: Duration,
+    drain: Duration,
+}
+
+impl From<&Server> for Limits {
+    fn from(server: &Server) -> Self {
+        Self { head: server.head_timeout, idle: server.idle_timeout, drain: server.drain_timeout }
+    }
+}
+
+impl Pulse {
+    /// A connection that begins now; `begun` when bytes of its first head have come.
+    pub(super) fn new(limits: Limits, heads: bool, begun: bool) -> Self {
+        let now = Instant::now();
+        Self {
+            limits,
+            born: now,
+            heads,
+            under_way: Cell::new(0),
+            replying: Cell::new(0),
+            since: Cell::new(now),
+            head_begun: Cell::new(heads && begun),
+            moved: Cell::new(now),
+            unread: Cell::new(false),
+            closing: Cell::new(None),
+            leaving: Cell::new(None),
+        }
+    }
+
+    /// By when something must happen.
+    pub(super) fn due(&self) -> Instant {
+        let idle = self.under_way.get() == 0;
+        if let Some(closing) = self.closing.get() {
+            closing + LINGER
+        } else if let Some(left) = self.leaving.get() {
+            if idle { left.max(self.since.get()) + LINGER } else { left + self.limits.drain }
+        } else {
+            let due = if idle {
+                self.since.get()
+                    + if self.head_begun.get() { self.limits.head } else { self.limits.idle }
+            } else if self.replying.get() > 0 {
+                self.moved.get() + self.limits.idle
+            } else {
+                // The body, the store and the backend have deadlines of their own.
+                self.age()
+            };
+            due.min(self.age())
+        }
+    }
+
+    /// When it is to leave for its age alone.
+    pub(super) fn age(&self) -> Instant {
+        self.born + MAX_AGE
+    }
+
+    /// Whether closing it now would lose nothing that anybody has begun.
+    pub(super) fn is_unused(&self) -> bool {
+        self.heads && self.under_way.get() == 0 && !self.head_begun.get()
+    }
+
+    /// Bytes came in.
+    pub(super) fn received(&self) {
+        if self.heads && self.under_way.get() == 0 && !self.head_begun.get() {
+            self.head_begun.set(true);
+            self.since.set(Instant::now());
+        }
+    }
+
+    /// A head is complete.
+    pub(super) fn begin(&self) {
+        self.under_way.set(self.under_way.get() + 1);
+        self.head_begun.set(false);
+    }
+
+    /// Its answer begins.
+    pub(super) fn reply(&self) {
+        self.replying.set(self.replying.get() + 1);
+        self.moved.set(Instant::now());
+    }
+
+    /// An answer moved on.
+    pub(super) fn moved(&self) {
+        self.moved.set(Instant::now());
+    }
+
+    /// The request is over.
+    pub(super) fn end(&self, replying: bool, now: Instant) {
+        self.under_way.set(self.under_way.get().saturating_sub(1));
+        if replying {
+            self.replying.set(self.replying.get().saturating_sub(1));
+        }
+        self.since.set(now);
+    }
+
+    /// Whether a body is left unread: then the peer may still be writing when we close.
+    pub(super) fn set_unread(&self, unread: bool) {
+        self.unread.set(unread);
+    }
+
+    /// Our side is closed. Whether to read on for a while: a socket closed with bytes unread resets the
+    /// connection, and the peer may lose our last answer.
+    pub(super) fn close(&self) -> bool {
+        if self.closing.get().is_none() {
+            self.closing.set(Some(Instant::now()));
+        }
+        self.unread.get() || self.head_begun.get()
+    }
+
+    /// It is asked to leave.
+    pub(super) fn leave(&self) {
+        self.leaving.set(Some(Instant::now()));
+    }
+}

@@ -1,0 +1,176 @@
+//! The life of a request, from its head to its answer, read top-down.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request, Response};
+use hyper::body::{Body, Incoming};
+
+use super::exit::{Outbound, Record};
+use super::forward::Received;
+use super::observe::{Observer, Outcome, Skew};
+use super::pulse::Pulse;
+use super::refusal::{self, Refusal};
+use super::reply::ReplyBody;
+use super::routes::{Entry, Target};
+use super::worker::Worker;
+use super::{body, client, time, wire};
+use crate::admit::Permit;
+use crate::clock::{Clock, Micros};
+use crate::denial::Denial;
+use crate::dialect::{Facts, Inbound};
+use crate::registry::Keys;
+use crate::store::Store;
+
+/// The connection that a request came by.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) peer: IpAddr,
+    pub(super) tls: bool,
+    pub(super) pulse: Rc<Pulse>,
+}
+
+impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
+    /// Answers one request. Whatever happens to it, its record reports it.
+    pub(super) async fn serve(
+        &self,
+        line: &Line,
+        request: Request<Incoming>,
+    ) -> Response<Outbound<O::Tally>> {
+        let request_id = self.request_ids.next(self.gate.clock.now());
+        let mut record = Record::open(&self.tally, &line.pulse, request_id);
+        let head_only = request.method() == Method::HEAD;
+        let mut entry = None;
+        let reply = match self.answer(line, request, &mut entry, &mut record).await {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                record.denial = refusal.denial();
+                record.skew = refusal.skew();
+                record.outcome = Some(match refusal {
+                    Refusal::Failed(fault) => Outcome::Failed(fault),
+                    Refusal::Denied(_) | Refusal::Skewed(..) | Refusal::Broken(..) => {
+                        Outcome::Denied
+                    }
+                });
+                refusal.reply(entry, self.gate.clock.now(), &request_id)
+            }
+        };
+        record.close(reply, head_only)
+    }
+
+    async fn answer<'w>(
+        &'w self,
+        line: &Line,
+        request: Request<Incoming>,
+        found: &mut Option<&'w Entry>,
+        record: &mut Record<O::Tally>,
+    ) -> Result<Response<ReplyBody>, Refusal> {
+        let (head, body) = request.into_parts();
+        line.pulse.set_unread(!body.is_end_stream());
+        let server = &self.config.server;
+        let wire::Target { host, path, query } = wire::target(&head, server.header_fields)?;
+        let peer = client::address(line.peer, &head.headers, &server.trusted_proxies)?;
+        let (method, headers) = (&head.method, &head.headers);
+        let entry = self.config.routes.find(host, method, path).ok_or(Denial::NoRoute)?;
+        *found = Some(entry);
+        record.route = Some(entry.demand.id);
+
+        let inbound = Inbound { method, path, query, host, headers, body: &[], peer };
+        let mut checking = record.started;
+        let has_body = !body.is_end_stream();
+        let reading = body::read(body, entry.demand.body_cap, server.body_timeout);
+        let mut reading = std::pin::pin!(reading);
+        let body = if let Some(body) = has_arrived(&mut reading, headers).await {
+            body?
+        } else {
+            // Nobody waits for a body, or asks for it, before the head has been judged.
+            let screened = self.gate.screen(&inbound, &entry.demand);
+            record.verify = checking.elapsed();
+            screened.map_err(|denial| self.measured(denial, entry, &inbound))?;
+            reading.await?
+        };
+        line.pulse.set_unread(false);
+        if has_body {
+            checking = Instant::now();
+        }
+
+        let inbound = Inbound { body: &body, ..inbound };
+        let admitted = self.admit(&inbound, entry).await;
+        let checked = Instant::now();
+        record.verify += checked - checking;
+        let permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
+        let standing = standing(&permit, self.gate.clock.now());
+
+        let mut reply = match entry.target {
+            Target::Time(form) => {
+                record.outcome = Some(Outcome::Answered);
+                time::answer(form, self.gate.clock.now())
+            }
+            Target::Upstream(upstream) => {
+                record.outcome = Some(Outcome::Forwarded);
+                let request_id = record.request_id.as_str();
+                let (client, tls) = (peer, line.tls);
+                let received =
+                    Received { method, path, query, host, headers, body, client, request_id, tls };
+                let replied = self.upstreams.forward(upstream, permit, entry, received).await;
+                record.upstream = Some((upstream, checked.elapsed()));
+                replied.map_err(Refusal::Failed)?
+            }
+        };
+        if let (Some(facts), Some(dialect)) = (standing, refusal::dialect(entry)) {
+            for (name, value) in dialect.reply_headers(&facts) {
+                reply.headers_mut().insert(name, value);
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Runs the checks with a scratch of this worker's; requests that wait for a store hold theirs meanwhile.
+    async fn admit(&self, inbound: &Inbound<'_>, entry: &Entry) -> Result<Permit, Denial> {
+        let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_default();
+        let verdict = self.gate.admit(inbound, &entry.demand, &mut scratch).await;
+        self.scratches.borrow_mut().push(scratch);
+        verdict
+    }
+
+    /// A refusal for the clock's sake says by how much the client's is off.
+    fn measured(&self, denial: Denial, entry: &Entry, inbound: &Inbound<'_>) -> Refusal {
+        if !matches!(denial, Denial::Stale(_) | Denial::Ahead(_)) {
+            return Refusal::Denied(denial);
+        }
+        let claim = refusal::dialect(entry).and_then(|dialect| dialect.claim(inbound).ok());
+        let Some(claim) = claim else { return Refusal::Denied(denial) };
+        Refusal::Skewed(denial, Skew { signed: claim.time.at, now: self.gate.clock.now() })
+    }
+}
+
+/// How full the first limit is, where there is one.
+fn standing(permit: &Permit, now: Micros) -> Option<Facts> {
+    let (limit, used) = permit.standing().limits().next()?;
+    Some(Facts { now, used, limit: limit.quota, period: limit.period, ..Facts::default() })
+}
+/// The body, if it came along with the head; judging the head twice would cost more than to take it.
+async fn has_arrived<T>(
+    reading: &mut Pin<&mut impl Future<Output = T>>,
+    headers: &HeaderMap,
+) -> Option<T> {
+    if headers.contains_key(http::header::EXPECT) {
+        return None;
+    }
+    let mut asked = false;
+    poll_fn(|context| match reading.as_mut().poll(context) {
+        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Pending if asked => Poll::Ready(None),
+        // hyper hands over what it has read only after it was asked.
+        Poll::Pending => {
+            asked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
+}
