@@ -1,0 +1,107 @@
+//! Every metric, declared once: name, help, labels, buckets.
+
+use prometheus::{
+    Error, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+/// From a quarter of a microsecond (an HMAC) past a slow RSA verification.
+const VERIFY_BUCKETS: [f64; 17] = [
+    250e-9, 500e-9, 750e-9, 1e-6, 1.5e-6, 2e-6, 3e-6, 5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6,
+    500e-6, 1e-3, 2e-3, 10e-3,
+];
+
+/// From a loopback backend to the longest wait for one.
+const REQUEST_BUCKETS: [f64; 17] = [
+    50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3,
+    1.0, 2.0, 5.0, 10.0,
+];
+
+/// Both sides of zero: a client's clock may be late or early.
+const SKEW_BUCKETS: [f64; 19] = [
+    -60.0, -30.0, -10.0, -5.0, -2.0, -1.0, -0.5, -0.2, -0.05, 0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0, 30.0, 60.0,
+];
+
+/// The families, registered.
+#[derive(Debug)]
+pub(super) struct Families {
+    pub(super) requests: IntCounterVec,
+    pub(super) rejections: IntCounterVec,
+    pub(super) verify_duration: HistogramVec,
+    pub(super) request_duration: HistogramVec,
+    pub(super) clock_skew: HistogramVec,
+    pub(super) upstream_duration: HistogramVec,
+    pub(super) upstream_requests: IntCounterVec,
+    pub(super) upstream_backends: IntGaugeVec,
+    pub(super) store_records: IntGaugeVec,
+    pub(super) store_capacity: IntGaugeVec,
+    pub(super) store_subjects: IntGaugeVec,
+    pub(super) store_refusals: IntCounterVec,
+    pub(super) connections: IntGaugeVec,
+    pub(super) connections_opened: IntCounterVec,
+    pub(super) tls_handshake_failures: IntCounterVec,
+    pub(super) keys: IntGaugeVec,
+    pub(super) ready: IntGauge,
+    pub(super) build_info: IntGaugeVec,
+}
+
+impl Families {
+    /// Declares and registers all of them.
+    #[rustfmt::skip] // one line a metric reads as the table it is
+    pub(super) fn register(to: &Registry) -> Result<Self, Error> {
+        Ok(Self {
+            requests: counter(to, "requests_total", "Requests, by how they ended.", &["route", "outcome"])?,
+            rejections: counter(to, "rejections_total", "Requests that a check turned away, by reason.", &["reason", "dialect"])?,
+            verify_duration: histogram(to, "verify_duration_seconds", "Time spent on the checks of a request.", &["dialect", "outcome"], &VERIFY_BUCKETS)?,
+            request_duration: histogram(to, "request_duration_seconds", "Time from the head of a request to the end of its answer.", &["route", "outcome"], &REQUEST_BUCKETS)?,
+            clock_skew: histogram(to, "clock_skew_seconds", "Signed time of proven or stale requests minus our own; negative when the client is late.", &["dialect"], &SKEW_BUCKETS)?,
+            upstream_duration: histogram(to, "upstream_duration_seconds", "Time from sending a request to the head of the backend's answer.", &["upstream"], &REQUEST_BUCKETS)?,
+            upstream_requests: counter(to, "upstream_requests_total", "Attempts at backends, by how they ended.", &["upstream", "outcome"])?,
+            upstream_backends: gauge(to, "upstream_backends", "Backends, by whether they get requests.", &["upstream", "state"])?,
+            store_records: gauge(to, "store_records", "Signed requests remembered against replay.", &["store"])?,
+            store_capacity: gauge(to, "store_capacity", "Signed requests that can be remembered at once.", &["store"])?,
+            store_subjects: gauge(to, "store_subjects", "Allowances of rate limits in use.", &["store"])?,
+            store_refusals: counter(to, "store_refusals_total", "Requests refused for the store's sake.", &["store", "why"])?,
+            connections: gauge(to, "connections", "Client connections open.", &["listener"])?,
+            connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
+            tls_handshake_failures: counter(to, "tls_handshake_failures_total", "TLS handshakes with clients that failed.", &["listener"])?,
+            keys: gauge(to, "keys", "API keys, by state.", &["state"])?,
+            ready: ready(to)?,
+            build_info: gauge(to, "build_info", "Always 1; the labels say what is running.", &["version", "arch"])?,
+        })
+    }
+}
+
+const NAMESPACE: &str = "countersign";
+
+fn counter(to: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+    let family = IntCounterVec::new(Opts::new(name, help).namespace(NAMESPACE), labels)?;
+    to.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn gauge(to: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+    let family = IntGaugeVec::new(Opts::new(name, help).namespace(NAMESPACE), labels)?;
+    to.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn histogram(
+    to: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: &[f64],
+) -> Result<HistogramVec, Error> {
+    let options = HistogramOpts::new(name, help).namespace(NAMESPACE).buckets(buckets.to_vec());
+    let family = HistogramVec::new(options, labels)?;
+    to.register(Box::new(family.clone()))?;
+    Ok(family)
+}
+
+fn ready(to: &Registry) -> Result<IntGauge, Error> {
+    let options = Opts::new("ready", "Whether the gateway takes traffic: 1 or 0.");
+    let metric = IntGauge::with_opts(options.namespace(NAMESPACE))?;
+    to.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}

@@ -1,0 +1,92 @@
+//! Handles that all threads share: stores and listeners.
+
+use prometheus::{IntCounter, IntGauge};
+
+use super::families::Families;
+use super::gauge;
+
+/// Why a store kept a request from passing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum StoreRefusal {
+    /// No room for another record.
+    Full,
+    /// Signed before the store was sure to remember everything.
+    Fenced,
+    /// No answer in time.
+    Unavailable,
+}
+
+/// The metrics of one store.
+#[derive(Debug)]
+pub struct StoreMeter {
+    records: IntGauge,
+    capacity: IntGauge,
+    subjects: IntGauge,
+    full: IntCounter,
+    fenced: IntCounter,
+    unavailable: IntCounter,
+}
+
+impl StoreMeter {
+    pub(super) fn new(families: &Families, name: &str) -> Self {
+        let refusals = |why| families.store_refusals.with_label_values(&[name, why]);
+        Self {
+            records: families.store_records.with_label_values(&[name]),
+            capacity: families.store_capacity.with_label_values(&[name]),
+            subjects: families.store_subjects.with_label_values(&[name]),
+            full: refusals("full"),
+            fenced: refusals("fenced"),
+            unavailable: refusals("unavailable"),
+        }
+    }
+
+    /// Sets how much it holds: records, the most records it can hold, and allowances of rate limits.
+    pub fn set_fill(&self, records: usize, capacity: usize, subjects: usize) {
+        self.records.set(gauge(records));
+        self.capacity.set(gauge(capacity));
+        self.subjects.set(gauge(subjects));
+    }
+
+    /// Counts one refusal.
+    pub fn refused(&self, why: StoreRefusal) {
+        match why {
+            StoreRefusal::Full => self.full.inc(),
+            StoreRefusal::Fenced => self.fenced.inc(),
+            StoreRefusal::Unavailable => self.unavailable.inc(),
+        }
+    }
+}
+
+/// The metrics of one listener.
+#[derive(Debug)]
+pub struct ListenerMeter {
+    open: IntGauge,
+    opened: IntCounter,
+    handshake_failures: IntCounter,
+}
+
+impl ListenerMeter {
+    pub(super) fn new(families: &Families, name: &str) -> Self {
+        Self {
+            open: families.connections.with_label_values(&[name]),
+            opened: families.connections_opened.with_label_values(&[name]),
+            handshake_failures: families.tls_handshake_failures.with_label_values(&[name]),
+        }
+    }
+
+    /// Counts a connection that was opened.
+    pub fn opened(&self) {
+        self.opened.inc();
+        self.open.inc();
+    }
+
+    /// Counts one that was opened as closed.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn handshake_failed(&self) {
+        self.handshake_failures.inc();
+    }
+}

@@ -1,0 +1,76 @@
+//! A gateway that exists in metrics alone: an admin server on a free port, and work that moves every family.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::admin::{self, AdminState, NotReady, Readiness};
+use countersign::clock::Micros;
+use countersign::denial::Denial;
+use countersign::metrics::{
+    KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels, UpstreamOutcome,
+};
+use tokio::net::TcpListener;
+
+/// Labels of a small configuration.
+pub(crate) const LABELS: Labels<'static> = Labels {
+    routes: &[
+        RouteLabels { name: "order", dialect: Some("binance") },
+        RouteLabels { name: "orders", dialect: Some("bitget") },
+        RouteLabels { name: "time", dialect: None },
+    ],
+    upstreams: &[UpstreamLabels { name: "matching", backends: 2 }],
+    dialects: &["binance", "bybit", "bitget"],
+    stores: &["memory"],
+    listeners: &["public", "admin"],
+};
+
+/// Starts one. It works until its runtime ends.
+pub(crate) async fn start() -> SocketAddr {
+    let metrics = Arc::new(Metrics::new(&LABELS).unwrap());
+    let readiness = Readiness::starting();
+    for (reason, _) in NotReady::ALL {
+        readiness.clear(reason);
+    }
+    let filled = Arc::clone(&metrics);
+    let fill = move || filled.store(0).unwrap().set_fill(25, 100, 7);
+    let state = AdminState::new(Arc::clone(&metrics), readiness, vec![Box::new(fill)]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(admin::serve(listener, state, std::future::pending()));
+    tokio::task::spawn_local(async move {
+        metrics.listener(0).unwrap().opened();
+        let worker = metrics.worker();
+        loop {
+            work(&metrics, &worker);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    address
+}
+
+/// Moves every family.
+fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
+    metrics.set_keys(KeyCounts { active: 3, suspended: 1, revoked: 2 });
+    metrics.set_backends(0, 1, 1);
+    metrics.listener(0).unwrap().opened();
+    metrics.listener(0).unwrap().closed();
+    metrics.listener(0).unwrap().handshake_failed();
+    for why in [StoreRefusal::Full, StoreRefusal::Fenced, StoreRefusal::Unavailable] {
+        metrics.store(0).unwrap().refused(why);
+    }
+    let now = Micros::from_millis(1_700_000_000_000);
+    for route in 0..=3 {
+        let meter = worker.route(route);
+        meter.admitted(Duration::from_nanos(900));
+        meter.denied(&Denial::Replayed, Duration::from_micros(2));
+        meter.skew(now - Duration::from_millis(30 * u64::from(route)), now);
+        for (outcome, _) in Outcome::ALL {
+            meter.finish(outcome, Duration::from_micros(150));
+        }
+    }
+    for (outcome, _) in UpstreamOutcome::ALL {
+        worker.upstream(0).unwrap().finish(outcome, Duration::from_micros(90));
+    }
+    worker.flush();
+}
