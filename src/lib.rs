@@ -31,6 +31,8 @@ pub mod admin;
 #[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
+pub mod exchange;
+#[cfg(feature = "server")]
 pub mod gateway;
 #[cfg(feature = "server")]
 pub mod load;
