@@ -29,6 +29,8 @@ pub mod store;
 #[cfg(feature = "server")]
 pub mod admin;
 #[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "server")]
 pub mod exchange;
@@ -42,3 +44,5 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod offline;
+#[cfg(feature = "server")]
+pub mod service;

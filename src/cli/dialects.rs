@@ -1,0 +1,194 @@
+//! `countersign dialects`: what each dialect signs, and what it does not.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::config::in_words;
+use crate::dialect::{BUILTIN, Dialect, TimeKind, builtin};
+
+/// Show the ways of signing that countersign knows.
+///
+/// Example: countersign dialects show binance
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Name every built-in dialect
+    List {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show where a dialect's credentials travel, what it signs, and what becomes of the rest
+    Show {
+        /// A built-in dialect, or the file of a recipe
+        name: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
+    match &args.command {
+        Command::List { json } => list(*json, out)?,
+        Command::Show { name, json } => match find(name) {
+            Ok(dialect) if *json => writeln!(out, "{}", as_json(&dialect))?,
+            Ok(dialect) => show(&dialect, out)?,
+            Err(problem) => {
+                writeln!(err, "countersign dialects: {problem}")?;
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(as_lines_of_json: bool, out: &mut impl Write) -> io::Result<()> {
+    for dialect in BUILTIN.iter().filter_map(|(name, _)| builtin(name)?.ok()) {
+        let (name, title) = (&**dialect.name(), dialect.title());
+        if as_lines_of_json {
+            writeln!(out, "{}", json!({ "name": name, "title": title }))?;
+        } else {
+            writeln!(out, "{name:<12} {title}")?;
+        }
+    }
+    Ok(())
+}
+
+fn find(name: &std::path::Path) -> Result<Dialect, String> {
+    if let Some(found) = name.to_str().and_then(builtin) {
+        return found.map_err(|error| error.to_string());
+    }
+    let known = || BUILTIN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let shown = name.display();
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        format!("{shown} is no built-in dialect ({}) and no readable file: {error}", known())
+    })?;
+    Dialect::compile(&text).map_err(|error| format!("{shown}: {error}"))
+}
+
+fn show(dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{}: {}\n", dialect.name(), dialect.title())?;
+    for (credential, place) in dialect.places() {
+        writeln!(out, "{:<16} {place}", credential.name())?;
+    }
+    let algorithms: Vec<_> = dialect.algorithms().map(crate::key::Algorithm::name).collect();
+    writeln!(out, "{:<16} {}", "algorithms", algorithms.join(", "))?;
+    writeln!(out, "{:<16} {}", "time", time(dialect))?;
+    writeln!(out, "{:<16} {}", "good for", window(dialect))?;
+    for cover in dialect.coverage() {
+        writeln!(out, "\n{} signs  {}", cover.methods, cover.text)?;
+        writeln!(out, "  signed         {}", cover.signed.join(", "))?;
+        for (part, fate) in &cover.unsigned {
+            writeln!(out, "  not signed     {part}: {fate}")?;
+        }
+    }
+    writeln!(out, "\nrefusals")?;
+    for (condition, status, body) in dialect.worded() {
+        writeln!(out, "  {:<20} {} {body}", condition.name(), status.as_u16())?;
+    }
+    for note in dialect.notes() {
+        writeln!(out, "\nnote: {note}")?;
+    }
+    dialect.sources().iter().try_for_each(|source| writeln!(out, "\nsource: {source}"))
+}
+
+fn time(dialect: &Dialect) -> String {
+    match dialect.time_kind() {
+        TimeKind::Stamp => {
+            format!(
+                "the moment of signing, at most {} ahead of the server's clock",
+                in_words(dialect.future())
+            )
+        }
+        TimeKind::Deadline => "the moment after which the request is void".to_owned(),
+    }
+}
+
+fn window(dialect: &Dialect) -> String {
+    let (default, most) = (dialect.default_window(), dialect.max_window());
+    match dialect.time_kind() {
+        TimeKind::Deadline => "as long as its deadline says, within the route's `lead`".to_owned(),
+        TimeKind::Stamp if default == most => in_words(default),
+        TimeKind::Stamp => format!("{}, or as asked up to {}", in_words(default), in_words(most)),
+    }
+}
+
+fn as_json(dialect: &Dialect) -> Value {
+    let places: serde_json::Map<_, _> = dialect
+        .places()
+        .map(|(credential, place)| (credential.name().to_owned(), place.to_string().into()))
+        .collect();
+    let unsigned = |all: &[(&str, &str)]| -> serde_json::Map<String, Value> {
+        all.iter().map(|(part, fate)| ((*part).to_owned(), Value::from(*fate))).collect()
+    };
+    let messages = dialect.coverage().into_iter().map(|cover| {
+        json!({
+            "methods": cover.methods,
+            "text": cover.text,
+            "signed": cover.signed,
+            "unsigned": unsigned(&cover.unsigned),
+        })
+    });
+    let refusals = dialect.worded().map(|(condition, status, body)| {
+        json!({ "condition": condition.name(), "status": status.as_u16(), "body": body })
+    });
+    json!({
+        "name": &**dialect.name(),
+        "title": dialect.title(),
+        "places": places,
+        "algorithms": dialect.algorithms().map(crate::key::Algorithm::name).collect::<Vec<_>>(),
+        "time": match dialect.time_kind() {
+            TimeKind::Stamp => "stamp",
+            TimeKind::Deadline => "deadline",
+        },
+        "future_ms": dialect.future().as_millis(),
+        "window_ms": dialect.default_window().as_millis(),
+        "max_window_ms": dialect.max_window().as_millis(),
+        "messages": messages.collect::<Vec<_>>(),
+        "refusals": refusals.collect::<Vec<_>>(),
+        "notes": dialect.notes(),
+        "sources": dialect.sources(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_dialect_is_shown_with_what_it_does_not_sign() {
+        for (name, _) in BUILTIN {
+            let command = |json| Args { command: Command::Show { name: name.into(), json } };
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            run(&command(false), &mut out, &mut err).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            for word in ["signature", "not signed", "bad_signature", "good for"] {
+                assert!(text.contains(word), "{name}: {word}\n{text}");
+            }
+            let mut out = Vec::new();
+            run(&command(true), &mut out, &mut err).unwrap();
+            let value: Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(value["name"], *name);
+            assert!(err.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_unknown_dialect_is_refused_with_the_known_ones() {
+        let args = Args { command: Command::Show { name: "nowhere".into(), json: false } };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        assert_eq!(run(&args, &mut out, &mut err).unwrap(), ExitCode::FAILURE);
+        assert!(String::from_utf8(err).unwrap().contains("binance"));
+    }
+}

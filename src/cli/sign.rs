@@ -1,0 +1,186 @@
+//! `countersign sign`: makes the signed request that a client of a dialect would send.
+
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use http::{Method, Uri};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::curl;
+use crate::clock::{Clock, Micros, SystemClock};
+use crate::dialect::{Credentials, Dialect, Draft, SignedRequest, builtin};
+use crate::key::{Algorithm, Signer};
+
+/// Sign a request in a dialect and print it as a curl line.
+///
+/// The secret comes from an environment variable or a file, never from the command line, where others could see it.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLE)]
+pub struct Args {
+    /// URL to send to, with the query if there is one
+    url: Uri,
+    /// Dialect to sign in; `countersign dialects list` names them
+    #[arg(long, default_value = "binance")]
+    dialect: String,
+    /// Recipe file of the dialect, instead of a built-in one
+    #[arg(long, value_name = "FILE", conflicts_with = "dialect")]
+    recipe: Option<PathBuf>,
+    /// Key id
+    #[arg(long)]
+    key: String,
+    /// Environment variable that holds the secret, or the private key in PEM
+    #[arg(long, value_name = "VAR", required_unless_present = "secret_file")]
+    secret_env: Option<String>,
+    /// File that holds the secret, or the private key in PEM; `-` reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "secret_env")]
+    secret_file: Option<PathBuf>,
+    /// Environment variable that holds the passphrase, for dialects that have one
+    #[arg(long, value_name = "VAR")]
+    passphrase_env: Option<String>,
+    /// The key's algorithm: hmac-sha256, hmac-sha384, hmac-sha512, ed25519, rsa-sha256
+    #[arg(long, default_value = "hmac-sha256", value_parser = algorithm)]
+    algorithm: Algorithm,
+    /// Method; POST when there is --data, else GET
+    #[arg(short = 'X', long)]
+    method: Option<Method>,
+    /// Body: parameters or JSON, as the dialect has it
+    #[arg(short = 'd', long, default_value = "")]
+    data: String,
+    /// Receive window to ask for, in milliseconds; the dialect's default when absent
+    #[arg(long, value_name = "MS")]
+    window: Option<u64>,
+    /// Time of signing, in milliseconds since the epoch; now when absent
+    #[arg(long, value_name = "MS")]
+    at: Option<u64>,
+    /// How long after signing a deadline lies, for dialects that sign a deadline
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    lead: u64,
+    /// Print {"method", "url", "headers", "body", "curl"} instead
+    #[arg(long)]
+    json: bool,
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    let names = || Algorithm::ALL.map(|(_, name)| name).join(", ");
+    Algorithm::named(name).ok_or_else(|| format!("one of {}", names()))
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
+    match sign(args) {
+        Ok((signed, base)) if args.json => {
+            writeln!(out, "{}", as_json(&signed, &base))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok((signed, base)) => {
+            writeln!(out, "{}", curl::line(&signed, &base))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problem) => {
+            writeln!(err, "countersign sign: {problem}")?;
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
+    let dialect = dialect(args)?;
+    let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
+        return Err(format!("`{}` is no URL: write http://HOST/PATH", args.url));
+    };
+    let signer = Signer::read(args.algorithm, &secret(args)?).map_err(|error| {
+        format!("the secret is of no use for {}: {error}", args.algorithm.name())
+    })?;
+    let passphrase = args.passphrase_env.as_deref().map(variable).transpose()?;
+    let method = match (&args.method, args.data.is_empty()) {
+        (Some(method), _) => method.clone(),
+        (None, true) => Method::GET,
+        (None, false) => Method::POST,
+    };
+    let draft = Draft {
+        method,
+        path: args.url.path(),
+        query: args.url.query().unwrap_or_default(),
+        body: &args.data,
+        host: authority.as_str(),
+        window_ms: args.window,
+        lead_ms: args.lead,
+    };
+    let by = Credentials {
+        key_id: &args.key,
+        signer: &signer,
+        passphrase: passphrase.as_ref().map(|text| text.as_str()),
+    };
+    let now = args.at.map_or_else(|| SystemClock::start().now(), Micros::from_millis);
+    let request = dialect.sign(&draft, &by, now).map_err(|error| error.to_string())?;
+    Ok((request, format!("{scheme}://{authority}")))
+}
+
+fn dialect(args: &Args) -> Result<Dialect, String> {
+    match &args.recipe {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
+            Dialect::compile(&text).map_err(|error| format!("{}: {error}", file.display()))
+        }
+        None => builtin(&args.dialect)
+            .ok_or_else(|| {
+                format!(
+                    "no dialect is called \"{}\": see `countersign dialects list`",
+                    args.dialect
+                )
+            })?
+            .map_err(|error| error.to_string()),
+    }
+}
+
+fn secret(args: &Args) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    match (&args.secret_env, &args.secret_file) {
+        (Some(name), _) => bytes.extend_from_slice(variable(name)?.as_bytes()),
+        (None, Some(file)) if file.as_os_str() == "-" => {
+            let read = io::stdin().lock().read_to_end(&mut bytes);
+            read.map_err(|error| format!("standard input: {error}"))?;
+        }
+        (None, Some(file)) => {
+            let text =
+                std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+            bytes.extend_from_slice(&Zeroizing::new(text));
+        }
+        (None, None) => return Err("give --secret-env or --secret-file".to_owned()),
+    }
+    // Editors end files with a line break that is no part of the secret.
+    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        bytes.pop();
+    }
+    Ok(bytes)
+}
+
+fn variable(name: &str) -> Result<Zeroizing<String>, String> {
+    std::env::var(name).map(Zeroizing::new).map_err(|_| {
+        format!(
+            "the environment has no variable {name}: set it, as in `{name}=… countersign sign …`"
+        )
+    })
+}
+
+fn as_json(signed: &SignedRequest, base: &str) -> serde_json::Value {
+    let headers: serde_json::Map<_, _> = signed
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .collect();
+    json!({
+        "method": signed.method.as_str(),
+        "url": format!("{base}{}", signed.target),
+        "headers": headers,
+        "body": signed.body,
+        "curl": curl::line(signed, base),
+    })
+}
+
+const EXAMPLE: &str = "\
+Example: SECRET=… countersign sign --dialect binance --key KEY --secret-env SECRET -X POST \
+http://127.0.0.1:8080/api/v3/order --data 'symbol=BTCUSDT&side=BUY&type=MARKET&quantity=0.01'";

@@ -1,0 +1,205 @@
+//! `countersign verify`: judges recorded requests offline.
+
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::dialect::{BUILTIN, Dialect};
+use crate::offline::{Judge, Judged, Recorded, Unjudged};
+
+/// Judge recorded requests offline and say why each is accepted or refused.
+///
+/// Each line of FILE is a JSON object: dialect, method, target, headers, body, key, secret, passphrase, algorithm, and
+/// `now_ms`, the server's clock. Where it holds `expect` ("valid" or "invalid") and the verdict differs, the exit status
+/// is 1. Lines are judged one by one: nothing is remembered, so a repeated line is not a replay.
+///
+/// Example: countersign verify tests/vectors/binance.jsonl
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// File of recorded requests, one JSON object a line; `-` reads standard input
+    file: PathBuf,
+    /// Print one JSON object a line: {"line", "dialect", "accepted", "reason", …}
+    #[arg(long)]
+    json: bool,
+    /// Also know the dialect of this recipe file; it replaces a built-in one of the same name
+    #[arg(long, value_name = "FILE")]
+    recipe: Vec<PathBuf>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
+    let dialects = match dialects(&args.recipe) {
+        Ok(dialects) => dialects,
+        Err(problem) => return usage(err, &problem),
+    };
+    let reader: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        match std::fs::File::open(&args.file) {
+            Ok(file) => Box::new(io::BufReader::new(file)),
+            Err(error) => return usage(err, &format!("{}: {error}", args.file.display())),
+        }
+    };
+    let Ok(mut judge) = Judge::new(dialects) else {
+        return usage(err, "the system gives no random bytes");
+    };
+    let mut tally = Tally::default();
+    for (place, line) in reader.lines().enumerate() {
+        let line = match line {
+            Ok(line) if line.trim().is_empty() => continue,
+            Ok(line) => line,
+            Err(error) => return usage(err, &format!("line {}: {error}", place + 1)),
+        };
+        let told = Told::of(&mut judge, place + 1, &line);
+        tally.count(&told);
+        if args.json { told.json(out)? } else { told.text(out)? }
+    }
+    if !args.json {
+        tally.text(out)?;
+    }
+    Ok(if tally.contradicted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn usage(err: &mut impl Write, problem: &str) -> io::Result<ExitCode> {
+    writeln!(err, "countersign verify: {problem}")?;
+    Ok(ExitCode::from(2))
+}
+
+/// The built-in dialects, with those of the operator's own recipes.
+fn dialects(recipes: &[PathBuf]) -> Result<Vec<Arc<Dialect>>, String> {
+    let mut all = Vec::new();
+    for (name, recipe) in BUILTIN {
+        all.push(Arc::new(Dialect::compile(recipe).map_err(|error| format!("{name}: {error}"))?));
+    }
+    for file in recipes {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        let dialect =
+            Dialect::compile(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+        all.retain(|known| known.name() != dialect.name());
+        all.push(Arc::new(dialect));
+    }
+    Ok(all)
+}
+
+/// What is told of one line.
+struct Told {
+    line: usize,
+    recorded: Option<Recorded>,
+    judged: Result<Judged, String>,
+}
+
+impl Told {
+    fn of(judge: &mut Judge, line: usize, text: &str) -> Self {
+        let recorded: Recorded = match serde_json::from_str(text) {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                return Self { line, recorded: None, judged: Err(format!("unreadable: {error}")) };
+            }
+        };
+        let judged =
+            ready(judge.judge(&recorded)).map_err(|error: Unjudged| format!("unreadable: {error}"));
+        Self { line, recorded: Some(recorded), judged }
+    }
+
+    fn accepted(&self) -> bool {
+        self.judged.as_ref().is_ok_and(|judged| judged.verdict.is_ok())
+    }
+
+    fn contradicted(&self) -> bool {
+        let expected = self.recorded.as_ref().and_then(Recorded::expected);
+        self.judged.is_err() || expected.is_some_and(|expected| expected != self.accepted())
+    }
+
+    fn reason(&self) -> String {
+        match &self.judged {
+            Err(problem) => problem.clone(),
+            Ok(judged) => match &judged.verdict {
+                Ok(_) => "accepted".to_owned(),
+                Err(denial) if denial.detail().is_empty() => denial.reason().to_owned(),
+                Err(denial) => format!("{}: {}", denial.reason(), denial.detail()),
+            },
+        }
+    }
+
+    fn dialect(&self) -> &str {
+        self.recorded.as_ref().map_or("", |recorded| &recorded.dialect)
+    }
+
+    fn json(&self, out: &mut impl Write) -> io::Result<()> {
+        let judged = self.judged.as_ref().ok();
+        let signed: Vec<_> = judged
+            .iter()
+            .flat_map(|judged| &judged.signed_bytes)
+            .map(|(reading, bytes)| json!({"reading": reading.name(), "text": String::from_utf8_lossy(bytes)}))
+            .collect();
+        let told = json!({
+            "line": self.line,
+            "dialect": self.dialect(),
+            "accepted": self.accepted(),
+            "reason": self.reason(),
+            "contradicts_expect": self.contradicted(),
+            "template": judged.and_then(|judged| judged.template.clone()),
+            "signed_bytes": signed,
+        });
+        writeln!(out, "{told}")
+    }
+
+    fn text(&self, out: &mut impl Write) -> io::Result<()> {
+        let mark = if self.contradicted() { "  <- not what the recording expects" } else { "" };
+        let verdict = if self.accepted() {
+            "accepted".to_owned()
+        } else {
+            format!("refused, {}", self.reason())
+        };
+        writeln!(out, "{}: {} {verdict}{mark}", self.line, self.dialect())?;
+        let Ok(judged) = &self.judged else { return Ok(()) };
+        if let Some(recorded) = &self.recorded {
+            writeln!(out, "   {recorded:?}")?;
+        }
+        if let Some(template) = &judged.template {
+            writeln!(out, "   signs      {}", template.escape_debug())?;
+        }
+        for (reading, bytes) in &judged.signed_bytes {
+            let text = String::from_utf8_lossy(bytes);
+            writeln!(out, "   {:<10} {}", reading.name(), text.escape_debug())?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    judged: usize,
+    accepted: usize,
+    contradicted: usize,
+}
+
+impl Tally {
+    fn count(&mut self, told: &Told) {
+        self.judged += 1;
+        self.accepted += usize::from(told.accepted());
+        self.contradicted += usize::from(told.contradicted());
+    }
+
+    fn text(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { judged, accepted, contradicted } = self;
+        let refused = judged - accepted;
+        writeln!(
+            out,
+            "{judged} judged: {accepted} accepted, {refused} refused, {contradicted} not as expected"
+        )
+    }
+}
+
+/// Polls a future that never waits: the judge asks no store and no registry.
+fn ready<T>(future: impl Future<Output = Result<T, Unjudged>>) -> Result<T, Unjudged> {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(done) => done,
+        std::task::Poll::Pending => Err(Unjudged::Field("the judge did not answer at once")),
+    }
+}

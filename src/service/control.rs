@@ -1,0 +1,145 @@
+//! The control plane: one ordinary runtime on a thread of its own, for the admin address and for what is looked at
+//! now and then. The data plane never waits for it.
+
+use std::fmt;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::EmbeddedGate;
+use crate::admin::{self, AdminState, NotReady, Readiness};
+use crate::clock::Clock;
+use crate::gateway::backends::SharedBackends;
+use crate::metrics::Metrics;
+
+/// How often readiness is looked at, and how far the machine's clock may then have moved away from ours.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const DRIFT_WARNED: Duration = Duration::from_millis(500);
+
+/// The running control plane.
+pub(super) struct Control {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Control")
+    }
+}
+
+impl Control {
+    pub(super) fn start(
+        listener: TcpListener,
+        metrics: &Arc<Metrics>,
+        readiness: &Readiness,
+        gate: &Arc<EmbeddedGate>,
+        backends: &Arc<SharedBackends>,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let (stop, stopped) = oneshot::channel();
+        let watch = Watch {
+            metrics: Arc::clone(metrics),
+            readiness: readiness.clone(),
+            gate: Arc::clone(gate),
+            backends: Arc::clone(backends),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || {
+            runtime.block_on(async move {
+                let state = watch.admin_state();
+                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                tokio::select! {
+                    () = admin::serve(listener, state, async { stopped.await.unwrap_or_default() }) => {}
+                    () = watch.look() => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("control".into()).spawn(run)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends it, and waits until it has let go of the store.
+    pub(super) fn stop(self) {
+        // An error means that it has ended already.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// What is looked at.
+#[derive(Clone)]
+struct Watch {
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    gate: Arc<EmbeddedGate>,
+    backends: Arc<SharedBackends>,
+}
+
+impl Watch {
+    fn admin_state(&self) -> AdminState {
+        let watch = self.clone();
+        let collect = Box::new(move || watch.collect());
+        AdminState::new(Arc::clone(&self.metrics), self.readiness.clone(), vec![collect])
+    }
+
+    /// Brings gauges up to date.
+    fn collect(&self) {
+        let store = &self.gate.store;
+        store.sweep(self.gate.clock.now());
+        if let Some(meter) = self.metrics.store(0) {
+            meter.set_fill(store.records(), store.capacity(), store.subjects());
+        }
+        for (upstream, up, ejected) in self.backend_counts() {
+            self.metrics.set_backends(upstream, up, ejected);
+        }
+    }
+
+    /// Keeps readiness true, and says when the machine's clock has moved.
+    async fn look(&self) {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut warned = false;
+        loop {
+            ticks.tick().await;
+            self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(self.gate.clock.now()));
+            self.hold_if(
+                NotReady::NoBackend,
+                self.backend_counts().iter().any(|(_, up, _)| *up == 0),
+            );
+            let (ahead, behind) = self.gate.clock.drift();
+            let drifted = ahead.max(behind) > DRIFT_WARNED;
+            if drifted && !warned {
+                tracing::warn!(
+                    ahead_ms = ahead.as_millis(),
+                    behind_ms = behind.as_millis(),
+                    "the machine's clock was moved; the gateway keeps its own time until it is restarted"
+                );
+            }
+            warned = drifted;
+        }
+    }
+
+    fn hold_if(&self, reason: NotReady, holds: bool) {
+        if holds { self.readiness.hold(reason) } else { self.readiness.clear(reason) }
+    }
+
+    /// Each upstream with its backends up and ejected.
+    fn backend_counts(&self) -> Vec<(usize, usize, usize)> {
+        let mut counts: Vec<(usize, usize, usize)> = Vec::new();
+        for backend in self.backends.snapshot() {
+            if counts.last().is_none_or(|(upstream, ..)| *upstream != backend.upstream) {
+                counts.push((backend.upstream, 0, 0));
+            }
+            if let Some((_, up, ejected)) = counts.last_mut() {
+                *(if backend.up { up } else { ejected }) += 1;
+            }
+        }
+        counts
+    }
+}

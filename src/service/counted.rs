@@ -1,0 +1,138 @@
+//! Counts what the data plane tells, and logs what an operator must know.
+
+use std::sync::Arc;
+
+use crate::admin::{NotReady, Readiness};
+use crate::denial::Denial;
+use crate::gateway::forward::ForwardFault;
+use crate::gateway::observe::{End, Finished, Observer, Outcome, Tally};
+use crate::metrics::{self, Metrics, StoreRefusal, UpstreamOutcome, Worker};
+
+/// Hears of connections.
+pub(super) struct Counted {
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+impl Counted {
+    pub(super) fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+        Self { metrics, readiness }
+    }
+}
+
+impl Observer for Counted {
+    type Tally = Counts;
+
+    fn tally(&self) -> Counts {
+        Counts { worker: self.metrics.worker(), metrics: Arc::clone(&self.metrics) }
+    }
+
+    fn connection_opened(&self, listener: usize) {
+        if let Some(meter) = self.metrics.listener(listener) {
+            meter.opened();
+        }
+    }
+
+    fn connection_closed(&self, listener: usize, end: End) {
+        let Some(meter) = self.metrics.listener(listener) else { return };
+        meter.closed();
+        match end {
+            End::Handshake => meter.handshake_failed(),
+            End::Panicked => tracing::error!("a handler panicked; its connection was closed"),
+            End::Closed | End::TimedOut | End::Broken | End::Stopped => {}
+        }
+    }
+
+    fn connection_refused(&self, _listener: usize) {
+        tracing::warn!(
+            "a connection was refused: there are as many as `server.max_connections` allows"
+        );
+    }
+
+    fn accept_failed(&self, _listener: usize) {
+        tracing::error!("cannot accept a connection: raise the limit of open files");
+    }
+
+    fn draining(&self) {
+        self.readiness.hold(NotReady::Draining);
+    }
+}
+
+/// Counts the requests of one worker.
+pub(super) struct Counts {
+    worker: Worker,
+    metrics: Arc<Metrics>,
+}
+
+impl Tally for Counts {
+    fn finished(&self, finished: &Finished<'_>) {
+        let route = match finished.route {
+            Some(id) => self.worker.route(id),
+            None => self.worker.unrouted(),
+        };
+        match finished.denial {
+            Some(denial) => {
+                route.denied(denial, finished.verify);
+                self.count_store(denial);
+            }
+            None if finished.verify.is_zero() => {}
+            None => route.admitted(finished.verify),
+        }
+        if let Some(skew) = finished.skew {
+            route.skew(skew.signed, skew.now);
+        }
+        if let Some((upstream, took)) = finished.upstream
+            && let Some(meter) = self.worker.upstream(upstream)
+        {
+            meter.finish(upstream_outcome(finished.outcome), took);
+        }
+        route.finish(outcome(finished.outcome), finished.total);
+        if let Outcome::Failed(fault) = finished.outcome {
+            tracing::warn!(request_id = finished.request_id, ?fault, "no answer from a backend");
+        }
+    }
+
+    fn flush(&self) {
+        self.worker.flush();
+    }
+}
+
+impl Counts {
+    fn count_store(&self, denial: &Denial) {
+        let why = if matches!(denial, Denial::StoreFull) {
+            StoreRefusal::Full
+        } else if matches!(denial, Denial::Fenced(_)) {
+            StoreRefusal::Fenced
+        } else if matches!(denial, Denial::Unavailable) {
+            StoreRefusal::Unavailable
+        } else {
+            return;
+        };
+        if let Some(store) = self.metrics.store(0) {
+            store.refused(why);
+        }
+    }
+}
+
+const fn outcome(outcome: Outcome) -> metrics::Outcome {
+    match outcome {
+        Outcome::Forwarded | Outcome::Answered => metrics::Outcome::Accepted,
+        Outcome::Denied => metrics::Outcome::Rejected,
+        Outcome::Failed(_) | Outcome::Panicked => metrics::Outcome::BackendError,
+        Outcome::Aborted => metrics::Outcome::ClientGone,
+    }
+}
+
+const fn upstream_outcome(outcome: Outcome) -> UpstreamOutcome {
+    match outcome {
+        Outcome::Forwarded | Outcome::Answered | Outcome::Denied => UpstreamOutcome::Ok,
+        Outcome::Failed(fault) => match fault {
+            ForwardFault::NoBackend | ForwardFault::Unsent | ForwardFault::Expired => {
+                UpstreamOutcome::Unsent
+            }
+            ForwardFault::TimedOut => UpstreamOutcome::Timeout,
+            ForwardFault::Unknown | ForwardFault::BadReply => UpstreamOutcome::Unknown,
+        },
+        Outcome::Aborted | Outcome::Panicked => UpstreamOutcome::Unknown,
+    }
+}

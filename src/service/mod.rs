@@ -1,0 +1,193 @@
+//! A whole gateway, put together from its configuration: keys, store, metrics, admin address, data plane.
+
+mod control;
+mod counted;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admin::{NotReady, Readiness};
+use crate::admit::{Ask, Decoys, Gate};
+use crate::clock::{Clock, Micros, SystemClock};
+use crate::config::Config;
+use crate::gateway::{self, Gateway, Running};
+use crate::key::State;
+use crate::metrics::{self, KeyCounts, Labels, Metrics, RouteLabels, UpstreamLabels};
+use crate::registry::fixed::FixedKeys;
+use crate::store::memory::{MemoryStore, OpenError, Options};
+use control::Control;
+use counted::Counted;
+
+/// The gate of a gateway with embedded stores.
+pub type EmbeddedGate = Gate<FixedKeys, MemoryStore, SystemClock>;
+
+/// Why a gateway does not start. The text says the cure.
+#[derive(Debug)]
+pub enum StartError {
+    /// The store does not open.
+    Store(OpenError),
+    /// The system gives no random bytes.
+    Random(getrandom::Error),
+    /// The metrics contradict each other.
+    Metrics(metrics::Error),
+    /// The admin address cannot be listened on.
+    Admin(SocketAddr, io::Error),
+    /// The data plane does not start.
+    Gateway(gateway::StartError),
+    /// The system gives no thread or event queue.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
+            Self::Metrics(error) => write!(f, "the metrics cannot be declared: {error}"),
+            Self::Admin(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "admin address {address} is in use: stop what has it, or set another one under `[admin]` \
+                 (with `demo`: --admin-listen)"
+            ),
+            Self::Admin(address, error) => {
+                write!(f, "cannot listen on admin address {address}: {error}")
+            }
+            Self::Gateway(error) => error.fmt(f),
+            Self::System(error) => write!(f, "cannot start the control plane: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Service {
+    /// Where clients connect, in the order of the configuration.
+    pub listeners: Vec<SocketAddr>,
+    /// Where metrics and health are served.
+    pub admin: SocketAddr,
+    gate: Arc<EmbeddedGate>,
+    readiness: Readiness,
+    running: Running,
+    control: Control,
+}
+
+impl Service {
+    /// Opens the store, the admin address and the listeners, and starts to serve.
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        let keys = std::mem::take(&mut config.keys);
+        let counts = count(keys.iter().map(|key| key.state));
+        let clock = SystemClock::start();
+        let gate = Arc::new(Gate {
+            store: MemoryStore::open(&options(&config), clock.now()).map_err(StartError::Store)?,
+            keys: keys.into_iter().collect(),
+            clock,
+            decoys: Decoys::new().map_err(StartError::Random)?,
+        });
+        let metrics = Arc::new(declare(&config).map_err(StartError::Metrics)?);
+        metrics.set_keys(counts);
+        let refused = |error| StartError::Admin(config.admin, error);
+        let admin = TcpListener::bind(config.admin).map_err(refused)?;
+        let admin_address = admin.local_addr().map_err(refused)?;
+
+        let readiness = Readiness::starting();
+        let observer = Arc::new(Counted::new(Arc::clone(&metrics), readiness.clone()));
+        let config = Arc::new(config);
+        let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
+        let backends = Arc::clone(&running.backends);
+        let control = Control::start(admin, &metrics, &readiness, &gate, &backends)
+            .map_err(StartError::System)?;
+        readiness.clear(NotReady::Starting);
+        let listeners = running.addresses.clone();
+        Ok(Self { listeners, admin: admin_address, gate, readiness, running, control })
+    }
+
+    /// The gate, to ask what it knows.
+    pub fn gate(&self) -> &EmbeddedGate {
+        &self.gate
+    }
+
+    /// The moment from which freshly signed requests are judged: the fence at start has passed.
+    pub fn ready_at(&self) -> Micros {
+        self.gate.store.ready_at()
+    }
+
+    /// Returns once freshly signed requests are judged.
+    pub async fn ready(&self) {
+        loop {
+            let wait = self.ready_at().since(self.gate.clock.now());
+            if wait.is_zero() {
+                self.readiness.clear(NotReady::Fence);
+                return;
+            }
+            // A mark far in the future is waited for in steps, so that a clock set right is noticed.
+            tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Takes no more connections, finishes what is under way, leaves exact marks, and ends; at once when `hurry`
+    /// does.
+    pub async fn drain_unless(self, hurry: impl Future<Output = ()>) {
+        self.running.drain_unless(hurry).await;
+        self.control.stop();
+    }
+}
+
+fn options(config: &Config) -> Options {
+    let future = config.dialects.iter().map(|dialect| dialect.future()).max();
+    let defaults = Options::default();
+    Options {
+        max_records: config.store.max_records,
+        max_records_per_account: u32::try_from(config.store.max_records_per_account)
+            .unwrap_or(u32::MAX),
+        max_subjects: config.store.max_subjects,
+        state_dir: config.store.state_dir.clone(),
+        future_skew: future.unwrap_or(defaults.future_skew),
+        ..defaults
+    }
+}
+
+/// Declares every metric with the label values that the configuration brings.
+fn declare(config: &Config) -> Result<Metrics, metrics::Error> {
+    let entries = config.routes.all();
+    let routes: Vec<_> = entries
+        .iter()
+        .map(|entry| RouteLabels {
+            name: &entry.demand.name,
+            dialect: match &entry.demand.ask {
+                Ask::Public => None,
+                Ask::Key(dialect) | Ask::Signed(dialect) => Some(&**dialect.name()),
+            },
+        })
+        .collect();
+    let upstreams: Vec<_> = config
+        .upstreams
+        .iter()
+        .map(|upstream| UpstreamLabels { name: &upstream.name, backends: upstream.backends.len() })
+        .collect();
+    let dialects: Vec<_> = config.dialects.iter().map(|dialect| &**dialect.name()).collect();
+    let listeners: Vec<_> = config.listeners.iter().map(|listener| &*listener.name).collect();
+    Metrics::new(&Labels {
+        routes: &routes,
+        upstreams: &upstreams,
+        dialects: &dialects,
+        stores: &["memory"],
+        listeners: &listeners,
+    })
+}
+
+fn count(states: impl Iterator<Item = State>) -> KeyCounts {
+    let mut counts = KeyCounts::default();
+    for state in states {
+        match state {
+            State::Active => counts.active += 1,
+            State::Suspended => counts.suspended += 1,
+            State::Revoked => counts.revoked += 1,
+        }
+    }
+    counts
+}

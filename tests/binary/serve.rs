@@ -1,0 +1,194 @@
+//! `countersign serve`: what keeps it from starting, and how it ends.
+
+use std::net::{TcpListener, TcpStream};
+
+use http::Method;
+
+use crate::backend::{Backend, Mode};
+use crate::client::{Call, ask, now, send};
+use crate::program::{Program, Said, Served, run, until};
+use crate::world::{File, VARIABLES, base, client, key, order, route, world};
+
+fn serve(file: &File, variables: &[(&str, &str)]) -> Said {
+    run(&["serve", "--config", &file.path()], variables)
+}
+
+/// One route to trade by, and one key.
+fn trade(server: &str, backend: &Backend, more: &str) -> String {
+    let route = route("binance", "POST", "/api/v3/order", "permission = \"trade\"");
+    base(server, &[backend.address], &format!("{route}{}{more}", key("binance", "k", "")))
+}
+
+fn order_now(number: usize) -> Call {
+    client("binance", "k").sign(Method::POST, "/api/v3/order", &order("binance", number))
+}
+
+#[test]
+fn what_is_wrong_is_said_with_line_and_cure_and_nothing_starts() {
+    let backend = Backend::start();
+    let good = trade("", &backend, "");
+    for (from, to, at, cure) in [
+        ("", "", "IDENTITY_KEY", "set it where the gateway is started"),
+        ("{ env = \"CLIENT_SECRET\" }", "{ file = \"no/such\" }", "no/such", "relative"),
+        ("workers = 2", "wokers = 2", "wokers", "workers"),
+        ("dialect = \"binance\"", "dialect = \"binanse\"", "binanse", "binance"),
+    ] {
+        let file = File::new(&good.replace(from, to));
+        let variables = if from.is_empty() { &VARIABLES[..2] } else { &VARIABLES[..] };
+        let said = serve(&file, variables);
+        assert_eq!((said.code, &*said.out), (Some(1), ""), "{said:?}");
+        let place = format!("gateway.toml:{}:", file.line_of(at));
+        assert!(said.err.contains(&place), "{place} {said:?}");
+        assert!(said.err.contains(cure), "{cure} {said:?}");
+        assert!(said.err.ends_with('\n'), "{said:?}");
+        assert!(!said.err.contains("listening"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    let said = run(&["serve", "--config", "/no/such/gateway.toml"], &[]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("/no/such/gateway.toml"), "{said:?}");
+}
+
+#[test]
+fn warnings_are_shown_and_keep_nothing_from_starting() {
+    let backend = Backend::start();
+    let text = trade("", &backend, "").replace("{ env = \"IDENTITY_KEY\" }", "\"none\"");
+    let file = File::new(&text);
+    let mut served = Served::ready(&file.path(), &VARIABLES);
+    let log = served.program.err.all();
+    assert!(log.contains("\"level\":\"WARN\"") && log.contains("identity_key"), "{log}");
+    assert_eq!(send(served.address(), &order_now(1)).status, 200);
+    served.program.terminate();
+    assert_eq!(served.program.ended(), Some(0));
+}
+
+#[test]
+fn an_address_in_use_is_named_with_the_cure() {
+    let backend = Backend::start();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().to_string();
+    let good = trade("", &backend, "");
+    for (section, cure) in [("[[listener]]", "`address`"), ("[admin]", "`[admin]`")] {
+        let (before, after) = good.split_once(section).unwrap();
+        let file =
+            File::new(&format!("{before}{section}{}", after.replacen("127.0.0.1:0", &taken, 1)));
+        let said = serve(&file, &VARIABLES);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains(&taken) && said.err.contains(cure), "{said:?}");
+        assert!(!said.err.contains("\"ready\""), "{said:?}");
+    }
+}
+
+#[test]
+fn a_state_directory_in_use_is_named_with_the_cure() {
+    let backend = Backend::start();
+    let file = File::new(&trade("", &backend, "[store]\nstate_dir = \"state\"\n"));
+    let _first = Served::listening(&file.path(), &VARIABLES);
+    let said = serve(&file, &VARIABLES);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("/state is in use by another process"), "{said:?}");
+    assert!(said.err.contains("its own directory"), "{said:?}");
+}
+
+#[test]
+fn told_to_end_it_answers_what_is_under_way_and_takes_nothing_new() {
+    let backend = Backend::start();
+    let file = File::new(&trade("", &backend, ""));
+    let mut served = Served::ready(&file.path(), &VARIABLES);
+    backend.set(Mode::Wait);
+    let asked: Vec<_> = (0..8).map(|n| ask(served.address(), &order_now(n))).collect();
+    until("all are at the backend", || backend.seen().len() == 8);
+
+    served.program.terminate();
+    until("new connections are refused", || TcpStream::connect(served.address()).is_err());
+    until("it says that it is not ready", || {
+        let answer = send(served.admin, &Call::get("/readyz"));
+        answer.status == 503 && answer.body.contains("draining")
+    });
+    backend.set(Mode::Answer);
+    for asked in asked {
+        assert_eq!(asked.answer().status, 200);
+    }
+    assert_eq!(served.program.ended(), Some(0));
+    assert_eq!(backend.seen().len(), 8);
+}
+
+#[test]
+fn told_twice_it_ends_at_once() {
+    let backend = Backend::start();
+    let file = File::new(&trade("drain_timeout = \"10m\"", &backend, ""));
+    let mut served = Served::ready(&file.path(), &VARIABLES);
+    backend.set(Mode::Wait);
+    let asked = ask(served.address(), &order_now(1));
+    until("it is at the backend", || backend.seen().len() == 1);
+    served.program.terminate();
+    served.program.err.until("draining");
+    served.program.terminate();
+    assert_eq!(served.program.ended(), Some(0));
+    assert_eq!(asked.text(), "");
+}
+
+#[test]
+fn what_was_accepted_before_a_kill_is_refused_after_it() {
+    restart_remembers(Program::kill);
+}
+
+#[test]
+fn what_was_accepted_before_a_clean_end_is_refused_after_it() {
+    restart_remembers(|program| {
+        program.terminate();
+        assert_eq!(program.ended(), Some(0));
+    });
+}
+
+fn restart_remembers(end: impl Fn(&mut Program)) {
+    let backend = Backend::start();
+    let file = File::new(&trade("", &backend, "[store]\nstate_dir = \"state\"\n"));
+    let mut accepted = Vec::new();
+    let mut served = Served::ready(&file.path(), &VARIABLES);
+    for number in 0..20 {
+        let call = order_now(number);
+        assert_eq!(send(served.address(), &call).status, 200);
+        accepted.push(call);
+    }
+    // Signed ahead of the clock, as far as the dialect allows.
+    let ahead = now() + std::time::Duration::from_millis(800);
+    let call = client("binance", "k").sign_at(ahead, Method::POST, "/api/v3/order", "symbol=AHEAD");
+    assert_eq!(send(served.address(), &call).status, 200);
+    accepted.push(call);
+    end(&mut served.program);
+
+    let mut served = Served::listening(&file.path(), &VARIABLES);
+    for call in &accepted {
+        assert_ne!(send(served.address(), call).status, 200, "{call:?}");
+    }
+    served.program.err.until("\"message\":\"ready\"");
+    for call in &accepted {
+        let answer = send(served.address(), call);
+        assert_eq!((answer.status, answer.body.contains("-1001")), (503, true), "{answer:?}");
+    }
+    assert_eq!(backend.seen().len(), accepted.len());
+    let mut number = 100;
+    until("fresh requests are accepted", || {
+        number += 1;
+        send(served.address(), &order_now(number)).status == 200
+    });
+}
+
+#[test]
+fn readiness_follows_the_fence() {
+    let backend = Backend::start();
+    let file = File::new(&world(&[backend.address]));
+    // The fence lasts about a second, so one look in a few starts comes in time on the busiest machine.
+    let fenced = (0..5).any(|_| {
+        let served = Served::listening(&file.path(), &VARIABLES);
+        let answer = send(served.admin, &Call::get("/readyz"));
+        answer.status == 503 && answer.body.contains("fence not passed")
+    });
+    assert!(fenced);
+    let served = Served::ready(&file.path(), &VARIABLES);
+    until("it is ready", || send(served.admin, &Call::get("/readyz")).status == 200);
+}
