@@ -12,6 +12,7 @@
 //! - [`dialect`] reads who signed what, from a recipe; [`denial`] is every reason to turn a request away;
 //! - `checks` holds one file per check; [`key`] what a key is, [`registry`] where keys come from;
 //! - [`store`] remembers what was seen and spent; [`clock`] is the only place that asks the time;
+//! - [`threats`] lists known attacks with what defeats each, and the test that shows it;
 //! - [`identity`] is what a backend is told of a request, and how it checks that.
 //!
 //! Without the `server` feature this is the whole crate: a verifier to embed in a server of one's own.
@@ -25,6 +26,7 @@ pub mod identity;
 pub mod key;
 pub mod registry;
 pub mod store;
+pub mod threats;
 
 #[cfg(feature = "server")]
 pub mod admin;
