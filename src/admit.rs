@@ -17,8 +17,9 @@ use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
 use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
 
+pub use crate::checks::decoy::Decoys;
 pub use crate::checks::limit::Standing;
-pub use crate::checks::signature::{Decoys, Scratch};
+pub use crate::checks::signature::Scratch;
 
 /// What a route asks of whoever calls it.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! Each asks for just what it needs and touches nothing else; [`admit`](crate::admit) names them in order.
 
 pub(crate) mod address;
+pub(crate) mod decoy;
 pub(crate) mod freshness;
 pub(crate) mod limit;
 pub(crate) mod passphrase;
