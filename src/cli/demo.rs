@@ -89,8 +89,8 @@ const KEYS: [(&str, &str, &[Permission], u32); 5] = [
     ("bybit_", "bybit", ALL, 1),
     ("bitget_", "bitget", ALL, 1),
 ];
-/// Requests remembered: enough for a thousand a second over the longest window, and little memory.
-const ROOM: usize = 100_000;
+/// Limits counted at a time: a demo has few clients.
+const SUBJECTS: usize = 10_000;
 const ALL: &[Permission] =
     &[Permission::READ, Permission::TRADE, Permission::CANCEL, Permission::TRANSFER];
 
@@ -109,9 +109,8 @@ impl Demo {
         }
         config.admin = args.admin_listen;
         config.store.state_dir.clone_from(&args.state_dir);
-        config.store.max_records = ROOM;
-        config.store.max_records_per_account = ROOM;
-        config.store.max_subjects = ROOM;
+        config.store.max_records_per_account = config.store.max_records;
+        config.store.max_subjects = SUBJECTS;
         let upstreams = Arc::get_mut(&mut config.upstreams).unwrap_or_default();
         for upstream in upstreams {
             upstream.backends = vec![Clone::clone(&backend)];

@@ -34,7 +34,7 @@ impl Default for Store {
         Self {
             state_dir: None,
             max_records: 2_000_000,
-            max_records_per_account: 200_000,
+            max_records_per_account: 1_000_000,
             max_subjects: 1_000_000,
         }
     }
