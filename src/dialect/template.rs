@@ -158,7 +158,12 @@ fn part(inside: &str) -> Result<Part, String> {
             "sha512-hex" => Inner::Sha512Hex,
             _ => return Err(format!("`{digest}` is no digest: sha256, sha512-hex")),
         };
-        return Ok(Part::Digest(digest, parse(text)?));
+        let inner = parse(text)?;
+        // A digest of a digest would be counted as signed, and no exchange signs one.
+        if inner.iter().any(|part| matches!(part, Part::Digest(..))) {
+            return Err(format!("`{inside}`: a digest may not stand inside another"));
+        }
+        return Ok(Part::Digest(digest, inner));
     }
     let field = Field::ALL.iter().find(|(_, name)| *name == inside);
     field.map(|(field, _)| Part::Field(*field)).ok_or_else(|| {
@@ -189,7 +194,7 @@ pub(crate) fn write(parts: &[Part], values: &Values<'_>, reading: Reading, sink:
     }
 }
 
-/// The inside of a digest holds literals and fields only; [`parse`] nests no deeper.
+/// The inside of a digest holds literals and fields only: [`parse`] refuses another digest there.
 fn write_flat(parts: &[Part], values: &Values<'_>, reading: Reading, sink: &mut impl Sink) {
     for part in parts {
         match part {
@@ -231,9 +236,16 @@ pub(crate) struct Seams {
 }
 
 impl Seams {
-    /// Looks at each pair of neighbours.
+    /// Looks at each pair of neighbours, inside digests too.
     pub(super) fn of(parts: &[Part]) -> Self {
         let mut seams = Self::default();
+        for part in parts {
+            let Part::Digest(_, inner) = part else { continue };
+            let within = Self::of(inner);
+            seams.number_then_query |= within.number_then_query;
+            seams.number_then_body |= within.number_then_body;
+            seams.text_then_body |= within.text_then_body;
+        }
         for (part, next) in parts.iter().zip(parts.iter().skip(1)) {
             let (Part::Field(field), Part::Field(next)) = (part, next) else { continue };
             seams.number_then_query |= field.is_number() && *next == Field::Query;
@@ -291,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_template_with_an_unknown_field_or_an_open_brace_is_refused() {
-        for text in ["{nothing}", "{body", "{md5:{body}}", "a{b"] {
+        for text in ["{nothing}", "{body", "{md5:{body}}", "a{b", "{sha256:{sha512-hex:{body}}}"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
@@ -301,6 +313,7 @@ mod tests {
         let seams = |text| Seams::of(&parse(text).unwrap());
         assert!(seams("{timestamp}{key}{window}{query}").number_then_query);
         assert!(seams("{path}{?query}{body}").text_then_body);
+        assert!(seams("{path}{sha256:{window}{body}}").number_then_body);
         assert_eq!(seams("{method}\n{path}\n{query}\n{body}"), Seams::default());
     }
 }
