@@ -139,6 +139,7 @@ impl Service {
 
 fn options(config: &Config) -> Options {
     let future = config.dialects.iter().map(|dialect| dialect.future()).max();
+    let seconds = config.dialects.iter().any(|dialect| dialect.counts_seconds());
     let defaults = Options::default();
     Options {
         max_records: config.store.max_records,
@@ -147,6 +148,7 @@ fn options(config: &Config) -> Options {
         max_subjects: config.store.max_subjects,
         state_dir: config.store.state_dir.clone(),
         future_skew: future.unwrap_or(defaults.future_skew),
+        stamp_unit: if seconds { Duration::from_secs(1) } else { defaults.stamp_unit },
         ..defaults
     }
 }

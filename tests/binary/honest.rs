@@ -43,7 +43,7 @@ impl Exchange {
             ..Options::default()
         };
         let store = MemoryStore::open(&options, clock.now()).unwrap();
-        until("the fence has passed", || clock.now() > store.ready_at());
+        until("the fence has passed", || store.fence_passed(clock.now()));
         let keys = [key(&dialect)].into_iter().collect();
         let gate = Gate { keys, store, clock, decoys: Decoys::new().unwrap() };
         let route = route(&dialect);

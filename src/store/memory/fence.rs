@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Options;
 use crate::clock::Micros;
 use crate::store::SignedTime;
 
@@ -15,6 +16,8 @@ pub(super) struct Fence {
     birth: Micros,
     skew: Duration,
     bound: Duration,
+    /// Stamps up to this moment are refused for as long as this store lives.
+    stamp_floor: Micros,
     /// What an earlier process may have accepted, from the state directory.
     earlier: Mark,
     /// What the state directory says this process may accept; all there is without one.
@@ -34,11 +37,14 @@ pub(super) struct Mark {
 }
 
 impl Fence {
-    pub(super) fn new(birth: Micros, skew: Duration, bound: Duration, earlier: Mark) -> Self {
+    pub(super) fn new(birth: Micros, options: &Options, earlier: Mark) -> Self {
+        let (skew, bound) = (options.future_skew, options.clock_bound);
+        let floor = earlier.stamp.max(birth + skew + bound * 2);
         Self {
             birth,
             skew,
             bound,
+            stamp_floor: end_of(floor, options.stamp_unit),
             earlier,
             stamp_ceiling: AtomicU64::new(u64::MAX),
             deadline_ceiling: AtomicU64::new(u64::MAX),
@@ -79,7 +85,7 @@ impl Fence {
 
     /// Stamps up to this moment are refused for as long as this store lives.
     pub(super) fn stamp_floor(&self) -> Micros {
-        self.earlier.stamp.max(self.birth + self.skew + self.bound * 2)
+        self.stamp_floor
     }
 
     /// The mark to persist at `now`, so that everything acceptable until [`AHEAD`] from now lies under it.
@@ -99,6 +105,13 @@ impl Fence {
         self.stamp_ceiling.store(mark.stamp.0, Ordering::Release);
         self.deadline_ceiling.store(mark.deadline.0, Ordering::Release);
     }
+}
+
+/// The last moment that is written as `at` is in whole `unit`s. Clients leave off what is less than one, so a stamp made
+/// right after `at` would name a moment before it.
+fn end_of(at: Micros, unit: Duration) -> Micros {
+    let unit = u64::try_from(unit.as_micros()).unwrap_or(u64::MAX).max(1);
+    Micros((at.0 - at.0 % unit).saturating_add(unit - 1))
 }
 
 /// How long to wait if `at` lies above what is promised to be remembered, or above what the disk has noted.
@@ -126,8 +139,30 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const MICRO: Duration = Duration::from_micros(1);
 
+    fn options(clock_bound: Duration, stamp_unit: Duration) -> Options {
+        Options { future_skew: SECOND, clock_bound, stamp_unit, ..Options::default() }
+    }
+
     fn fence() -> Fence {
-        Fence::new(BIRTH, SECOND, Duration::from_millis(50), Mark::default())
+        Fence::new(BIRTH, &options(Duration::from_millis(50), MICRO), Mark::default())
+    }
+
+    #[test]
+    fn a_stamp_in_whole_units_is_judged_as_soon_as_the_fence_says_so() {
+        for unit in [MICRO, Duration::from_millis(1), SECOND] {
+            for birth in [BIRTH, BIRTH + MICRO, BIRTH + Duration::from_micros(999_999)] {
+                let fence = Fence::new(birth, &options(Duration::ZERO, unit), Mark::default());
+                let written = |now: Micros| {
+                    let unit = u64::try_from(unit.as_micros()).unwrap();
+                    SignedTime::Stamp(Micros(now.0 / unit * unit))
+                };
+                let ready = fence.stamp_floor() + MICRO;
+                assert_eq!(fence.refuses(ready, written(ready)), None, "{unit:?}");
+                let wait = fence.refuses(birth, written(birth)).unwrap();
+                assert_eq!(birth + wait, ready, "what a client is told to wait is enough");
+                assert!(ready <= birth + SECOND + unit, "{unit:?}: no longer than need be");
+            }
+        }
     }
 
     #[test]
@@ -164,7 +199,7 @@ mod tests {
     #[test]
     fn what_an_earlier_process_may_have_accepted_is_refused() {
         let earlier = Mark { stamp: BIRTH + SECOND * 3_600, deadline: BIRTH + SECOND * 7_200 };
-        let fence = Fence::new(BIRTH, SECOND, Duration::ZERO, earlier);
+        let fence = Fence::new(BIRTH, &options(Duration::ZERO, MICRO), earlier);
         let now = earlier.stamp;
         assert_eq!(fence.refuses(now, SignedTime::Stamp(earlier.stamp)), Some(MICRO));
         assert_eq!(fence.refuses(now, SignedTime::Stamp(earlier.stamp + MICRO)), None);

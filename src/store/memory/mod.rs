@@ -49,6 +49,9 @@ pub struct Options {
     /// How far this machine's clock may be from the clocks that gateways before it used; zero where it is the only
     /// one.
     pub clock_bound: Duration,
+    /// The coarsest unit that any client writes a stamp in. The fence ends with a whole one, so that whoever signs
+    /// right after it is judged.
+    pub stamp_unit: Duration,
     /// Keeps the marks of growing numbers in memory alone where there is no state directory: for tests and
     /// demonstrations, since a restart forgets them.
     pub volatile_marks: bool,
@@ -68,6 +71,7 @@ impl Default for Options {
             state_dir: None,
             future_skew: Duration::from_secs(1),
             clock_bound: Duration::ZERO,
+            stamp_unit: Duration::from_millis(1),
             volatile_marks: false,
             max_jump: Duration::from_hours(1),
         }
@@ -237,7 +241,7 @@ impl MemoryStore {
             earlier = dir.read_mark()?;
             marks.restore(&dir.read_reservations()?);
         }
-        let fence = Fence::new(now, options.future_skew, options.clock_bound, earlier);
+        let fence = Fence::new(now, options, earlier);
         let durable = Durable::new(fence, marks, dir);
         durable.begin(now)?;
         let replay =

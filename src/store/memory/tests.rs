@@ -22,6 +22,7 @@ fn small() -> Options {
         max_records: 10_000,
         max_records_per_account: 5_000,
         max_subjects: 1_000,
+        stamp_unit: MICRO,
         ..Options::default()
     }
 }
