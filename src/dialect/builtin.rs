@@ -2,12 +2,8 @@
 
 use super::{Dialect, RecipeError};
 
-/// Every recipe that is built in: its name and its text.
-pub const BUILTIN: &[(&str, &str)] = &[
-    ("binance", include_str!("../../config/dialects/binance.toml")),
-    ("bitget", include_str!("../../config/dialects/bitget.toml")),
-    ("bybit", include_str!("../../config/dialects/bybit.toml")),
-];
+/// Every recipe of `config/dialects/`: its name, which is its file's, and its text.
+pub const BUILTIN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/recipes.rs"));
 
 /// The built-in dialect called `name`, compiled.
 pub fn builtin(name: &str) -> Option<Result<Dialect, RecipeError>> {
