@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderMap, Method, Response};
 
+use super::back::{self, Connection};
 use super::backends::SharedBackends;
-use super::pool::{Lack, Pool, keep_swept};
-use super::reply::{Lease, ReplyBody, pass_on};
-use super::request::compose;
+use super::pool::{Closings, Lack, Pool, keep_swept};
+use super::reply::{Lease, Reply, ReplyBody, pass_on};
+use super::reply_head::ReplyHead;
+use super::request::{Outgoing, compose};
 use super::routes::Entry;
-use super::sender::Sender;
 use super::spread::{Group, Turn};
 use crate::admit::Permit;
 use crate::clock::{Clock, Micros};
@@ -98,6 +97,7 @@ pub struct Upstreams {
     permissions: Arc<PermissionNames>,
     clock: Arc<dyn Clock>,
     arena: RefCell<BytesMut>,
+    closings: Arc<Closings>,
     is_swept: Cell<bool>,
 }
 
@@ -109,9 +109,10 @@ impl Upstreams {
         permissions: Arc<PermissionNames>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let closings = Arc::default();
         let group = |(place, upstream): (usize, &Upstream)| {
-            let backends = shared.of(place).iter();
-            Group::new(backends.map(|backend| Rc::new(Pool::new(backend, upstream, &clock))))
+            let pool = |backend| Rc::new(Pool::new(backend, upstream, &clock, &closings));
+            Group::new(shared.of(place).iter().map(pool))
         };
         let groups = upstreams.iter().enumerate().map(group).collect();
         let arena = RefCell::new(BytesMut::with_capacity(ARENA));
@@ -122,6 +123,7 @@ impl Upstreams {
             permissions,
             clock,
             arena,
+            closings,
             is_swept: Cell::new(false),
         }
     }
@@ -137,6 +139,17 @@ impl Upstreams {
         entry: &Entry,
         received: Received<'_>,
     ) -> Result<Response<ReplyBody>, ForwardFault> {
+        self.exchange(upstream, permit, entry, received).await.map(Reply::into_response)
+    }
+
+    /// As [`Upstreams::forward`], with the reply as the backend wrote it.
+    pub(super) async fn exchange(
+        &self,
+        upstream: usize,
+        permit: Permit,
+        entry: &Entry,
+        received: Received<'_>,
+    ) -> Result<Reply, ForwardFault> {
         let rules = self.rules.get(upstream).ok_or(ForwardFault::NoBackend)?;
         let group = self.groups.get(upstream).ok_or(ForwardFault::NoBackend)?;
         self.start_sweeping();
@@ -154,9 +167,10 @@ impl Upstreams {
             &received,
             &mut self.arena.borrow_mut(),
         );
+        drop((permit, received));
         let unsent = Unsent(request.ok_or(ForwardFault::Unsent)?);
-        let (reply, lease) = terms.deliver(group, unsent).await?;
-        pass_on(reply, lease).await
+        let (head, lease) = terms.deliver(group, unsent).await?;
+        pass_on(head, lease)
     }
 
     /// What all workers know of the backends.
@@ -167,7 +181,8 @@ impl Upstreams {
     fn start_sweeping(&self) {
         if !self.is_swept.replace(true) {
             let pools = self.groups.iter().flat_map(Group::pools).map(Rc::downgrade).collect();
-            tokio::task::spawn_local(keep_swept(pools));
+            let closings = Arc::clone(&self.closings);
+            tokio::task::spawn_local(keep_swept(pools, closings));
         }
     }
 }
@@ -186,11 +201,11 @@ struct Terms<'a> {
 }
 
 /// A request of which no byte has been sent. Sending consumes it; only certainty that it was not sent brings it back.
-struct Unsent(Request<Full<Bytes>>);
+struct Unsent(Outgoing);
 
 /// What became of a request that was given to a connection.
 enum Sent {
-    Replied(Response<Incoming>),
+    Replied(ReplyHead),
     /// The connection had closed; nothing was written.
     Returned(Unsent),
     Lost(ForwardFault),
@@ -216,7 +231,7 @@ impl Terms<'_> {
         &self,
         group: &Group,
         mut unsent: Unsent,
-    ) -> Result<(Response<Incoming>, Lease), ForwardFault> {
+    ) -> Result<(ReplyHead, Lease), ForwardFault> {
         let mut tried = ArrayVec::<usize, MAX_BACKENDS>::new();
         let mut crowded = None;
         let mut fault = ForwardFault::NoBackend;
@@ -252,7 +267,7 @@ impl Terms<'_> {
         turn: Turn,
         mut unsent: Unsent,
         patience: Patience,
-    ) -> Result<(Response<Incoming>, Lease), Setback> {
+    ) -> Result<(ReplyHead, Lease), Setback> {
         for tries in 0..=MAX_POOLED {
             let pool = turn.pool();
             let idle = if tries < MAX_POOLED { pool.take() } else { None };
@@ -271,20 +286,19 @@ impl Terms<'_> {
                 }
             };
             if let Err(expired) = self.still_good() {
-                pool.put(connection.sender);
+                pool.put(connection);
                 return Err(Setback::Final(expired));
             }
-            match unsent.send(&mut connection.sender, self.response_timeout).await {
-                Sent::Replied(reply) => {
-                    return Ok((reply, Lease { turn, sender: connection.sender }));
-                }
+            let was_fresh = connection.is_fresh;
+            match unsent.send(&mut connection, self.response_timeout).await {
+                Sent::Replied(head) => return Ok((head, Lease { turn, connection })),
                 Sent::Lost(fault) => {
                     turn.failed();
                     return Err(Setback::Final(fault));
                 }
                 Sent::Returned(back) => {
                     unsent = back;
-                    if connection.is_fresh {
+                    if was_fresh {
                         turn.failed();
                         break;
                     }
@@ -303,15 +317,11 @@ enum Patience {
 }
 
 impl Unsent {
-    async fn send(self, sender: &mut Sender, within: Duration) -> Sent {
-        match sender.send(self.0, within).await {
-            Some(Ok(reply)) => Sent::Replied(reply),
-            Some(Err(mut error)) => match error.take_message() {
-                Some(request) => Sent::Returned(Self(request)),
-                None if error.error().is_parse() => Sent::Lost(ForwardFault::BadReply),
-                None => Sent::Lost(ForwardFault::Unknown),
-            },
-            None => Sent::Lost(ForwardFault::TimedOut),
+    async fn send(self, connection: &mut Connection, within: Duration) -> Sent {
+        match connection.send(&self.0, within).await {
+            back::Sent::Replied(head) => Sent::Replied(head),
+            back::Sent::Unsent => Sent::Returned(self),
+            back::Sent::Lost(fault) => Sent::Lost(fault),
         }
     }
 }

@@ -20,6 +20,45 @@ pub(super) fn listed(headers: &HeaderMap, name: &HeaderName) -> bool {
     })
 }
 
+/// What a field of a reply is about, by its name in any case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// The message: it is passed on.
+    Message,
+    /// `Content-Length`.
+    Length,
+    /// `Transfer-Encoding`.
+    Coding,
+    /// `Connection`.
+    Connection,
+    /// Another field that ends at this hop.
+    Hop,
+    /// Only this gateway writes it.
+    Ours,
+}
+
+/// The kind of the field called `name`. Lengths first: nearly every name is told by its length alone.
+pub(super) fn kind(name: &[u8]) -> Kind {
+    let is = |text: &str| name.eq_ignore_ascii_case(text.as_bytes());
+    match name.len() {
+        2 if is("te") => Kind::Hop,
+        7 if is("trailer") || is("upgrade") => Kind::Hop,
+        10 if is("connection") => Kind::Connection,
+        10 if is("keep-alive") => Kind::Hop,
+        14 if is("content-length") => Kind::Length,
+        16 if is("proxy-connection") => Kind::Hop,
+        17 if is("transfer-encoding") => Kind::Coding,
+        18 if is("proxy-authenticate") => Kind::Hop,
+        19 if is("proxy-authorization") => Kind::Hop,
+        _ if name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS)) => {
+            Kind::Ours
+        }
+        _ => Kind::Message,
+    }
+}
+
+const OURS: &[u8] = b"countersign-";
+
 /// Whether a `Connection` field lists anything at all: mostly none does, and nothing need be looked up.
 pub(super) fn lists(headers: &HeaderMap) -> bool {
     headers.contains_key(CONNECTION)
@@ -48,6 +87,26 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn the_kind_of_a_name_is_what_it_is_elsewhere() {
+        for name in &FIELDS {
+            let upper = name.as_str().to_uppercase();
+            assert!(!matches!(kind(upper.as_bytes()), Kind::Message | Kind::Length), "{name}");
+        }
+        for (name, found) in [
+            ("Content-Length", Kind::Length),
+            ("TRANSFER-ENCODING", Kind::Coding),
+            ("connection", Kind::Connection),
+            ("Countersign-", Kind::Ours),
+            ("countersign-x", Kind::Ours),
+            ("countersign", Kind::Message),
+            ("date", Kind::Message),
+            ("set-cookie", Kind::Message),
+        ] {
+            assert_eq!(kind(name.as_bytes()), found, "{name}");
+        }
+    }
 
     #[test]
     fn a_listed_name_is_found_in_any_case_and_any_connection_field() {

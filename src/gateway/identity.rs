@@ -88,7 +88,8 @@ pub(super) fn write_address(address: IpAddr, out: &mut BytesMut) {
     }
 }
 
-fn write_number(number: u64, out: &mut BytesMut) {
+/// Writes a number in decimal digits.
+pub(super) fn write_number(number: u64, out: &mut BytesMut) {
     let mut digits = ArrayVec::<u8, 20>::new();
     let mut rest = number;
     loop {

@@ -6,6 +6,7 @@
 //! deals       core      or HTTP/2
 //! ```
 
+mod back;
 pub mod backends;
 mod body;
 mod client;
@@ -21,11 +22,12 @@ mod pool;
 mod pulse;
 mod refusal;
 pub mod reply;
+mod reply_head;
+mod reply_rest;
 mod request;
 mod request_id;
 pub mod routes;
 mod running;
-mod sender;
 mod serve;
 mod spread;
 mod stream;

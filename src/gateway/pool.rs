@@ -4,26 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::back::Connection;
 use super::backends::{Backend, Slot};
-use super::sender::Sender;
-use super::stream::Backward;
 use crate::clock::{Clock, Micros};
 use crate::config::Upstream;
-
-/// A connection that is free to carry one request.
-pub(super) struct Connection {
-    pub(super) sender: Sender,
-    /// Whether it has carried none before.
-    pub(super) is_fresh: bool,
-}
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,6 +33,8 @@ pub(super) struct Pool {
     response_timeout: Duration,
     idle_timeout: Duration,
     clock: Arc<dyn Clock>,
+    /// Whom to tell that an idle connection has closed.
+    closings: Waker,
     /// Oldest first.
     idle: RefCell<Vec<Idle>>,
     returned: Notify,
@@ -49,12 +42,17 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Micros,
 }
 
 impl Pool {
-    pub(super) fn new(backend: &Arc<Backend>, upstream: &Upstream, clock: &Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        backend: &Arc<Backend>,
+        upstream: &Upstream,
+        clock: &Arc<dyn Clock>,
+        closings: &Arc<Closings>,
+    ) -> Self {
         Self {
             address: address(backend.authority()),
             backend: Arc::clone(backend),
@@ -62,6 +60,7 @@ impl Pool {
             response_timeout: upstream.response_timeout,
             idle_timeout: upstream.idle_timeout,
             clock: Arc::clone(clock),
+            closings: Waker::from(Arc::clone(closings)),
             idle: RefCell::default(),
             returned: Notify::new(),
             waiters: Cell::new(0),
@@ -79,15 +78,14 @@ impl Pool {
     /// The idle connection that was used last.
     pub(super) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        while idle.pop_if(|last| last.sender.is_closed()).is_some() {}
-        let place = idle.iter().rposition(|idle| idle.sender.is_ready())?;
-        let newest = idle.remove(place);
+        while idle.pop_if(|last| last.connection.is_stale()).is_some() {}
+        let newest = idle.pop()?;
         if self.clock.now().since(newest.since) >= self.idle_timeout {
             // Every other was used longer ago.
             idle.clear();
             return None;
         }
-        Some(Connection { sender: newest.sender, is_fresh: false })
+        Some(newest.connection)
     }
 
     /// A new connection.
@@ -116,39 +114,34 @@ impl Pool {
 
     async fn connect(&self, slot: Slot) -> Result<Connection, Lack> {
         let connecting = async {
-            let stream = TcpStream::connect(&*self.address).await.ok()?;
-            stream.set_nodelay(true).ok()?;
-            http1::Builder::new().handshake(TokioIo::new(Backward(stream))).await.ok()
+            let socket = TcpStream::connect(&*self.address).await.ok()?;
+            socket.set_nodelay(true).ok()?;
+            Some(socket)
         };
         let connected = timeout(self.connect_timeout, connecting).await;
-        let (requests, connection) = connected.ok().flatten().ok_or(Lack::Unreachable)?;
-        tokio::task::spawn_local(async move {
-            // How a connection ends is told to whoever awaits its reply.
-            let _ = connection.await;
-            drop(slot);
-        });
-        let sender = Sender::new(requests, self.response_timeout);
-        Ok(Connection { sender, is_fresh: true })
+        let socket = connected.ok().flatten().ok_or(Lack::Unreachable)?;
+        Ok(Connection::new(socket, slot, self.response_timeout))
     }
 
     /// Takes back a connection whose reply has been read to its end.
-    pub(super) fn put(&self, sender: Sender) {
+    pub(super) fn put(&self, connection: Connection) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
-        if sender.is_closed() || elsewhere {
+        let mut told = Context::from_waker(&self.closings);
+        if elsewhere || !connection.is_reusable() || connection.poll_stale(&mut told).is_ready() {
             return;
         }
-        self.idle.borrow_mut().push(Idle { sender, since: self.clock.now() });
+        self.idle.borrow_mut().push(Idle { connection, since: self.clock.now() });
         if self.waiters.get() > 0 {
             self.returned.notify_one();
         }
     }
 
-    /// Closes what has been idle too long, or is wanted by another worker.
+    /// Closes what has closed at its other end, has been idle too long, or is wanted by another worker.
     pub(super) fn sweep(&self) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
         let now = self.clock.now();
         self.idle.borrow_mut().retain(|idle| {
-            !elsewhere && !idle.sender.is_closed() && now.since(idle.since) < self.idle_timeout
+            !elsewhere && !idle.connection.is_stale() && now.since(idle.since) < self.idle_timeout
         });
     }
 }
@@ -159,11 +152,24 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Closes idle connections of `pools` now and then, as long as their worker lives.
-pub(super) async fn keep_swept(pools: Vec<std::rc::Weak<Pool>>) {
-    let mut pause = tokio::time::interval(SWEEP);
+/// Hears that idle connections have closed.
+#[derive(Debug, Default)]
+pub(super) struct Closings(Notify);
+
+impl Wake for Closings {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Closes idle connections of `pools` now and then, and when they have closed, as long as their worker lives.
+pub(super) async fn keep_swept(pools: Vec<std::rc::Weak<Pool>>, closings: Arc<Closings>) {
     loop {
-        pause.tick().await;
+        let _ = timeout(SWEEP, closings.0.notified()).await;
         let mut live = pools.iter().filter_map(std::rc::Weak::upgrade).peekable();
         if live.peek().is_none() {
             return;

@@ -1,22 +1,82 @@
 //! What a client sees of a backend's reply: everything but what belongs to the backend's connection, as it comes.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
-use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, Response, StatusCode, Version};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::back::Connection;
 use super::forward::ForwardFault;
-use super::hops;
-use super::sender::Sender;
+use super::reply_head::ReplyHead;
+use super::reply_rest::Rest;
 use super::spread::Turn;
+
+/// A reply on its way to the client: a backend's, or one of our own.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) head: Head,
+    pub(super) body: ReplyBody,
+}
+
+/// The head of a reply.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// As a backend wrote it, and the fields we set: in place of any of the same name.
+    Passed(ReplyHead, Vec<(HeaderName, HeaderValue)>),
+    /// Ours.
+    Own(StatusCode, HeaderMap),
+}
+
+impl Reply {
+    pub(super) fn status(&self) -> StatusCode {
+        match &self.head {
+            Head::Passed(head, _) => head.status,
+            Head::Own(status, _) => *status,
+        }
+    }
+
+    /// Sets a field.
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        match &mut self.head {
+            Head::Passed(_, ours) => ours.push((name, value)),
+            Head::Own(_, fields) => drop(fields.insert(name, value)),
+        }
+    }
+
+    /// The same reply as hyper takes it.
+    pub(super) fn into_response(self) -> Response<ReplyBody> {
+        let status = self.status();
+        let mut response = Response::new(self.body);
+        *response.status_mut() = status;
+        *response.headers_mut() = match self.head {
+            Head::Own(_, fields) => fields,
+            Head::Passed(head, ours) => {
+                let reason = head.reason().map(<[u8]>::to_vec);
+                if let Some(Ok(reason)) = reason.map(hyper::ext::ReasonPhrase::try_from) {
+                    response.extensions_mut().insert(reason);
+                }
+                let mut fields = head.map();
+                for (name, value) in ours {
+                    fields.insert(name, value);
+                }
+                fields
+            }
+        };
+        response
+    }
+}
+
+impl From<Response<ReplyBody>> for Reply {
+    fn from(response: Response<ReplyBody>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head: Head::Own(head.status, head.headers), body }
+    }
+}
 
 /// The body of a reply: whole, or passed on as it comes. Trailers are dropped.
 #[derive(Debug)]
@@ -29,10 +89,10 @@ enum Source {
 }
 
 /// Why the rest of a reply does not come. The client has its head already, so its connection must end.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ReplyFault {
     /// The backend broke off.
-    Broken(hyper::Error),
+    Broken,
     /// The backend sent nothing for a minute.
     Stalled,
 }
@@ -40,25 +100,26 @@ pub enum ReplyFault {
 impl fmt::Display for ReplyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Broken(_) => "the backend broke off its reply",
+            Self::Broken => "the backend broke off its reply",
             Self::Stalled => "the backend stopped in the middle of its reply",
         })
     }
 }
 
-impl std::error::Error for ReplyFault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Broken(error) => Some(error),
-            Self::Stalled => None,
-        }
-    }
-}
+impl std::error::Error for ReplyFault {}
 
 impl ReplyBody {
     /// A body that is there as a whole.
     pub fn full(bytes: Bytes) -> Self {
         Self(Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// The whole body, where it is there.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Source::Full(bytes) => Some(bytes.as_deref().unwrap_or_default()),
+            Source::Streaming(_) => None,
+        }
     }
 }
 
@@ -78,7 +139,9 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
         match &mut self.0 {
             Source::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Streaming(stream) => stream.poll(cx),
+            Source::Streaming(stream) => {
+                stream.poll(cx).map(|data| data.map(|d| d.map(Frame::data)))
+            }
         }
     }
 
@@ -92,15 +155,13 @@ impl Body for ReplyBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Source::Full(bytes) => SizeHint::with_exact(length(bytes.as_ref())),
-            Source::Streaming(stream) => {
-                let (ahead, rest) = (length(stream.first.as_ref()), stream.incoming.size_hint());
-                let mut hint = SizeHint::new();
-                hint.set_lower(rest.lower().saturating_add(ahead));
-                if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper.saturating_add(ahead));
+            Source::Streaming(stream) => match stream.rest {
+                Rest::Length(left) => {
+                    SizeHint::with_exact(left.saturating_add(length(stream.first.as_ref())))
                 }
-                hint
-            }
+                Rest::Nothing => SizeHint::with_exact(length(stream.first.as_ref())),
+                Rest::Chunks(_) | Rest::Close => SizeHint::default(),
+            },
         }
     }
 }
@@ -115,13 +176,13 @@ fn length(bytes: Option<&Bytes>) -> u64 {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) turn: Turn,
-    pub(super) sender: Sender,
+    pub(super) connection: Connection,
 }
 
 impl Lease {
     fn finish(self) {
         self.turn.succeeded();
-        self.turn.pool().put(self.sender);
+        self.turn.pool().put(self.connection);
     }
 
     fn fail(self) {
@@ -134,7 +195,7 @@ impl Lease {
 struct Stream {
     /// What had come with the head.
     first: Option<Bytes>,
-    incoming: Incoming,
+    rest: Rest,
     /// Until the end, good or bad.
     lease: Option<Lease>,
     idle: Option<Pin<Box<Sleep>>>,
@@ -142,37 +203,37 @@ struct Stream {
 }
 
 impl Stream {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ReplyFault>>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
+            return Poll::Ready(Some(Ok(first)));
         }
-        if self.lease.is_none() {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            return self.poll_idle(cx).map(|()| {
-                self.fail();
-                Some(Err(ReplyFault::Stalled))
-            });
-        };
-        self.is_waiting = false;
-        match frame {
-            None => {
-                self.finish();
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => {
-                self.fail();
-                Poll::Ready(Some(Err(ReplyFault::Broken(error))))
-            }
-            Some(Ok(frame)) => {
-                let data = frame.into_data().ok();
-                // A body of known length is dropped at its last byte, without another poll; and after trailers
-                // comes nothing.
-                if data.is_none() || self.incoming.is_end_stream() {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        loop {
+            match self.rest.take(lease.connection.held()) {
+                Ok(data) if self.rest == Rest::Nothing => {
                     self.finish();
+                    return Poll::Ready(data.map(Ok));
                 }
-                Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+                Ok(Some(data)) => {
+                    self.is_waiting = false;
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Ok(None) => {}
+                Err(_) => return Poll::Ready(Some(Err(self.fail(ReplyFault::Broken)))),
+            }
+            match lease.connection.poll_more(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) if self.rest == Rest::Close => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    return Poll::Ready(Some(Err(self.fail(ReplyFault::Broken))));
+                }
+                Poll::Pending => {
+                    ready!(self.poll_idle(cx));
+                    return Poll::Ready(Some(Err(self.fail(ReplyFault::Stalled))));
+                }
             }
         }
     }
@@ -183,10 +244,11 @@ impl Stream {
         }
     }
 
-    fn fail(&mut self) {
+    fn fail(&mut self, fault: ReplyFault) -> ReplyFault {
         if let Some(lease) = self.lease.take() {
             lease.fail();
         }
+        fault
     }
 
     /// Ready when the backend has sent nothing for too long.
@@ -195,78 +257,46 @@ impl Stream {
         if !std::mem::replace(&mut self.is_waiting, true) {
             idle.as_mut().reset(Instant::now() + LONGEST_PAUSE);
         }
-        ready!(idle.as_mut().poll(cx));
-        Poll::Ready(())
+        idle.as_mut().poll(cx)
     }
 }
 
-/// Turns a backend's reply into the client's.
-pub(super) async fn pass_on(
-    reply: Response<Incoming>,
-    lease: Lease,
-) -> Result<Response<ReplyBody>, ForwardFault> {
-    let (mut head, mut incoming) = reply.into_parts();
-    // Nobody asked for another protocol; and a length beside chunks is how replies are smuggled.
-    let is_odd = head.status == StatusCode::SWITCHING_PROTOCOLS
-        || head.headers.contains_key(TRANSFER_ENCODING)
-            && head.headers.contains_key(CONTENT_LENGTH);
-    if is_odd {
+/// Turns a backend's reply into the client's. A short one has come whole: then its connection is free before the
+/// client has read it.
+pub(super) fn pass_on(head: ReplyHead, mut lease: Lease) -> Result<Reply, ForwardFault> {
+    let mut rest = Rest::from(head.framing);
+    let Ok(first) = what_has_come(&mut rest, lease.connection.held()) else {
         lease.fail();
         return Err(ForwardFault::BadReply);
-    }
-    head.version = Version::HTTP_11;
-    strip(&mut head.headers);
-
-    if incoming.is_end_stream() {
-        lease.finish();
-        return Ok(Response::from_parts(head, ReplyBody::full(Bytes::new())));
-    }
-    // A short reply has come whole: its connection is free before the client has read it.
-    let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut incoming).poll_frame(cx))).await;
-    let first = match first {
-        Poll::Pending => None,
-        Poll::Ready(None) => {
-            lease.finish();
-            return Ok(Response::from_parts(head, ReplyBody::full(Bytes::new())));
-        }
-        Poll::Ready(Some(Err(_))) => {
-            lease.fail();
-            return Err(ForwardFault::Unknown);
-        }
-        Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
     };
-    if let Some(whole) = first.as_ref().filter(|_| incoming.is_end_stream()) {
+    let body = if rest == Rest::Nothing {
         lease.finish();
-        return Ok(Response::from_parts(head, ReplyBody::full(whole.clone())));
-    }
-    let stream = Stream { first, incoming, lease: Some(lease), idle: None, is_waiting: false };
-    Ok(Response::from_parts(head, ReplyBody(Source::Streaming(Box::new(stream)))))
+        ReplyBody::full(first.unwrap_or_default())
+    } else {
+        let stream = Stream { first, rest, lease: Some(lease), idle: None, is_waiting: false };
+        ReplyBody(Source::Streaming(Box::new(stream)))
+    };
+    Ok(Reply { head: Head::Passed(head, Vec::with_capacity(OURS)), body })
 }
 
-/// Removes what belongs to the backend's connection, and what only the gateway says.
-fn strip(headers: &mut HeaderMap) {
-    let lists = hops::lists(headers);
-    loop {
-        let ends = |name: &&HeaderName| {
-            hops::ends_here(name) || hops::is_ours(name) || lists && hops::listed(headers, name)
-        };
-        // `connection` itself goes last, since the others are looked up in it.
-        let names: ArrayVec<HeaderName, 8> = headers
-            .keys()
-            .filter(ends)
-            .filter(|name| *name != http::header::CONNECTION)
-            .take(8)
-            .cloned()
-            .collect();
-        for name in &names {
-            headers.remove(name);
-        }
-        if !names.is_full() {
-            break;
-        }
+/// The data that came along with the head.
+fn what_has_come(
+    rest: &mut Rest,
+    held: &mut BytesMut,
+) -> Result<Option<Bytes>, super::reply_head::Odd> {
+    let Some(first) = rest.take(held)? else { return Ok(None) };
+    let Some(second) = rest.take(held)? else { return Ok(Some(first)) };
+    let mut whole = BytesMut::with_capacity(first.len() + second.len() + held.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&second);
+    while let Some(next) = rest.take(held)? {
+        whole.extend_from_slice(&next);
     }
-    headers.remove(http::header::CONNECTION);
+    Ok(Some(whole.freeze()))
 }
+
+/// How many fields we usually set.
+const OURS: usize = 4;
 
 /// The longest that a backend may pause in the middle of a reply.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);

@@ -1,17 +1,15 @@
 //! What a backend sees of a request: what was signed, an allow list of header fields, and our proof of who sent it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, USER_AGENT,
 };
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
+use http::{HeaderName, Method};
 
 use super::forward::Received;
 use super::hops;
-use super::identity::{self, IDENTITY, MAC, Statement};
+use super::identity::{self, IDENTITY, MAC, Statement, write_number};
 use crate::admit::{Ask, Permit, Route};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Place};
@@ -21,9 +19,38 @@ use crate::key::PermissionNames;
 /// The header field that names a request, to the client and to the backend.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A request as a backend reads it.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// The head, and the body too where that is short.
+    text: Bytes,
+    /// The body where it is long.
+    body: Bytes,
+    is_head: bool,
+}
+
+impl Outgoing {
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.text.len() + self.body.len()
+    }
+
+    /// Whether its method is HEAD: then its reply has no body.
+    pub(super) fn is_head(&self) -> bool {
+        self.is_head
+    }
+
+    /// What follows its first `written` bytes.
+    pub(super) fn from(&self, written: usize) -> (&[u8], &[u8]) {
+        let text = self.text.get(written..).unwrap_or_default();
+        let body = self.body.get(written.saturating_sub(self.text.len())..).unwrap_or_default();
+        (text, body)
+    }
+}
+
 /// Composes the request for a backend; `None` when it cannot be written as HTTP, or not be signed.
 ///
-/// Its short texts are cut from `arena`, so that a request does not allocate each of them.
+/// It is cut from `arena`, so that a request allocates nothing for it.
 pub(super) fn compose(
     upstream: &Upstream,
     names: &PermissionNames,
@@ -31,21 +58,65 @@ pub(super) fn compose(
     route: &Route,
     received: &Received<'_>,
     arena: &mut BytesMut,
-) -> Option<Request<Full<Bytes>>> {
-    arena.reserve(ARENA);
+) -> Option<Outgoing> {
     let body = permit.outgoing().body(&received.body);
-    let target = target(permit, received, arena);
-    let mut headers = HeaderMap::with_capacity(FIELDS);
-    headers.insert(
-        HOST,
-        match &upstream.host {
-            Some(host) => host.clone(),
-            None => value(received.host.as_bytes(), arena)?,
-        },
-    );
-    pass(upstream, route, received, &mut headers);
-    media_type(permit, received, &body, &mut headers);
+    let is_short = body.len() <= SHORT;
+    arena.reserve(ARENA + if is_short { body.len() } else { 0 });
+    let composed = write(upstream, names, permit, route, received, &body, arena);
+    if composed.is_none() {
+        arena.clear();
+    }
+    composed?;
+    if is_short {
+        arena.put_slice(&body);
+    }
+    Some(Outgoing {
+        text: arena.split().freeze(),
+        body: if is_short { Bytes::new() } else { body },
+        is_head: received.method == Method::HEAD,
+    })
+}
 
+/// Writes the head.
+fn write(
+    upstream: &Upstream,
+    names: &PermissionNames,
+    permit: &Permit,
+    route: &Route,
+    received: &Received<'_>,
+    body: &Bytes,
+    to: &mut BytesMut,
+) -> Option<()> {
+    let method = received.method.as_str();
+    to.put_slice(method.as_bytes());
+    to.put_slice(b" ");
+    let start = to.len();
+    to.put_slice(received.path.as_bytes());
+    if let Some(query) = permit.outgoing().query(received.query) {
+        to.put_slice(b"?");
+        to.put_slice(query.as_bytes());
+    }
+    let target = start..to.len();
+    to.put_slice(b" HTTP/1.1\r\n");
+    match &upstream.host {
+        Some(host) => field(&HOST, host.as_bytes(), to),
+        None => field(&HOST, received.host.as_bytes(), to),
+    }
+    pass(upstream, route, received, to);
+    media_type(permit, received, body, to);
+
+    let is_text =
+        |range| to.get(range).is_some_and(|text: &[u8]| text.iter().all(u8::is_ascii_graphic));
+    if !is_text(target.clone()) || !received.host.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    // The MAC is over what is written after it: its place is kept.
+    let mac = upstream.identity_key.as_ref().map(|secret| {
+        field(&MAC, &[b'-'; 64], to);
+        (secret, to.len() - 2 - 64)
+    });
+    name(&IDENTITY, to);
+    let start = to.len();
     Statement {
         request_id: received.request_id,
         proof: match &route.ask {
@@ -58,49 +129,43 @@ pub(super) fn compose(
         permissions: names,
         client: received.client,
         deadline: permit.good_until(),
-        body: &body,
+        body,
     }
-    .write(arena);
-    let identity = arena.split().freeze();
-    if let Some(secret) = &upstream.identity_key {
-        let mac = identity::mac(secret, received.method.as_str(), &target, &identity)?;
-        headers.insert(MAC, value(&mac, arena)?);
+    .write(to);
+    if let Some((secret, place)) = mac {
+        let (target, identity) = (to.get(target)?, to.get(start..)?);
+        let mac = identity::mac(secret, method, target, identity)?;
+        to.get_mut(place..place + mac.len())?.copy_from_slice(&mac);
     }
-    headers.insert(IDENTITY, HeaderValue::from_maybe_shared(identity).ok()?);
-    headers.insert(REQUEST_ID, value(received.request_id.as_bytes(), arena)?);
-    identity::write_address(received.client, arena);
-    headers.insert(FORWARDED_FOR, HeaderValue::from_maybe_shared(arena.split().freeze()).ok()?);
-    let scheme = if received.tls { "https" } else { "http" };
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = received.method.clone();
-    *request.uri_mut() = Uri::from(PathAndQuery::from_maybe_shared(target).ok()?);
-    *request.headers_mut() = headers;
-    Some(request)
+    to.put_slice(b"\r\n");
+    field(&REQUEST_ID, received.request_id.as_bytes(), to);
+    name(&FORWARDED_FOR, to);
+    identity::write_address(received.client, to);
+    to.put_slice(b"\r\n");
+    let scheme: &[u8] = if received.tls { b"https" } else { b"http" };
+    field(&FORWARDED_PROTO, scheme, to);
+    to.put_slice(b"\r\n");
+    Some(())
 }
 
-fn target(permit: &Permit, received: &Received<'_>, arena: &mut BytesMut) -> Bytes {
-    arena.extend_from_slice(received.path.as_bytes());
-    if let Some(query) = permit.outgoing().query(received.query) {
-        arena.extend_from_slice(b"?");
-        arena.extend_from_slice(query.as_bytes());
-    }
-    arena.split().freeze()
+fn field(of: &HeaderName, value: &[u8], to: &mut BytesMut) {
+    name(of, to);
+    to.put_slice(value);
+    to.put_slice(b"\r\n");
 }
 
-fn value(text: &[u8], arena: &mut BytesMut) -> Option<HeaderValue> {
-    arena.extend_from_slice(text);
-    HeaderValue::from_maybe_shared(arena.split().freeze()).ok()
+fn name(of: &HeaderName, to: &mut BytesMut) {
+    to.put_slice(of.as_str().as_bytes());
+    to.put_slice(b": ");
 }
 
 /// Copies the header fields of the client that may pass.
-fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut HeaderMap) {
+fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut BytesMut) {
     let lists = hops::lists(received.headers);
     for (name, value) in received.headers {
         let listed = || lists && hops::listed(received.headers, name);
         if may_pass(name, upstream, route) && !listed() {
-            to.append(name.clone(), value.clone());
+            field(name, value.as_bytes(), to);
         }
     }
 }
@@ -139,24 +204,25 @@ fn is_credential(route: &Route, name: &HeaderName) -> bool {
     }
 }
 
-/// Says what the body is: by the recipe where it was signed, else as the client said. And that there is none,
-/// where a backend would wonder.
-fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut HeaderMap) {
+/// Says what the body is, by the recipe where it was signed, else as the client said; and how long it is, where a
+/// backend would wonder.
+fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut BytesMut) {
     match permit.outgoing().content_type() {
-        Some(signed) if !body.is_empty() => {
-            to.insert(CONTENT_TYPE, HeaderValue::from_static(signed));
-        }
+        Some(signed) if !body.is_empty() => field(&CONTENT_TYPE, signed.as_bytes(), to),
         Some(_) => {}
         None => {
-            let listed = hops::listed(received.headers, &CONTENT_TYPE);
-            if let Some(own) = received.headers.get(CONTENT_TYPE).filter(|_| !listed) {
-                to.insert(CONTENT_TYPE, own.clone());
+            if let Some(own) = received.headers.get(CONTENT_TYPE)
+                && !hops::listed(received.headers, &CONTENT_TYPE)
+            {
+                field(&CONTENT_TYPE, own.as_bytes(), to);
             }
         }
     }
     let expects_one = [Method::POST, Method::PUT, Method::PATCH].contains(received.method);
-    if body.is_empty() && expects_one {
-        to.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if expects_one || !body.is_empty() {
+        name(&CONTENT_LENGTH, to);
+        write_number(u64::try_from(body.len()).unwrap_or(u64::MAX), to);
+        to.put_slice(b"\r\n");
     }
 }
 
@@ -188,7 +254,7 @@ static RESERVED: [HeaderName; 9] = [
     HeaderName::from_static("x-forwarded-host"),
 ];
 
-/// Room for the texts of a usual request.
-const ARENA: usize = 1_024;
-/// Header fields of a usual request.
-const FIELDS: usize = 12;
+/// Room for the head of a usual request.
+const ARENA: usize = 2_048;
+/// Up to this length a body is copied, so that it goes out with its head.
+const SHORT: usize = 16_384;

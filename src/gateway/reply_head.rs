@@ -1,0 +1,381 @@
+//! Defeats smuggled replies: the head of a backend's reply is read by one strict rule, or nothing of it is passed on.
+
+use std::ops::Range;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::hops::{self, Kind};
+
+/// The head of a backend's reply, without the fields that belong to its connection.
+#[derive(Debug)]
+pub(super) struct ReplyHead {
+    pub(super) status: StatusCode,
+    /// How its body is told from what follows.
+    pub(super) framing: Framing,
+    /// Whether the backend will take another request on this connection.
+    pub(super) keeps_alive: bool,
+    text: Bytes,
+    reason: Range<usize>,
+    fields: Vec<Field>,
+}
+
+/// How the end of a body is found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Framing {
+    /// There is no body.
+    Empty,
+    /// It has this many bytes.
+    Length(u64),
+    /// It comes in chunks.
+    Chunks,
+    /// It ends with its connection.
+    Close,
+}
+
+/// One field, by its places in the text.
+#[derive(Debug)]
+struct Field {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+/// What is no HTTP reply to the request, or could be read in two ways.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Odd;
+
+/// The most fields of a reply.
+const MOST_FIELDS: usize = 100;
+/// The longest head of a reply.
+pub(super) const LONGEST_HEAD: usize = 128 << 10;
+
+impl ReplyHead {
+    /// Takes a head off the front of `held`; `None` while its end has not come. Interim replies are passed over.
+    pub(super) fn take(held: &mut BytesMut, to_head: bool) -> Result<Option<Self>, Odd> {
+        while !held.is_empty() {
+            match read(held, to_head)? {
+                None if held.len() > LONGEST_HEAD => return Err(Odd),
+                None => return Ok(None),
+                Some((length, Head::Interim)) => drop(held.split_to(length)),
+                Some((length, Head::Final(mut head))) => {
+                    head.text = held.split_to(length).freeze();
+                    return Ok(Some(head));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The reason, where it is not the usual one.
+    pub(super) fn reason(&self) -> Option<&[u8]> {
+        let reason = self.text.get(self.reason.clone()).unwrap_or_default();
+        let usual = self.status.canonical_reason().is_some_and(|text| text.as_bytes() == reason);
+        (!usual).then_some(reason)
+    }
+
+    /// Whether a field of this name, in lower case, is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.fields().any(|(field, _)| field.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// The fields that are passed on, as they came.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let at = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
+        self.fields.iter().map(move |field| (at(&field.name), at(&field.value)))
+    }
+
+    /// Writes the fields but those of these names, as lines with their names in lower case.
+    pub(super) fn write(&self, but: impl Fn(&[u8]) -> bool, to: &mut BytesMut) {
+        for (name, value) in self.fields() {
+            if but(name) {
+                continue;
+            }
+            let start = to.len();
+            to.put_slice(name);
+            if let Some(name) = to.get_mut(start..) {
+                name.make_ascii_lowercase();
+            }
+            to.put_slice(b": ");
+            to.put_slice(value);
+            to.put_slice(b"\r\n");
+        }
+    }
+
+    /// The fields as a map.
+    pub(super) fn map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.fields.len() + 4);
+        for field in &self.fields {
+            let name = self.text.get(field.name.clone()).map(HeaderName::from_bytes);
+            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.clone()));
+            if let (Some(Ok(name)), Ok(value)) = (name, value) {
+                map.append(name, value);
+            }
+        }
+        map
+    }
+}
+
+enum Head {
+    Interim,
+    Final(ReplyHead),
+}
+
+/// Reads a head and tells its length.
+fn read(held: &[u8], to_head: bool) -> Result<Option<(usize, Head)>, Odd> {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut reply = httparse::Response::new(&mut fields);
+    let length = match reply.parse(held) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(Odd),
+    };
+    let (Some(code), Some(version)) = (reply.code, reply.version) else { return Err(Odd) };
+    let status = StatusCode::from_u16(code).map_err(|_| Odd)?;
+    // Nobody asked for another protocol.
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Odd);
+    }
+    if status.is_informational() {
+        return Ok(Some((length, Head::Interim)));
+    }
+    let mut facts = Facts { is_http_11: version == 1, ..Facts::default() };
+    let mut kept = Vec::with_capacity(reply.headers.len());
+    for field in &*reply.headers {
+        if facts.note(field.name.as_bytes(), field.value)? {
+            let (name, value) = (place(held, field.name.as_bytes()), place(held, field.value));
+            kept.push(Field { name, value });
+        }
+    }
+    if facts.lists {
+        let lists = |name: &[u8]| {
+            let connection = |field: &&httparse::Header<'_>| {
+                hops::kind(field.name.as_bytes()) == Kind::Connection
+            };
+            let mut lists = reply.headers.iter().filter(connection);
+            lists.any(|list| tokens(list.value).any(|token| token.eq_ignore_ascii_case(name)))
+        };
+        kept.retain(|field| !lists(held.get(field.name.clone()).unwrap_or_default()));
+    }
+    let has_body = !to_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let framing = facts.framing(has_body)?;
+    Ok(Some((
+        length,
+        Head::Final(ReplyHead {
+            status,
+            framing,
+            keeps_alive: facts.keeps_alive() && framing != Framing::Close,
+            text: Bytes::new(),
+            reason: place(held, reply.reason.unwrap_or_default().as_bytes()),
+            fields: kept,
+        }),
+    )))
+}
+
+/// What the fields say of framing and connection.
+#[derive(Default)]
+struct Facts {
+    is_http_11: bool,
+    length: Option<u64>,
+    chunked: bool,
+    closes: bool,
+    asks_to_keep: bool,
+    lists: bool,
+}
+
+impl Facts {
+    /// Whether the field is passed on.
+    fn note(&mut self, name: &[u8], value: &[u8]) -> Result<bool, Odd> {
+        match hops::kind(name) {
+            Kind::Message => return Ok(true),
+            Kind::Length => {
+                let length = decimal(value).ok_or(Odd)?;
+                return match self.length.replace(length) {
+                    None => Ok(true),
+                    Some(before) if before == length => Ok(false),
+                    Some(_) => Err(Odd),
+                };
+            }
+            Kind::Coding => {
+                // What is coded otherwise, or twice, could not be passed on as what it is.
+                if self.chunked || !self.is_http_11 || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Odd);
+                }
+                self.chunked = true;
+            }
+            Kind::Connection => {
+                for token in tokens(value) {
+                    if token.eq_ignore_ascii_case(b"close") {
+                        self.closes = true;
+                    } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                        self.asks_to_keep = true;
+                    } else {
+                        self.lists = true;
+                    }
+                }
+            }
+            Kind::Hop | Kind::Ours => {}
+        }
+        Ok(false)
+    }
+
+    fn keeps_alive(&self) -> bool {
+        !self.closes && (self.is_http_11 || self.asks_to_keep)
+    }
+
+    fn framing(&self, has_body: bool) -> Result<Framing, Odd> {
+        match (self.chunked, self.length) {
+            // A length beside chunks is how replies are smuggled.
+            (true, Some(_)) => Err(Odd),
+            _ if !has_body => Ok(Framing::Empty),
+            (true, None) => Ok(Framing::Chunks),
+            (false, Some(0)) => Ok(Framing::Empty),
+            (false, Some(length)) => Ok(Framing::Length(length)),
+            (false, None) => Ok(Framing::Close),
+        }
+    }
+}
+
+fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// A number of digits alone.
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 18 {
+        return None;
+    }
+    text.iter().try_fold(0, |number: u64, digit| {
+        digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0'))
+    })
+}
+
+/// Where `part` lies in `whole`, of which it is a slice.
+pub(super) fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+    // An empty part may lie anywhere.
+    if part.is_empty() { 0..0 } else { start..start + part.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(text: &str) -> Result<Option<ReplyHead>, Odd> {
+        ReplyHead::take(&mut BytesMut::from(text), false)
+    }
+
+    fn framing(fields: &str) -> Result<Framing, Odd> {
+        Ok(head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))?.unwrap().framing)
+    }
+
+    fn lines(head: &ReplyHead) -> String {
+        let mut out = BytesMut::new();
+        head.write(|_| false, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_head_is_taken_off_and_what_follows_is_left() {
+        let mut held = BytesMut::from("HTTP/1.1 201 Made\r\nX-A:  1 \r\nx-b: 2\r\n\r\nrest");
+        let head = ReplyHead::take(&mut held, false).unwrap().unwrap();
+        assert_eq!((head.status, head.reason()), (StatusCode::CREATED, Some(&b"Made"[..])));
+        assert_eq!(lines(&head), "x-a: 1\r\nx-b: 2\r\n");
+        assert_eq!(head.map().get("x-a").unwrap(), "1");
+        assert!(head.has("x-b") && !head.has("x-c"));
+        assert_eq!(held, "rest");
+    }
+
+    #[test]
+    fn a_head_that_is_not_whole_is_waited_for_at_every_byte() {
+        let text = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+        for end in 0..text.len() {
+            assert!(head(&text[..end]).unwrap().is_none(), "{end}");
+        }
+        assert!(head(text).unwrap().is_some());
+    }
+
+    #[test]
+    fn interim_replies_are_passed_over_and_no_protocol_is_switched() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n";
+        assert!(head(interim).unwrap().is_none());
+        let whole = format!("{interim}HTTP/1.1 404 Not Found\r\n\r\n");
+        assert_eq!(head(&whole).unwrap().unwrap().status, StatusCode::NOT_FOUND);
+        assert_eq!(head("HTTP/1.1 101 Switching Protocols\r\n\r\n").err(), Some(Odd));
+    }
+
+    #[test]
+    fn framing_that_can_be_read_in_two_ways_is_no_reply() {
+        assert_eq!(framing("content-length: 12\r\n"), Ok(Framing::Length(12)));
+        assert_eq!(framing("content-length: 0\r\n"), Ok(Framing::Empty));
+        assert_eq!(
+            framing("Content-Length: 12\r\ncontent-length: 12\r\n"),
+            Ok(Framing::Length(12))
+        );
+        assert_eq!(framing("transfer-encoding: Chunked\r\n"), Ok(Framing::Chunks));
+        assert_eq!(framing(""), Ok(Framing::Close));
+        for fields in [
+            "content-length: 1\r\ncontent-length: 2\r\n",
+            "content-length: +1\r\n",
+            "content-length: \r\n",
+            "content-length: 1, 1\r\n",
+            "content-length: 99999999999999999999\r\n",
+            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+            "transfer-encoding: gzip, chunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: identity\r\n",
+            "x : y\r\n",
+            " folded: y\r\n",
+        ] {
+            assert_eq!(framing(fields), Err(Odd), "{fields}");
+        }
+        assert_eq!(head("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").err(), Some(Odd));
+    }
+
+    #[test]
+    fn replies_without_a_body_keep_the_length_they_tell() {
+        for (status, to_head) in
+            [("204 No Content", false), ("304 Not Modified", false), ("200 OK", true)]
+        {
+            let text = format!("HTTP/1.1 {status}\r\ncontent-length: 500\r\n\r\n");
+            let head = ReplyHead::take(&mut BytesMut::from(&*text), to_head).unwrap().unwrap();
+            assert_eq!(head.framing, Framing::Empty);
+            assert_eq!(lines(&head), "content-length: 500\r\n");
+            assert!(head.keeps_alive);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_kept_as_its_version_and_its_fields_say() {
+        for (version, fields, kept) in [
+            (1, "content-length: 1\r\n", true),
+            (1, "", false),
+            (1, "content-length: 1\r\nconnection: close\r\n", false),
+            (1, "content-length: 1\r\nconnection: x, Close\r\nconnection: keep-alive\r\n", false),
+            (0, "content-length: 1\r\n", false),
+            (0, "content-length: 1\r\nconnection: Keep-Alive\r\n", true),
+            (0, "connection: keep-alive\r\n", false),
+        ] {
+            let text = format!("HTTP/1.{version} 200 OK\r\n{fields}\r\n");
+            assert_eq!(head(&text).unwrap().unwrap().keeps_alive, kept, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_or_to_us_is_left_out() {
+        let head = head(
+            "HTTP/1.1 200 OK\r\nconnection: X-Private\r\nkeep-alive: 1\r\nx-private: 1\r\n\
+             Countersign-Mac: 0\r\nte: x\r\nupgrade: x\r\netag: 1\r\nETag: 2\r\n\r\n",
+        );
+        assert_eq!(lines(&head.unwrap().unwrap()), "etag: 1\r\netag: 2\r\n");
+    }
+
+    #[test]
+    fn heads_have_an_upper_bound() {
+        let large = format!("HTTP/1.1 200 OK\r\nx: {}", "a".repeat(LONGEST_HEAD));
+        assert_eq!(head(&large).err(), Some(Odd));
+        let many = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: 1\r\n".repeat(count));
+        assert!(head(&many(MOST_FIELDS)).is_ok());
+        assert_eq!(head(&many(MOST_FIELDS + 1)).err(), Some(Odd));
+    }
+}
