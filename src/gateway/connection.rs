@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::exit::Outbound;
+use super::front::{self, Left};
 use super::observe::{End, Observer, Tally};
 use super::pulse::{Limits, Pulse};
 use super::running::{Phase, reaches};
@@ -55,18 +56,58 @@ pub(super) async fn serve<K, S, C, O>(
     let limits = Limits::from(&worker.config.server);
     let pulse = Rc::new(Pulse::new(limits, !h2, !ahead.is_empty()));
     let is_tls = matches!(transport, Transport::Tls(_));
-    let io = TokioIo::new(Watched::new(transport, ahead, Rc::clone(&pulse)));
+    let stream = Watched::new(transport, ahead, Rc::clone(&pulse));
     let line = Rc::new(Line { peer, tls: is_tls, pulse: Rc::clone(&pulse) });
-    let served = Rc::clone(&worker);
+    seat.end = if h2 {
+        attend(by_hyper(&worker, &line, stream, h2), &pulse, &mut phase).await
+    } else {
+        attend(by_ourselves(&worker, &line, stream), &pulse, &mut phase).await
+    };
+}
+
+/// Speaks HTTP/1 as far as requests are plain, and leaves the rest to hyper.
+async fn by_ourselves<K, S, C, O>(
+    worker: &Rc<Worker<K, S, C, O>>,
+    line: &Rc<Line>,
+    stream: Watched,
+) -> End
+where
+    K: Keys + 'static,
+    S: Store + 'static,
+    C: Clock + 'static,
+    O: Observer,
+{
+    match front::converse(worker, line, stream).await {
+        Left::Closed => End::Closed,
+        Left::Broken => End::Broken,
+        // Boxed: most connections never need the room.
+        Left::Odd(stream) => Box::pin(by_hyper(worker, line, stream, false)).await,
+    }
+}
+
+async fn by_hyper<K, S, C, O>(
+    worker: &Rc<Worker<K, S, C, O>>,
+    line: &Rc<Line>,
+    stream: Watched,
+    h2: bool,
+) -> End
+where
+    K: Keys + 'static,
+    S: Store + 'static,
+    C: Clock + 'static,
+    O: Observer,
+{
+    let served = (Rc::clone(worker), Rc::clone(line));
     let service = service_fn(move |request| {
-        let (worker, line) = (Rc::clone(&served), Rc::clone(&line));
+        let (worker, line) = (Rc::clone(&served.0), Rc::clone(&served.1));
         async move { Ok::<_, Infallible>(worker.serve(&line, request).await) }
     });
-    seat.end = if h2 {
-        attend(worker.http2.serve_connection(io, service), &pulse, &mut phase).await
+    let io = TokioIo::new(stream);
+    if h2 {
+        drive(worker.http2.serve_connection(io, service), &line.pulse).await
     } else {
-        attend(worker.http1.serve_connection(io, service), &pulse, &mut phase).await
-    };
+        drive(worker.http1.serve_connection(io, service), &line.pulse).await
+    }
 }
 
 /// HTTP/1 as this gateway speaks it.
@@ -132,7 +173,7 @@ async fn open<K, S, C, O: Observer>(
 
 /// Drives a connection until it ends, a deadline passes, or the gateway has stopped.
 async fn attend(
-    conversation: impl Conversation,
+    conversation: impl Future<Output = End>,
     pulse: &Pulse,
     phase: &mut watch::Receiver<Phase>,
 ) -> End {
@@ -169,8 +210,7 @@ async fn attend(
             }
         });
         match progress.await {
-            Progress::Ended(Ok(())) => return End::Closed,
-            Progress::Ended(Err(_)) => return End::Broken,
+            Progress::Ended(end) => return end,
             Progress::Due if leaving || Instant::now() < pulse.age() => return End::TimedOut,
             Progress::Due | Progress::Draining => {}
         }
@@ -178,16 +218,32 @@ async fn attend(
             return End::Stopped;
         }
         leaving = true;
+        // The conversation sees it when it is polled next, which is now.
         pulse.leave();
-        conversation.as_mut().leave();
     }
 }
 
 /// Why a connection's handler looks up.
 enum Progress {
-    Ended(hyper::Result<()>),
+    Ended(End),
     Due,
     Draining,
+}
+
+/// Drives a connection of hyper's to its end, and tells it when it is to leave.
+async fn drive(conversation: impl Conversation, pulse: &Pulse) -> End {
+    let mut conversation = pin!(conversation);
+    let mut was_told = false;
+    let ended = poll_fn(|cx| {
+        if pulse.is_leaving() && !std::mem::replace(&mut was_told, true) {
+            conversation.as_mut().leave();
+        }
+        conversation.as_mut().poll(cx)
+    });
+    match ended.await {
+        Ok(()) => End::Closed,
+        Err(_) => End::Broken,
+    }
 }
 
 /// What hyper's connections of both protocols can do.

@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::observe::{Finished, Outcome, Skew, Tally};
 use super::pulse::Pulse;
-use super::reply::ReplyBody;
+use super::reply::{Head, Reply, ReplyBody};
 use super::request::REQUEST_ID;
 use super::request_id::RequestId;
 use crate::denial::Denial;
@@ -51,33 +51,42 @@ impl<T: Tally> Record<T> {
         }
     }
 
-    /// Sends the answer off, named; the record lives on with its body.
-    pub(super) fn close(
-        mut self,
-        mut reply: Response<ReplyBody>,
-        head_only: bool,
-    ) -> Response<Outbound<T>> {
+    /// The answer begins: it is named.
+    pub(super) fn answer(&mut self, reply: &mut Reply) {
         self.status = Some(reply.status());
         self.pulse.reply();
-        reply.headers_mut().insert(REQUEST_ID, self.request_id.value());
+        reply.set(REQUEST_ID, self.request_id.value());
+    }
+
+    /// The whole answer has gone out.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// Sends the answer off by hyper; the record lives on with its body.
+    pub(super) fn close(mut self, mut reply: Reply, head_only: bool) -> Response<Outbound<T>> {
+        self.answer(&mut reply);
         if head_only {
-            reply = headless(reply);
+            headless(&mut reply);
         }
-        reply.map(|body| {
+        reply.into_response().map(|body| {
             self.complete = body.is_end_stream();
             Outbound { body, record: self }
         })
     }
 }
 
-/// The same answer without its body, whose length it still tells.
-fn headless(mut reply: Response<ReplyBody>) -> Response<ReplyBody> {
-    if let Some(length) = reply.body().size_hint().exact()
-        && !reply.headers().contains_key(header::TRANSFER_ENCODING)
-    {
-        reply.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
+/// The same answer without its body, whose length it still tells. Those of backends have none.
+fn headless(reply: &mut Reply) {
+    let length = reply.body.size_hint().exact();
+    if let (Head::Own(_, fields), Some(length)) = (&mut reply.head, length) {
+        tell(fields, length);
     }
-    reply.map(|_| ReplyBody::full(Bytes::new()))
+    reply.body = ReplyBody::full(Bytes::new());
+}
+
+fn tell(fields: &mut HeaderMap, length: u64) {
+    fields.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
 }
 
 impl<T: Tally> Drop for Record<T> {

@@ -6,18 +6,22 @@
 //! deals       core      or HTTP/2
 //! ```
 
+mod answer;
 mod back;
 pub mod backends;
 mod body;
 mod client;
 mod connection;
+mod date;
 mod exit;
 pub mod forward;
+mod front;
 mod hops;
 mod identity;
 mod listener;
 pub mod observe;
 pub mod pattern;
+mod plain;
 mod pool;
 mod pulse;
 mod refusal;

@@ -144,6 +144,11 @@ impl Pulse {
         self.unread.get() || self.head_begun.get()
     }
 
+    /// Whether it was asked to leave.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.get().is_some()
+    }
+
     /// It is asked to leave.
     pub(super) fn leave(&self) {
         self.leaving.set(Some(Instant::now()));

@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::backends::SharedBackends;
 use super::connection;
 use super::forward::Upstreams;
+use super::front::Desk;
 use super::listener::{BindError, Dealer, Hand, bind};
 use super::observe::Observer;
 use super::request_id::RequestIds;
@@ -223,6 +224,7 @@ where
             tally: Rc::new(self.observer.tally()),
             scratches: Vec::new().into(),
             request_ids: self.request_ids,
+            desk: Desk::default(),
             tls: self.acceptors,
         };
         Rc::new(worker).run(self.dealt, self.phase).await;

@@ -7,15 +7,17 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::{Body, Incoming};
 
 use super::exit::{Outbound, Record};
 use super::forward::Received;
 use super::observe::{Observer, Outcome, Skew};
+use super::plain::Plain;
 use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
-use super::reply::ReplyBody;
+use super::reply::Reply;
 use super::routes::{Entry, Target};
 use super::worker::Worker;
 use super::{body, client, time, wire};
@@ -34,18 +36,85 @@ pub(super) struct Line {
     pub(super) pulse: Rc<Pulse>,
 }
 
+/// A request whose head has come, on either front.
+struct Asked<'r> {
+    method: &'r Method,
+    headers: &'r HeaderMap,
+    /// Where it is addressed, if its head keeps the rules of the wire.
+    target: Result<wire::Target<'r>, Refusal>,
+    body: Arrival,
+}
+
+/// What is known of a body before it is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Arrival {
+    /// There is none.
+    None,
+    /// Some of it may have come along.
+    Unread,
+    /// The client waits until it is asked for it.
+    Expected,
+}
+
 impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
-    /// Answers one request. Whatever happens to it, its record reports it.
+    /// Answers a request that hyper has read. Whatever happens to it, its record reports it.
     pub(super) async fn serve(
         &self,
         line: &Line,
         request: Request<Incoming>,
     ) -> Response<Outbound<O::Tally>> {
-        let request_id = self.request_ids.next(self.gate.clock.now());
-        let mut record = Record::open(&self.tally, &line.pulse, request_id);
-        let head_only = request.method() == Method::HEAD;
+        let now = self.gate.clock.now();
+        let mut record = Record::open(&self.tally, &line.pulse, self.request_ids.next(now));
+        let (head, body) = request.into_parts();
+        let asked = Asked {
+            method: &head.method,
+            headers: &head.headers,
+            target: wire::target(&head, self.config.server.header_fields),
+            body: if body.is_end_stream() {
+                Arrival::None
+            } else if head.headers.contains_key(header::EXPECT) {
+                Arrival::Expected
+            } else {
+                Arrival::Unread
+            },
+        };
+        let within = self.config.server.body_timeout;
+        let read = |cap| body::read(body, cap, within);
+        let reply = self.reply(line, asked, read, &mut record).await;
+        record.close(reply, head.method == Method::HEAD)
+    }
+
+    /// Answers a request that we have read ourselves, at the moment `now`.
+    pub(super) async fn serve_plain<B: Future<Output = Result<Bytes, Refusal>>>(
+        &self,
+        line: &Line,
+        request: &Plain,
+        now: Micros,
+        read: impl FnOnce(usize) -> B,
+    ) -> (Reply, Record<O::Tally>) {
+        let mut record = Record::open(&self.tally, &line.pulse, self.request_ids.next(now));
+        let asked = Asked {
+            method: &request.method,
+            headers: &request.headers,
+            target: wire::plain(request, self.config.server.header_fields),
+            body: if request.length == 0 { Arrival::None } else { Arrival::Unread },
+        };
+        let mut reply = self.reply(line, asked, read, &mut record).await;
+        record.answer(&mut reply);
+        (reply, record)
+    }
+
+    /// The reply to a request, or the refusal's.
+    async fn reply<B: Future<Output = Result<Bytes, Refusal>>>(
+        &self,
+        line: &Line,
+        asked: Asked<'_>,
+        read: impl FnOnce(usize) -> B,
+        record: &mut Record<O::Tally>,
+    ) -> Reply {
+        line.pulse.set_unread(asked.body != Arrival::None);
         let mut entry = None;
-        let reply = match self.answer(line, request, &mut entry, &mut record).await {
+        match self.answer(line, asked, read, &mut entry, record).await {
             Ok(reply) => reply,
             Err(refusal) => {
                 record.denial = refusal.denial();
@@ -56,45 +125,41 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                         Outcome::Denied
                     }
                 });
-                refusal.reply(entry, self.gate.clock.now(), &request_id)
+                refusal.reply(entry, self.gate.clock.now(), &record.request_id).into()
             }
-        };
-        record.close(reply, head_only)
+        }
     }
 
-    async fn answer<'w>(
+    async fn answer<'w, B: Future<Output = Result<Bytes, Refusal>>>(
         &'w self,
         line: &Line,
-        request: Request<Incoming>,
+        asked: Asked<'_>,
+        read: impl FnOnce(usize) -> B,
         found: &mut Option<&'w Entry>,
         record: &mut Record<O::Tally>,
-    ) -> Result<Response<ReplyBody>, Refusal> {
-        let (head, body) = request.into_parts();
-        line.pulse.set_unread(!body.is_end_stream());
-        let server = &self.config.server;
-        let wire::Target { host, path, query } = wire::target(&head, server.header_fields)?;
-        let peer = client::address(line.peer, &head.headers, &server.trusted_proxies)?;
-        let (method, headers) = (&head.method, &head.headers);
+    ) -> Result<Reply, Refusal> {
+        let Asked { method, headers, target, body: arrival } = asked;
+        let wire::Target { host, path, query } = target?;
+        let peer = client::address(line.peer, headers, &self.config.server.trusted_proxies)?;
         let entry = self.config.routes.find(host, method, path).ok_or(Denial::NoRoute)?;
         *found = Some(entry);
         record.route = Some(entry.demand.id);
 
         let inbound = Inbound { method, path, query, host, headers, body: &[], peer };
         let mut checking = record.started;
-        let has_body = !body.is_end_stream();
-        let reading = body::read(body, entry.demand.body_cap, server.body_timeout);
-        let mut reading = std::pin::pin!(reading);
-        let body = if let Some(body) = has_arrived(&mut reading, headers).await {
-            body?
-        } else {
-            // Nobody waits for a body, or asks for it, before the head has been judged.
-            let screened = self.gate.screen(&inbound, &entry.demand);
-            record.verify = checking.elapsed();
-            screened.map_err(|denial| self.measured(denial, entry, &inbound))?;
-            reading.await?
-        };
-        line.pulse.set_unread(false);
-        if has_body {
+        let mut body = Bytes::new();
+        if arrival != Arrival::None {
+            let mut reading = std::pin::pin!(read(entry.demand.body_cap));
+            body = if let Some(body) = has_arrived(&mut reading, arrival).await {
+                body?
+            } else {
+                // Nobody waits for a body, or asks for it, before the head has been judged.
+                let screened = self.gate.screen(&inbound, &entry.demand);
+                record.verify = checking.elapsed();
+                screened.map_err(|denial| self.measured(denial, entry, &inbound))?;
+                reading.await?
+            };
+            line.pulse.set_unread(false);
             checking = Instant::now();
         }
 
@@ -108,7 +173,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let mut reply = match entry.target {
             Target::Time(form) => {
                 record.outcome = Some(Outcome::Answered);
-                time::answer(form, self.gate.clock.now())
+                time::answer(form, self.gate.clock.now()).into()
             }
             Target::Upstream(upstream) => {
                 record.outcome = Some(Outcome::Forwarded);
@@ -116,14 +181,14 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let (client, tls) = (peer, line.tls);
                 let received =
                     Received { method, path, query, host, headers, body, client, request_id, tls };
-                let replied = self.upstreams.forward(upstream, permit, entry, received).await;
+                let replied = self.upstreams.exchange(upstream, permit, entry, received).await;
                 record.upstream = Some((upstream, checked.elapsed()));
                 replied.map_err(Refusal::Failed)?
             }
         };
         if let (Some(facts), Some(dialect)) = (standing, refusal::dialect(entry)) {
             for (name, value) in dialect.reply_headers(&facts) {
-                reply.headers_mut().insert(name, value);
+                reply.set(name, value);
             }
         }
         Ok(reply)
@@ -153,12 +218,13 @@ fn standing(permit: &Permit, now: Micros) -> Option<Facts> {
     let (limit, used) = permit.standing().limits().next()?;
     Some(Facts { now, used, limit: limit.quota, period: limit.period, ..Facts::default() })
 }
+
 /// The body, if it came along with the head; judging the head twice would cost more than to take it.
 async fn has_arrived<T>(
     reading: &mut Pin<&mut impl Future<Output = T>>,
-    headers: &HeaderMap,
+    arrival: Arrival,
 ) -> Option<T> {
-    if headers.contains_key(http::header::EXPECT) {
+    if arrival == Arrival::Expected {
         return None;
     }
     let mut asked = false;

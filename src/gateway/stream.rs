@@ -77,6 +77,11 @@ impl Watched {
         Self { transport, ahead, pulse, leftovers: 0 }
     }
 
+    /// Yields `ahead`, which was read already, before anything else. All that was put in front before is gone.
+    pub(super) fn put_back(&mut self, ahead: Bytes) {
+        self.ahead = ahead;
+    }
+
     fn poll_transport(
         &mut self,
         cx: &mut Context<'_>,

@@ -3,6 +3,7 @@
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 
+use super::plain::Plain;
 use super::refusal::Refusal;
 
 /// Where a request is addressed, byte for byte as received.
@@ -26,22 +27,42 @@ pub(super) fn target(parts: &Parts, most_fields: usize) -> Result<Target<'_>, Re
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Refusal::Broken(status, "neither CONNECT nor TRACE is served"));
     }
-    if parts.headers.len() > most_fields {
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-        return Err(Refusal::Broken(status, "too many header fields"));
-    }
+    few(&parts.headers, most_fields)?;
     framing(&parts.headers)?;
     let host = if parts.version == Version::HTTP_2 { h2_host(parts) } else { h1_host(parts) }?;
-    if host.is_empty()
-        || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
-    {
-        return Err(bad("the host is no host name or address"));
-    }
+    named(host)?;
     if !parts.uri.path().starts_with('/') {
         return Err(bad("the target must be a path"));
     }
     Ok(Target { host, path: parts.uri.path(), query: parts.uri.query() })
 }
+
+/// The target of a request that we have read ourselves: its version, method, framing and target keep the rules.
+pub(super) fn plain(request: &Plain, most_fields: usize) -> Result<Target<'_>, Refusal> {
+    few(&request.headers, most_fields)?;
+    let host = named_host(&request.headers)?.ok_or(NO_HOST)?;
+    named(host)?;
+    Ok(Target { host, path: request.path(), query: request.query() })
+}
+
+fn few(headers: &HeaderMap, most_fields: usize) -> Result<(), Refusal> {
+    if headers.len() > most_fields {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Refusal::Broken(status, "too many header fields"));
+    }
+    Ok(())
+}
+
+/// Holds when a host is a name or an address, with or without a port.
+fn named(host: &str) -> Result<(), Refusal> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if host.is_empty() || !host.bytes().all(fits) {
+        return Err(bad("the host is no host name or address"));
+    }
+    Ok(())
+}
+
+const NO_HOST: Refusal = bad("a Host header is missing");
 
 fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -65,7 +86,7 @@ fn h1_host(parts: &Parts) -> Result<&str, Refusal> {
     if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
         return Err(bad("the target must be a path"));
     }
-    named_host(&parts.headers)?.ok_or(bad("a Host header is missing"))
+    named_host(&parts.headers)?.ok_or(NO_HOST)
 }
 
 fn h2_host(parts: &Parts) -> Result<&str, Refusal> {

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection;
 use super::forward::Upstreams;
+use super::front::Desk;
 use super::observe::{End, Observer, Tally};
 use super::request_id::RequestIds;
 use super::running::{Phase, reaches};
@@ -31,6 +32,7 @@ pub(super) struct Worker<K, S, C, O: Observer> {
     pub(super) upstreams: Upstreams,
     pub(super) scratches: RefCell<Vec<Scratch>>,
     pub(super) request_ids: RequestIds,
+    pub(super) desk: Desk,
     /// By listener.
     pub(super) tls: Vec<Option<TlsAcceptor>>,
     pub(super) http1: http1::Builder,

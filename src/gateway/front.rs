@@ -1,0 +1,390 @@
+//! Serves the plain requests of an HTTP/1.1 connection itself, each in one task from its first byte to its last.
+//!
+//! Passing through hyper costs a request about as much as all else that is done for it: so what is [`Plain`] is
+//! read here, one request after the other, judged and forwarded by the same code as every other, and answered with
+//! one write. At the first request that is not plain the connection goes to hyper for the rest of its life, with all
+//! that was read of that request put back in front of it; nothing of it has been acted on then.
+//!
+//! What is here is kept small, since two rules must hold. No byte belongs to two requests: a body is taken off the
+//! buffer, or else the connection ends. And no answer meets another request: the next is not read before the
+//! answer to the last has been written.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode};
+use hyper::body::Body;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::answer::{self, Coding, Manner};
+use super::date::Dates;
+use super::observe::Observer;
+use super::plain::{self, Beginning, Plain};
+use super::pulse::Pulse;
+use super::refusal::Refusal;
+use super::reply::{Reply, ReplyBody};
+use super::serve::Line;
+use super::stream::Watched;
+use super::worker::Worker;
+use crate::clock::Clock;
+use crate::denial::Denial;
+use crate::registry::Keys;
+use crate::store::Store;
+
+/// What the connections of one worker share.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// Where answers are written before they go out.
+    arena: RefCell<BytesMut>,
+    /// Empty, and memory to use again.
+    maps: RefCell<Vec<HeaderMap>>,
+    dates: Dates,
+}
+
+/// How a connection leaves here.
+pub(super) enum Left {
+    /// It has ended by agreement.
+    Closed,
+    /// It has broken off.
+    Broken,
+    /// What comes next on it is for hyper.
+    Odd(Watched),
+}
+
+/// Serves requests as long as they are plain.
+pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
+    worker: &Worker<K, S, C, O>,
+    line: &Line,
+    stream: Watched,
+) -> Left {
+    let front =
+        Front { io: RefCell::new(Io { stream, held: BytesMut::new() }), body: Cell::new(None) };
+    loop {
+        let (request, rest) = match front.next(worker, &line.pulse).await {
+            Next::Request(request, rest) => (request, rest),
+            Next::End => return front.close().await,
+            Next::Broken => return Left::Broken,
+            Next::Odd => return front.hand_over(),
+        };
+        let whole = front.take_body(request.length, rest);
+        let now = worker.gate.clock.now();
+        let served = {
+            let within = worker.config.server.body_timeout;
+            let read = |cap| front.read_body(whole, request.length, cap, within);
+            front.unless_gone(pin!(worker.serve_plain(line, &request, now, read))).await
+        };
+        let Some((reply, mut record)) = served else { return Left::Broken };
+
+        let closes = request.closes || line.pulse.is_leaving();
+        let to_head = request.method == Method::HEAD;
+        let manner = Manner { to_head, closes, date: worker.desk.dates.at(now) };
+        worker.desk.put(request);
+        if front.write(&worker.desk, &line.pulse, reply, manner).await.is_err() {
+            return Left::Broken;
+        }
+        record.complete();
+        drop(record);
+        if closes || !front.is_body_over().await {
+            return front.close().await;
+        }
+        line.pulse.set_unread(false);
+    }
+}
+
+impl Desk {
+    fn put(&self, request: Plain) {
+        let mut headers = request.headers;
+        headers.clear();
+        self.maps.borrow_mut().push(headers);
+    }
+}
+
+/// One connection.
+struct Front {
+    io: RefCell<Io>,
+    /// The length of a body that has not been taken off the buffer.
+    body: Cell<Option<usize>>,
+}
+
+struct Io {
+    stream: Watched,
+    /// What was read and belongs to no request yet.
+    held: BytesMut,
+}
+
+/// What comes next on a connection.
+enum Next {
+    Request(Plain, Bytes),
+    /// The client has closed, or is to.
+    End,
+    Broken,
+    Odd,
+}
+
+impl Front {
+    /// The next request, and what has come behind its head.
+    async fn next<K, S, C, O: Observer>(&self, worker: &Worker<K, S, C, O>, pulse: &Pulse) -> Next {
+        for _ in 0..MOST_READS {
+            if !self.io.borrow().held.is_empty() {
+                pulse.received();
+                let bytes = self.io.borrow_mut().held.split().freeze();
+                let headers = worker.desk.maps.borrow_mut().pop().unwrap_or_default();
+                match plain::read(&bytes, worker.config.server.head_bytes, headers) {
+                    Beginning::Plain(request, rest) => return Next::Request(request, rest),
+                    Beginning::Partial => self.io.borrow_mut().put_back(bytes),
+                    Beginning::Other => {
+                        self.io.borrow_mut().put_back(bytes);
+                        return Next::Odd;
+                    }
+                }
+            }
+            let read = poll_fn(|cx| {
+                let io = &mut *self.io.borrow_mut();
+                if pulse.is_leaving() && io.held.is_empty() {
+                    return Poll::Ready(Ok(0));
+                }
+                io.poll_more(cx)
+            });
+            match read.await {
+                Ok(1..) => {}
+                Ok(0) if self.io.borrow().held.is_empty() => return Next::End,
+                Ok(0) | Err(_) => return Next::Broken,
+            }
+        }
+        // A head in drops: hyper knows how to wait for it.
+        Next::Odd
+    }
+
+    /// The body, where all of it has come: else it is taken off the buffer later, or never.
+    fn take_body(&self, length: usize, mut rest: Bytes) -> Option<Bytes> {
+        let whole = (rest.len() >= length).then(|| rest.split_to(length));
+        self.body.set(whole.is_none().then_some(length));
+        if !rest.is_empty() {
+            self.io.borrow_mut().put_back(rest);
+        }
+        whole
+    }
+
+    /// Reads the body, of which `whole` is all if it has come.
+    async fn read_body(
+        &self,
+        whole: Option<Bytes>,
+        length: usize,
+        cap: usize,
+        within: Duration,
+    ) -> Result<Bytes, Refusal> {
+        const CUT: Refusal =
+            Refusal::Broken(StatusCode::BAD_REQUEST, "the body is cut or malformed");
+        const SLOW: Refusal =
+            Refusal::Broken(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time");
+        if length > cap {
+            return Err(Denial::TooLarge.into());
+        }
+        if let Some(whole) = whole {
+            return Ok(whole);
+        }
+        let coming = poll_fn(|cx| {
+            let io = &mut *self.io.borrow_mut();
+            while io.held.len() < length {
+                match std::task::ready!(io.poll_more(cx)) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Poll::Ready(Err(CUT)),
+                }
+            }
+            self.body.set(None);
+            Poll::Ready(Ok(io.held.split_to(length).freeze()))
+        });
+        tokio::time::timeout(within, coming).await.unwrap_or(Err(SLOW))
+    }
+
+    /// What `serving` comes to, unless the client goes away first.
+    async fn unless_gone<F: Future>(&self, mut serving: Pin<&mut F>) -> Option<F::Output> {
+        poll_fn(|cx| {
+            if let Poll::Ready(served) = serving.as_mut().poll(cx) {
+                return Poll::Ready(Some(served));
+            }
+            if self.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Whether the client has closed. While a body is to come, whoever reads that will see.
+    fn is_gone(&self, cx: &mut Context<'_>) -> bool {
+        if self.body.get().is_some() {
+            return false;
+        }
+        let io = &mut *self.io.borrow_mut();
+        // What comes early is kept, and no more is read then.
+        io.held.is_empty() && matches!(io.poll_more(cx), Poll::Ready(Ok(0) | Err(_)))
+    }
+
+    /// Whether nothing of the last request's body is still to come: what has come of it is dropped.
+    async fn is_body_over(&self) -> bool {
+        let Some(length) = self.body.take() else { return true };
+        poll_fn(|cx| {
+            let io = &mut *self.io.borrow_mut();
+            if io.held.len() < length {
+                // Once, as hyper does: who wrote little may have written all.
+                let _ = io.poll_more(cx);
+            }
+            let over = io.held.len() >= length;
+            if over {
+                drop(io.held.split_to(length));
+            }
+            Poll::Ready(over)
+        })
+        .await
+    }
+
+    /// Writes an answer to its end.
+    async fn write(
+        &self,
+        desk: &Desk,
+        pulse: &Pulse,
+        reply: Reply,
+        manner: Manner,
+    ) -> io::Result<()> {
+        let mut coding = Coding::Empty;
+        let mut is_whole = false;
+        let head = desk.compose(|arena| {
+            coding = answer::write(&reply, manner, arena);
+            if let Some(whole) = reply.body.whole().filter(|whole| whole.len() <= SHORT) {
+                is_whole = true;
+                if coding != Coding::Empty {
+                    arena.put_slice(whole);
+                }
+            }
+        });
+        if is_whole || coding == Coding::Empty {
+            return self.send(pulse, head).await;
+        }
+        self.stream(desk, pulse, head, reply.body, coding).await
+    }
+
+    /// Passes a body on as it comes.
+    async fn stream(
+        &self,
+        desk: &Desk,
+        pulse: &Pulse,
+        mut ahead: Bytes,
+        mut body: ReplyBody,
+        coding: Coding,
+    ) -> io::Result<()> {
+        loop {
+            let mut is_late = false;
+            let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Pending if ahead.is_empty() => {
+                    if self.is_gone(cx) {
+                        Poll::Ready(None)
+                    } else {
+                        Poll::Pending
+                    }
+                }
+                Poll::Pending => {
+                    is_late = true;
+                    Poll::Ready(Some(None))
+                }
+                Poll::Ready(next) => Poll::Ready(Some(next)),
+            });
+            let Some(next) = next.await else {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            };
+            if is_late {
+                self.send(pulse, std::mem::take(&mut ahead)).await?;
+                continue;
+            }
+            let data = match next {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(fault)) => return Err(io::Error::other(fault)),
+                None => Bytes::new(),
+            };
+            let is_last = data.is_empty() || body.is_end_stream();
+            let piece = desk.compose(|arena| {
+                arena.put_slice(&std::mem::take(&mut ahead));
+                if coding == Coding::Chunked {
+                    answer::chunk(&data, is_last, arena);
+                } else {
+                    arena.put_slice(&data);
+                }
+            });
+            self.send(pulse, piece).await?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes all of `bytes`.
+    async fn send(&self, pulse: &Pulse, mut bytes: Bytes) -> io::Result<()> {
+        poll_fn(|cx| {
+            let stream = &mut self.io.borrow_mut().stream;
+            while !bytes.is_empty() {
+                match std::task::ready!(Pin::new(&mut *stream).poll_write(cx, &bytes))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    written => drop(bytes.split_to(written)),
+                }
+                pulse.moved();
+            }
+            Pin::new(stream).poll_flush(cx)
+        })
+        .await
+    }
+
+    /// Ends the connection, once the client has had the time to read the last answer.
+    async fn close(self) -> Left {
+        match self.io.into_inner().stream.shutdown().await {
+            Ok(()) => Left::Closed,
+            Err(_) => Left::Broken,
+        }
+    }
+
+    fn hand_over(self) -> Left {
+        let Io { mut stream, held } = self.io.into_inner();
+        stream.put_back(held.freeze());
+        Left::Odd(stream)
+    }
+}
+
+impl Io {
+    /// Reads more; 0 at the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.held.capacity() - self.held.len() < LEAST_ROOM {
+            self.held.reserve(ROOM);
+        }
+        pin!(self.stream.read_buf(&mut self.held)).poll(cx)
+    }
+
+    fn put_back(&mut self, bytes: Bytes) {
+        // What is held came later: mostly nothing, and then the bytes have their memory for themselves.
+        let later = std::mem::take(&mut self.held);
+        if later.is_empty() {
+            drop(later);
+            self.held = BytesMut::from(bytes);
+        } else {
+            self.held = BytesMut::from(bytes);
+            self.held.extend_from_slice(&later);
+        }
+    }
+}
+
+impl Desk {
+    fn compose(&self, write: impl FnOnce(&mut BytesMut)) -> Bytes {
+        let mut arena = self.arena.borrow_mut();
+        arena.reserve(ROOM);
+        write(&mut arena);
+        arena.split().freeze()
+    }
+}
+
+/// How often a head may come in part before hyper waits for the rest.
+const MOST_READS: usize = 8;
+/// How much is read at a time.
+const ROOM: usize = 4_096;
+const LEAST_ROOM: usize = 1_024;
+/// Up to this length a body goes out with its head.
+const SHORT: usize = 16_384;
