@@ -1,6 +1,6 @@
 //! Writes the head of an answer as HTTP/1.1, as hyper writes it on the other front.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Body;
@@ -31,7 +31,7 @@ pub(super) enum Coding {
 }
 
 /// Writes the head of `reply`.
-pub(super) fn write(reply: &Reply, manner: Manner, to: &mut BytesMut) -> Coding {
+pub(super) fn write(reply: &Reply, manner: Manner, to: &mut Vec<u8>) -> Coding {
     let status = reply.status();
     let told = match &reply.head {
         Head::Passed(head, ours) => {
@@ -83,7 +83,7 @@ fn coding(
     status: StatusCode,
     to_head: bool,
     told: bool,
-    to: &mut BytesMut,
+    to: &mut Vec<u8>,
 ) -> Coding {
     let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let Some(length) = reply.body.size_hint().exact() else {
@@ -124,7 +124,7 @@ fn same(own: &HeaderName, name: &[u8]) -> bool {
     own.as_str().len() == name.len() && name.eq_ignore_ascii_case(own.as_str().as_bytes())
 }
 
-fn status_line(status: StatusCode, reason: Option<&[u8]>, to: &mut BytesMut) {
+fn status_line(status: StatusCode, reason: Option<&[u8]>, to: &mut Vec<u8>) {
     if status == StatusCode::OK && reason.is_none() {
         return to.put_slice(b"HTTP/1.1 200 OK\r\n");
     }
@@ -136,7 +136,7 @@ fn status_line(status: StatusCode, reason: Option<&[u8]>, to: &mut BytesMut) {
     to.put_slice(b"\r\n");
 }
 
-fn field(name: &HeaderName, value: &HeaderValue, to: &mut BytesMut) {
+fn field(name: &HeaderName, value: &HeaderValue, to: &mut Vec<u8>) {
     to.put_slice(name.as_str().as_bytes());
     to.put_slice(b": ");
     to.put_slice(value.as_bytes());
@@ -144,7 +144,7 @@ fn field(name: &HeaderName, value: &HeaderValue, to: &mut BytesMut) {
 }
 
 /// Writes a chunk, and the end where it is the last. An empty one is only that.
-pub(super) fn chunk(data: &[u8], is_last: bool, to: &mut BytesMut) {
+pub(super) fn chunk(data: &[u8], is_last: bool, to: &mut Vec<u8>) {
     if !data.is_empty() {
         let digits = format!("{:X}\r\n", data.len());
         to.put_slice(digits.as_bytes());

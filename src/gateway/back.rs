@@ -78,9 +78,8 @@ impl Connection {
         self.keeps_alive && self.held.is_empty()
     }
 
-    /// Sends a request and reads the head of its reply, which must come in time.
-    pub(super) async fn send(&mut self, request: &Outgoing, within: Duration) -> Sent {
-        let due = Instant::now() + within;
+    /// Sends a request and reads the head of its reply, which must have begun when it is `due`.
+    pub(super) async fn send(&mut self, request: &Outgoing, due: Instant) -> Sent {
         let mut written = 0;
         poll_fn(|cx| {
             if let Poll::Ready(sent) = self.poll_exchange(cx, request, &mut written) {
@@ -147,7 +146,8 @@ impl Connection {
 
     /// Reads more; 0 when the backend has closed.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.held.capacity() - self.held.len() < LEAST_ROOM {
+        // Where nothing is held its memory is used again from the start, which is in the caches.
+        if self.held.is_empty() || self.held.capacity() - self.held.len() < LEAST_ROOM {
             self.held.reserve(ROOM);
         }
         pin!(self.socket.read_buf(&mut self.held)).poll(cx)

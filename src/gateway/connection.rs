@@ -180,7 +180,9 @@ async fn attend(
     let mut conversation = pin!(conversation);
     let mut alarm = pin!(sleep_until(pulse.due()));
     // One future for the connection's life: made anew at each poll it would join and leave a queue each time.
+    let news = phase.clone();
     let mut draining = pin!(reaches(phase, Phase::Draining));
+    let mut is_heard = false;
     let mut is_set = false;
     let mut leaving = false;
     loop {
@@ -203,11 +205,12 @@ async fn attend(
                 is_set = false;
             }
             is_set = true;
-            if leaving {
-                Poll::Pending
-            } else {
-                draining.as_mut().poll(cx).map(|()| Progress::Draining)
+            // It too knows the task once it was asked.
+            if leaving || is_heard && matches!(news.has_changed(), Ok(false)) {
+                return Poll::Pending;
             }
+            is_heard = true;
+            draining.as_mut().poll(cx).map(|()| Progress::Draining)
         });
         match progress.await {
             Progress::Ended(end) => return end,

@@ -21,6 +21,8 @@ pub(super) struct Record<T: Tally> {
     tally: Rc<T>,
     pulse: Rc<Pulse>,
     pub(super) started: Instant,
+    /// When it was last looked at the clock.
+    pub(super) latest: Instant,
     status: Option<StatusCode>,
     complete: bool,
     pub(super) request_id: RequestId,
@@ -35,10 +37,12 @@ pub(super) struct Record<T: Tally> {
 impl<T: Tally> Record<T> {
     pub(super) fn open(tally: &Rc<T>, pulse: &Rc<Pulse>, request_id: RequestId) -> Self {
         pulse.begin();
+        let started = Instant::now();
         Self {
             tally: Rc::clone(tally),
             pulse: Rc::clone(pulse),
-            started: Instant::now(),
+            started,
+            latest: started,
             status: None,
             complete: false,
             request_id,
@@ -54,7 +58,7 @@ impl<T: Tally> Record<T> {
     /// The answer begins: it is named.
     pub(super) fn answer(&mut self, reply: &mut Reply) {
         self.status = Some(reply.status());
-        self.pulse.reply();
+        self.pulse.reply(self.latest.into());
         reply.set(REQUEST_ID, self.request_id.value());
     }
 

@@ -1,6 +1,6 @@
 //! Defeats double execution: a request that may have reached a backend is never sent again.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
+use tokio::time::Instant;
 
 use super::back::{self, Connection};
 use super::backends::SharedBackends;
 use super::pool::{Closings, Lack, Pool, keep_swept};
 use super::reply::{Lease, Reply, ReplyBody, pass_on};
 use super::reply_head::ReplyHead;
-use super::request::{Outgoing, compose};
+use super::request::{Outgoing, Texts, compose};
 use super::routes::Entry;
 use super::spread::{Group, Turn};
 use crate::admit::Permit;
@@ -96,7 +97,7 @@ pub struct Upstreams {
     groups: Box<[Group]>,
     permissions: Arc<PermissionNames>,
     clock: Arc<dyn Clock>,
-    arena: RefCell<BytesMut>,
+    texts: Rc<Texts>,
     closings: Arc<Closings>,
     is_swept: Cell<bool>,
 }
@@ -115,14 +116,13 @@ impl Upstreams {
             Group::new(shared.of(place).iter().map(pool))
         };
         let groups = upstreams.iter().enumerate().map(group).collect();
-        let arena = RefCell::new(BytesMut::with_capacity(ARENA));
         Self {
             rules: upstreams,
             shared,
             groups,
             permissions,
             clock,
-            arena,
+            texts: Rc::default(),
             closings,
             is_swept: Cell::new(false),
         }
@@ -139,16 +139,18 @@ impl Upstreams {
         entry: &Entry,
         received: Received<'_>,
     ) -> Result<Response<ReplyBody>, ForwardFault> {
-        self.exchange(upstream, permit, entry, received).await.map(Reply::into_response)
+        let at = (self.clock.now(), Instant::now());
+        self.exchange(upstream, permit, entry, received, at).await.map(Reply::into_response)
     }
 
-    /// As [`Upstreams::forward`], with the reply as the backend wrote it.
+    /// As [`Upstreams::forward`] at the moment `at`, by either clock, with the reply as the backend wrote it.
     pub(super) async fn exchange(
         &self,
         upstream: usize,
         permit: Permit,
         entry: &Entry,
         received: Received<'_>,
+        at: (Micros, Instant),
     ) -> Result<Reply, ForwardFault> {
         let rules = self.rules.get(upstream).ok_or(ForwardFault::NoBackend)?;
         let group = self.groups.get(upstream).ok_or(ForwardFault::NoBackend)?;
@@ -157,16 +159,12 @@ impl Upstreams {
             clock: &*self.clock,
             good_until: permit.good_until(),
             response_timeout: rules.response_timeout,
+            now: at.0,
+            due: at.1 + rules.response_timeout,
         };
-        terms.still_good()?;
-        let request = compose(
-            rules,
-            &self.permissions,
-            &permit,
-            &entry.demand,
-            &received,
-            &mut self.arena.borrow_mut(),
-        );
+        terms.still_good(at.0)?;
+        let request =
+            compose(rules, &self.permissions, &permit, &entry.demand, &received, &self.texts);
         drop((permit, received));
         let unsent = Unsent(request.ok_or(ForwardFault::Unsent)?);
         let (head, lease) = terms.deliver(group, unsent).await?;
@@ -198,6 +196,10 @@ struct Terms<'a> {
     clock: &'a dyn Clock,
     good_until: Option<Micros>,
     response_timeout: Duration,
+    /// When it came here.
+    now: Micros,
+    /// When its reply must have begun, if it is sent at once.
+    due: Instant,
 }
 
 /// A request of which no byte has been sent. Sending consumes it; only certainty that it was not sent brings it back.
@@ -219,9 +221,9 @@ enum Setback {
 }
 
 impl Terms<'_> {
-    fn still_good(&self) -> Result<(), ForwardFault> {
+    fn still_good(&self, now: Micros) -> Result<(), ForwardFault> {
         match self.good_until {
-            Some(end) if end < self.clock.now() => Err(ForwardFault::Expired),
+            Some(end) if end < now => Err(ForwardFault::Expired),
             Some(_) | None => Ok(()),
         }
     }
@@ -233,17 +235,29 @@ impl Terms<'_> {
         mut unsent: Unsent,
     ) -> Result<(ReplyHead, Lease), ForwardFault> {
         let mut tried = ArrayVec::<usize, MAX_BACKENDS>::new();
+        let mut now = self.now;
         let mut crowded = None;
         let mut fault = ForwardFault::NoBackend;
-        while !tried.is_full() {
-            let Some(turn) = group.choose(&tried, self.clock.now()) else { break };
+        loop {
+            let next = if tried.is_full() { None } else { group.choose(&tried, now) };
+            let (turn, patience) = match next {
+                Some(turn) => (turn, Patience::None),
+                None => match crowded.take().and_then(|place| group.again(place)) {
+                    Some(turn) => (turn, Patience::Wait),
+                    None => return Err(fault),
+                },
+            };
             let place = turn.place();
-            tried.push(place);
-            match self.attempt(turn, unsent, Patience::None).await {
+            match self.attempt(turn, unsent, patience).await {
                 Ok(replied) => return Ok(replied),
                 Err(Setback::Final(fault)) => return Err(fault),
+                Err(Setback::Unsent(_, lack)) if patience == Patience::Wait => {
+                    let never_sent = lack.map_or(ForwardFault::Unsent, |_| ForwardFault::NoBackend);
+                    return Err(never_sent);
+                }
                 Err(Setback::Unsent(back, lack)) => {
                     unsent = *back;
+                    tried.push(place);
                     match lack {
                         Some(Lack::Crowded) => crowded = crowded.or(Some(place)),
                         Some(Lack::Unreachable) => {}
@@ -251,13 +265,7 @@ impl Terms<'_> {
                     }
                 }
             }
-        }
-        let Some(turn) = crowded.and_then(|place| group.again(place)) else { return Err(fault) };
-        match self.attempt(turn, unsent, Patience::Wait).await {
-            Ok(replied) => Ok(replied),
-            Err(Setback::Final(fault)) => Err(fault),
-            Err(Setback::Unsent(_, Some(_))) => Err(ForwardFault::NoBackend),
-            Err(Setback::Unsent(_, None)) => Err(ForwardFault::Unsent),
+            now = self.clock.now();
         }
     }
 
@@ -270,11 +278,14 @@ impl Terms<'_> {
     ) -> Result<(ReplyHead, Lease), Setback> {
         for tries in 0..=MAX_POOLED {
             let pool = turn.pool();
-            let idle = if tries < MAX_POOLED { pool.take() } else { None };
+            let idle = if tries < MAX_POOLED { pool.take(self.now) } else { None };
+            // Where nobody waited no time has passed. What is rare is boxed, so that every request has less to
+            // carry along.
+            let waited = idle.is_none();
             let connection = match (idle, patience) {
                 (Some(idle), _) => Ok(idle),
-                (None, Patience::None) => pool.open().await,
-                (None, Patience::Wait) => pool.wait().await,
+                (None, Patience::None) => Box::pin(pool.open()).await,
+                (None, Patience::Wait) => Box::pin(pool.wait()).await,
             };
             let mut connection = match connection {
                 Ok(connection) => connection,
@@ -285,12 +296,16 @@ impl Terms<'_> {
                     return Err(Setback::Unsent(Box::new(unsent), Some(lack)));
                 }
             };
-            if let Err(expired) = self.still_good() {
-                pool.put(connection);
-                return Err(Setback::Final(expired));
+            let mut due = self.due;
+            if waited || tries > 0 || patience == Patience::Wait {
+                if let Err(expired) = self.still_good(self.clock.now()) {
+                    pool.put(connection);
+                    return Err(Setback::Final(expired));
+                }
+                due = Instant::now() + self.response_timeout;
             }
             let was_fresh = connection.is_fresh;
-            match unsent.send(&mut connection, self.response_timeout).await {
+            match unsent.send(&mut connection, due).await {
                 Sent::Replied(head) => return Ok((head, Lease { turn, connection })),
                 Sent::Lost(fault) => {
                     turn.failed();
@@ -317,8 +332,8 @@ enum Patience {
 }
 
 impl Unsent {
-    async fn send(self, connection: &mut Connection, within: Duration) -> Sent {
-        match connection.send(&self.0, within).await {
+    async fn send(self, connection: &mut Connection, due: Instant) -> Sent {
+        match connection.send(&self.0, due).await {
             back::Sent::Replied(head) => Sent::Replied(head),
             back::Sent::Unsent => Sent::Returned(self),
             back::Sent::Lost(fault) => Sent::Lost(fault),
@@ -330,5 +345,3 @@ impl Unsent {
 const MAX_BACKENDS: usize = 4;
 /// The most idle connections of a backend that one request is tried at.
 const MAX_POOLED: usize = 3;
-/// Bytes of short texts, shared by some tens of requests.
-const ARENA: usize = 32_768;

@@ -13,12 +13,12 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::{self, Coding, Manner};
@@ -27,7 +27,8 @@ use super::observe::Observer;
 use super::plain::{self, Beginning, Plain};
 use super::pulse::Pulse;
 use super::refusal::Refusal;
-use super::reply::{Reply, ReplyBody};
+use super::reply::{Reply, ReplyBody, ReplyFault};
+use super::request::Texts;
 use super::serve::Line;
 use super::stream::Watched;
 use super::worker::Worker;
@@ -40,7 +41,7 @@ use crate::store::Store;
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     /// Where answers are written before they go out.
-    arena: RefCell<BytesMut>,
+    texts: Texts,
     /// Empty, and memory to use again.
     maps: RefCell<Vec<HeaderMap>>,
     dates: Dates,
@@ -60,8 +61,9 @@ pub(super) enum Left {
 pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
     worker: &Worker<K, S, C, O>,
     line: &Line,
-    stream: Watched,
+    mut stream: Watched,
 ) -> Left {
+    stream.hush();
     let front =
         Front { io: RefCell::new(Io { stream, held: BytesMut::new() }), body: Cell::new(None) };
     loop {
@@ -118,6 +120,10 @@ struct Io {
 }
 
 /// What comes next on a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "taken apart at once: a box would cost more than the move"
+)]
 enum Next {
     Request(Plain, Bytes),
     /// The client has closed, or is to.
@@ -131,13 +137,16 @@ impl Front {
     async fn next<K, S, C, O: Observer>(&self, worker: &Worker<K, S, C, O>, pulse: &Pulse) -> Next {
         for _ in 0..MOST_READS {
             if !self.io.borrow().held.is_empty() {
-                pulse.received();
                 let bytes = self.io.borrow_mut().held.split().freeze();
                 let headers = worker.desk.maps.borrow_mut().pop().unwrap_or_default();
                 match plain::read(&bytes, worker.config.server.head_bytes, headers) {
                     Beginning::Plain(request, rest) => return Next::Request(request, rest),
-                    Beginning::Partial => self.io.borrow_mut().put_back(bytes),
+                    Beginning::Partial => {
+                        pulse.received();
+                        self.io.borrow_mut().put_back(bytes);
+                    }
                     Beginning::Other => {
+                        pulse.received();
                         self.io.borrow_mut().put_back(bytes);
                         return Next::Odd;
                     }
@@ -191,7 +200,7 @@ impl Front {
         let coming = poll_fn(|cx| {
             let io = &mut *self.io.borrow_mut();
             while io.held.len() < length {
-                match std::task::ready!(io.poll_more(cx)) {
+                match ready!(io.poll_more(cx)) {
                     Ok(1..) => {}
                     Ok(0) | Err(_) => return Poll::Ready(Err(CUT)),
                 }
@@ -199,7 +208,7 @@ impl Front {
             self.body.set(None);
             Poll::Ready(Ok(io.held.split_to(length).freeze()))
         });
-        tokio::time::timeout(within, coming).await.unwrap_or(Err(SLOW))
+        Box::pin(tokio::time::timeout(within, coming)).await.unwrap_or(Err(SLOW))
     }
 
     /// What `serving` comes to, unless the client goes away first.
@@ -249,86 +258,78 @@ impl Front {
         reply: Reply,
         manner: Manner,
     ) -> io::Result<()> {
-        let mut coding = Coding::Empty;
-        let mut is_whole = false;
-        let head = desk.compose(|arena| {
-            coding = answer::write(&reply, manner, arena);
-            if let Some(whole) = reply.body.whole().filter(|whole| whole.len() <= SHORT) {
-                is_whole = true;
-                if coding != Coding::Empty {
-                    arena.put_slice(whole);
-                }
-            }
-        });
-        if is_whole || coding == Coding::Empty {
-            return self.send(pulse, head).await;
+        let mut text = desk.texts.take();
+        let coding = answer::write(&reply, manner, &mut text);
+        let whole = reply.body.whole().filter(|whole| whole.len() <= SHORT);
+        let is_whole = whole.is_some() || coding == Coding::Empty;
+        if let Some(whole) = whole.filter(|_| coding != Coding::Empty) {
+            text.put_slice(whole);
         }
-        self.stream(desk, pulse, head, reply.body, coding).await
+        let written = if is_whole {
+            self.send(pulse, &text).await
+        } else {
+            Box::pin(self.stream(pulse, &mut text, reply.body, coding)).await
+        };
+        desk.texts.put(text);
+        written
     }
 
-    /// Passes a body on as it comes.
+    /// Passes a body on as it comes, after what is in `text`.
     async fn stream(
         &self,
-        desk: &Desk,
         pulse: &Pulse,
-        mut ahead: Bytes,
+        text: &mut Vec<u8>,
         mut body: ReplyBody,
         coding: Coding,
     ) -> io::Result<()> {
         loop {
-            let mut is_late = false;
             let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Pending if ahead.is_empty() => {
-                    if self.is_gone(cx) {
-                        Poll::Ready(None)
-                    } else {
-                        Poll::Pending
-                    }
-                }
-                Poll::Pending => {
-                    is_late = true;
-                    Poll::Ready(Some(None))
-                }
-                Poll::Ready(next) => Poll::Ready(Some(next)),
+                Poll::Ready(next) => Poll::Ready(Piece::Came(next)),
+                // The head need not wait for the body.
+                Poll::Pending if !text.is_empty() => Poll::Ready(Piece::Late),
+                Poll::Pending if self.is_gone(cx) => Poll::Ready(Piece::Gone),
+                Poll::Pending => Poll::Pending,
             });
-            let Some(next) = next.await else {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            };
-            if is_late {
-                self.send(pulse, std::mem::take(&mut ahead)).await?;
-                continue;
-            }
-            let data = match next {
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-                Some(Err(fault)) => return Err(io::Error::other(fault)),
-                None => Bytes::new(),
+            let data = match next.await {
+                Piece::Came(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+                Piece::Came(Some(Err(fault))) => return Err(io::Error::other(fault)),
+                Piece::Came(None) => Bytes::new(),
+                Piece::Gone => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Piece::Late => {
+                    self.send(pulse, text).await?;
+                    text.clear();
+                    continue;
+                }
             };
             let is_last = data.is_empty() || body.is_end_stream();
-            let piece = desk.compose(|arena| {
-                arena.put_slice(&std::mem::take(&mut ahead));
-                if coding == Coding::Chunked {
-                    answer::chunk(&data, is_last, arena);
-                } else {
-                    arena.put_slice(&data);
-                }
-            });
-            self.send(pulse, piece).await?;
+            if coding == Coding::Chunked {
+                answer::chunk(&data, is_last, text);
+            } else {
+                text.put_slice(&data);
+            }
+            self.send(pulse, text).await?;
+            text.clear();
             if is_last {
                 return Ok(());
             }
         }
     }
 
-    /// Writes all of `bytes`.
-    async fn send(&self, pulse: &Pulse, mut bytes: Bytes) -> io::Result<()> {
+    /// Writes all of `text`.
+    async fn send(&self, pulse: &Pulse, text: &[u8]) -> io::Result<()> {
+        let mut rest = text;
         poll_fn(|cx| {
             let stream = &mut self.io.borrow_mut().stream;
-            while !bytes.is_empty() {
-                match std::task::ready!(Pin::new(&mut *stream).poll_write(cx, &bytes))? {
-                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => drop(bytes.split_to(written)),
+            while !rest.is_empty() {
+                let written = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
+                rest = rest.get(written..).unwrap_or_default();
+                if written == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
-                pulse.moved();
+                // The deadline for the first piece runs since the answer began.
+                if !rest.is_empty() {
+                    pulse.moved();
+                }
             }
             Pin::new(stream).poll_flush(cx)
         })
@@ -353,7 +354,8 @@ impl Front {
 impl Io {
     /// Reads more; 0 at the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.held.capacity() - self.held.len() < LEAST_ROOM {
+        // Where nothing is held its memory is used again from the start, which is in the caches.
+        if self.held.is_empty() || self.held.capacity() - self.held.len() < LEAST_ROOM {
             self.held.reserve(ROOM);
         }
         pin!(self.stream.read_buf(&mut self.held)).poll(cx)
@@ -372,13 +374,11 @@ impl Io {
     }
 }
 
-impl Desk {
-    fn compose(&self, write: impl FnOnce(&mut BytesMut)) -> Bytes {
-        let mut arena = self.arena.borrow_mut();
-        arena.reserve(ROOM);
-        write(&mut arena);
-        arena.split().freeze()
-    }
+/// What comes of a body.
+enum Piece {
+    Came(Option<Result<Frame<Bytes>, ReplyFault>>),
+    Late,
+    Gone,
 }
 
 /// How often a head may come in part before hyper waits for the rest.

@@ -42,7 +42,7 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Micros,
 }
 
@@ -76,11 +76,11 @@ impl Pool {
     }
 
     /// The idle connection that was used last.
-    pub(super) fn take(&self) -> Option<Connection> {
+    pub(super) fn take(&self, now: Micros) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         while idle.pop_if(|last| last.connection.is_stale()).is_some() {}
         let newest = idle.pop()?;
-        if self.clock.now().since(newest.since) >= self.idle_timeout {
+        if now.since(newest.since) >= self.idle_timeout {
             // Every other was used longer ago.
             idle.clear();
             return None;
@@ -89,17 +89,17 @@ impl Pool {
     }
 
     /// A new connection.
-    pub(super) async fn open(&self) -> Result<Connection, Lack> {
+    pub(super) async fn open(&self) -> Result<Box<Connection>, Lack> {
         let slot = self.backend.reserve().ok_or(Lack::Crowded)?;
         self.connect(slot).await
     }
 
     /// The first connection that becomes free, within the time to connect. No more wait than may be served at a time.
-    pub(super) async fn wait(&self) -> Result<Connection, Lack> {
+    pub(super) async fn wait(&self) -> Result<Box<Connection>, Lack> {
         let _waiting = Waiting::begin(self).ok_or(Lack::Crowded)?;
         let free = async {
             loop {
-                if let Some(connection) = self.take() {
+                if let Some(connection) = self.take(self.clock.now()) {
                     return Ok(connection);
                 }
                 if let Some(slot) = self.backend.reserve() {
@@ -112,7 +112,7 @@ impl Pool {
         timeout(self.connect_timeout, free).await.unwrap_or(Err(Lack::Crowded))
     }
 
-    async fn connect(&self, slot: Slot) -> Result<Connection, Lack> {
+    async fn connect(&self, slot: Slot) -> Result<Box<Connection>, Lack> {
         let connecting = async {
             let socket = TcpStream::connect(&*self.address).await.ok()?;
             socket.set_nodelay(true).ok()?;
@@ -120,11 +120,11 @@ impl Pool {
         };
         let connected = timeout(self.connect_timeout, connecting).await;
         let socket = connected.ok().flatten().ok_or(Lack::Unreachable)?;
-        Ok(Connection::new(socket, slot, self.response_timeout))
+        Ok(Box::new(Connection::new(socket, slot, self.response_timeout)))
     }
 
     /// Takes back a connection whose reply has been read to its end.
-    pub(super) fn put(&self, connection: Connection) {
+    pub(super) fn put(&self, connection: Box<Connection>) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
         let mut told = Context::from_waker(&self.closings);
         if elsewhere || !connection.is_reusable() || connection.poll_stale(&mut told).is_ready() {

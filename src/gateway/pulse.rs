@@ -111,9 +111,9 @@ impl Pulse {
     }
 
     /// Its answer begins.
-    pub(super) fn reply(&self) {
+    pub(super) fn reply(&self, now: Instant) {
         self.replying.set(self.replying.get() + 1);
-        self.moved.set(Instant::now());
+        self.moved.set(now);
     }
 
     /// An answer moved on.

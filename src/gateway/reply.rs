@@ -176,7 +176,7 @@ fn length(bytes: Option<&Bytes>) -> u64 {
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) turn: Turn,
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
 }
 
 impl Lease {

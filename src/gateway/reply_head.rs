@@ -57,9 +57,9 @@ impl ReplyHead {
                 None if held.len() > LONGEST_HEAD => return Err(Odd),
                 None => return Ok(None),
                 Some((length, Head::Interim)) => drop(held.split_to(length)),
-                Some((length, Head::Final(mut head))) => {
-                    head.text = held.split_to(length).freeze();
-                    return Ok(Some(head));
+                Some((length, Head::Final(mut found))) => {
+                    found.text = held.split_to(length).freeze();
+                    return Ok(Some(found));
                 }
             }
         }
@@ -155,9 +155,15 @@ struct Facts {
     is_http_11: bool,
     length: Option<u64>,
     chunked: bool,
-    closes: bool,
-    asks_to_keep: bool,
+    wish: Option<Wish>,
     lists: bool,
+}
+
+/// What a backend says of its connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Wish {
+    Keep,
+    Close,
 }
 
 impl Facts {
@@ -183,9 +189,9 @@ impl Facts {
             Kind::Connection => {
                 for token in tokens(value) {
                     if token.eq_ignore_ascii_case(b"close") {
-                        self.closes = true;
+                        self.wish = Some(Wish::Close);
                     } else if token.eq_ignore_ascii_case(b"keep-alive") {
-                        self.asks_to_keep = true;
+                        self.wish = self.wish.or(Some(Wish::Keep));
                     } else {
                         self.lists = true;
                     }
@@ -197,7 +203,11 @@ impl Facts {
     }
 
     fn keeps_alive(&self) -> bool {
-        !self.closes && (self.is_http_11 || self.asks_to_keep)
+        match self.wish {
+            Some(Wish::Close) => false,
+            Some(Wish::Keep) => true,
+            None => self.is_http_11,
+        }
     }
 
     fn framing(&self, has_body: bool) -> Result<Framing, Odd> {
@@ -246,18 +256,18 @@ mod tests {
         Ok(head(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))?.unwrap().framing)
     }
 
-    fn lines(head: &ReplyHead) -> String {
+    fn lines(head: &ReplyHead) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        head.fields().map(|(name, value)| format!("{}: {}\n", text(name), text(value))).collect()
+        head.fields().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
     }
 
     #[test]
     fn a_head_is_taken_off_and_what_follows_is_left() {
         let mut held = BytesMut::from("HTTP/1.1 201 Made\r\nX-A:  1 \r\nx-b: 2\r\n\r\nrest");
-        let head = ReplyHead::take(&mut held, false).unwrap().unwrap();
-        assert_eq!((head.status, head.reason()), (StatusCode::CREATED, Some(&b"Made"[..])));
-        assert_eq!(lines(&head), "X-A: 1\nx-b: 2\n");
-        assert_eq!(head.map().get("x-a").unwrap(), "1");
+        let found = ReplyHead::take(&mut held, false).unwrap().unwrap();
+        assert_eq!((found.status, found.reason()), (StatusCode::CREATED, Some(&b"Made"[..])));
+        assert_eq!(lines(&found), ["X-A: 1", "x-b: 2"]);
+        assert_eq!(found.map().get("x-a").unwrap(), "1");
         assert_eq!(held, "rest");
     }
 
@@ -265,7 +275,7 @@ mod tests {
     fn a_head_that_is_not_whole_is_waited_for_at_every_byte() {
         let text = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
         for end in 0..text.len() {
-            assert!(head(&text[..end]).unwrap().is_none(), "{end}");
+            assert!(head(text.get(..end).unwrap()).unwrap().is_none(), "{end}");
         }
         assert!(head(text).unwrap().is_some());
     }
@@ -316,7 +326,7 @@ mod tests {
             let text = format!("HTTP/1.1 {status}\r\ncontent-length: 500\r\n\r\n");
             let head = ReplyHead::take(&mut BytesMut::from(&*text), to_head).unwrap().unwrap();
             assert_eq!(head.framing, Framing::Empty);
-            assert_eq!(lines(&head), "content-length: 500\n");
+            assert_eq!(lines(&head), ["content-length: 500"]);
             assert!(head.keeps_alive);
         }
     }
@@ -343,7 +353,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nconnection: X-Private\r\nkeep-alive: 1\r\nx-private: 1\r\n\
              Countersign-Mac: 0\r\nte: x\r\nupgrade: x\r\netag: 1\r\nETag: 2\r\n\r\n",
         );
-        assert_eq!(lines(&head.unwrap().unwrap()), "etag: 1\nETag: 2\n");
+        assert_eq!(lines(&head.unwrap().unwrap()), ["etag: 1", "ETag: 2"]);
     }
 
     #[test]

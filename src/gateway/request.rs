@@ -1,6 +1,9 @@
 //! What a backend sees of a request: what was signed, an allow list of header fields, and our proof of who sent it.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::{BufMut, Bytes};
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, USER_AGENT,
@@ -23,10 +26,36 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// The head, and the body too where that is short.
-    text: Bytes,
+    text: Vec<u8>,
     /// The body where it is long.
     body: Bytes,
     is_head: bool,
+    /// Where the memory of the text comes from, and goes.
+    texts: Rc<Texts>,
+}
+
+/// Memory for texts, to use again. The last one given back is the first to be taken: it is still in the caches.
+#[derive(Debug, Default)]
+pub(super) struct Texts(RefCell<Vec<Vec<u8>>>);
+
+impl Texts {
+    /// An empty text.
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(ROOM))
+    }
+
+    pub(super) fn put(&self, mut text: Vec<u8>) {
+        if text.capacity() <= MOST_ROOM {
+            text.clear();
+            self.0.borrow_mut().push(text);
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.texts.put(std::mem::take(&mut self.text));
+    }
 }
 
 impl Outgoing {
@@ -49,32 +78,27 @@ impl Outgoing {
 }
 
 /// Composes the request for a backend; `None` when it cannot be written as HTTP, or not be signed.
-///
-/// It is cut from `arena`, so that a request allocates nothing for it.
 pub(super) fn compose(
     upstream: &Upstream,
     names: &PermissionNames,
     permit: &Permit,
     route: &Route,
     received: &Received<'_>,
-    arena: &mut BytesMut,
+    texts: &Rc<Texts>,
 ) -> Option<Outgoing> {
-    let body = permit.outgoing().body(&received.body);
-    let is_short = body.len() <= SHORT;
-    arena.reserve(ARENA + if is_short { body.len() } else { 0 });
-    let composed = write(upstream, names, permit, route, received, &body, arena);
-    if composed.is_none() {
-        arena.clear();
-    }
-    composed?;
-    if is_short {
-        arena.put_slice(&body);
-    }
-    Some(Outgoing {
-        text: arena.split().freeze(),
-        body: if is_short { Bytes::new() } else { body },
+    let mut outgoing = Outgoing {
+        text: texts.take(),
+        body: permit.outgoing().body(&received.body),
         is_head: received.method == Method::HEAD,
-    })
+        texts: Rc::clone(texts),
+    };
+    let Outgoing { text, body, .. } = &mut outgoing;
+    write(upstream, names, permit, route, received, body, text)?;
+    if body.len() <= SHORT {
+        text.put_slice(body);
+        *body = Bytes::new();
+    }
+    Some(outgoing)
 }
 
 /// Writes the head.
@@ -85,7 +109,7 @@ fn write(
     route: &Route,
     received: &Received<'_>,
     body: &Bytes,
-    to: &mut BytesMut,
+    to: &mut Vec<u8>,
 ) -> Option<()> {
     let method = received.method.as_str();
     to.put_slice(method.as_bytes());
@@ -148,19 +172,19 @@ fn write(
     Some(())
 }
 
-fn field(of: &HeaderName, value: &[u8], to: &mut BytesMut) {
+fn field(of: &HeaderName, value: &[u8], to: &mut Vec<u8>) {
     name(of, to);
     to.put_slice(value);
     to.put_slice(b"\r\n");
 }
 
-fn name(of: &HeaderName, to: &mut BytesMut) {
+fn name(of: &HeaderName, to: &mut Vec<u8>) {
     to.put_slice(of.as_str().as_bytes());
     to.put_slice(b": ");
 }
 
 /// Copies the header fields of the client that may pass.
-fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut BytesMut) {
+fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut Vec<u8>) {
     let lists = hops::lists(received.headers);
     for (name, value) in received.headers {
         let listed = || lists && hops::listed(received.headers, name);
@@ -206,7 +230,7 @@ fn is_credential(route: &Route, name: &HeaderName) -> bool {
 
 /// Says what the body is, by the recipe where it was signed, else as the client said; and how long it is, where a
 /// backend would wonder.
-fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut BytesMut) {
+fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut Vec<u8>) {
     match permit.outgoing().content_type() {
         Some(signed) if !body.is_empty() => field(&CONTENT_TYPE, signed.as_bytes(), to),
         Some(_) => {}
@@ -254,7 +278,9 @@ static RESERVED: [HeaderName; 9] = [
     HeaderName::from_static("x-forwarded-host"),
 ];
 
-/// Room for the head of a usual request.
-const ARENA: usize = 2_048;
+/// Room for a usual request.
+const ROOM: usize = 2_048;
+/// Texts that grew beyond this are not kept.
+const MOST_ROOM: usize = 65_536;
 /// Up to this length a body is copied, so that it goes out with its head.
 const SHORT: usize = 16_384;

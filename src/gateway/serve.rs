@@ -157,23 +157,26 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let screened = self.gate.screen(&inbound, &entry.demand);
                 record.verify = checking.elapsed();
                 screened.map_err(|denial| self.measured(denial, entry, &inbound))?;
-                reading.await?
+                let body = reading.await?;
+                checking = Instant::now();
+                body
             };
             line.pulse.set_unread(false);
-            checking = Instant::now();
         }
 
         let inbound = Inbound { body: &body, ..inbound };
         let admitted = self.admit(&inbound, entry).await;
         let checked = Instant::now();
         record.verify += checked - checking;
+        record.latest = checked;
         let permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
-        let standing = standing(&permit, self.gate.clock.now());
+        let now = self.gate.clock.now();
+        let standing = standing(&permit, now);
 
         let mut reply = match entry.target {
             Target::Time(form) => {
                 record.outcome = Some(Outcome::Answered);
-                time::answer(form, self.gate.clock.now()).into()
+                time::answer(form, now).into()
             }
             Target::Upstream(upstream) => {
                 record.outcome = Some(Outcome::Forwarded);
@@ -181,8 +184,10 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let (client, tls) = (peer, line.tls);
                 let received =
                     Received { method, path, query, host, headers, body, client, request_id, tls };
-                let replied = self.upstreams.exchange(upstream, permit, entry, received).await;
-                record.upstream = Some((upstream, checked.elapsed()));
+                let at = (now, checked.into());
+                let replied = self.upstreams.exchange(upstream, permit, entry, received, at).await;
+                record.latest = Instant::now();
+                record.upstream = Some((upstream, record.latest - checked));
                 replied.map_err(Refusal::Failed)?
             }
         };

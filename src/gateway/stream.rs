@@ -68,18 +68,26 @@ pub(super) struct Watched {
     transport: Transport,
     ahead: Bytes,
     pulse: Rc<Pulse>,
+    /// Whether the pulse hears of what comes in.
+    is_told: bool,
     leftovers: usize,
 }
 
 impl Watched {
     /// Yields `ahead` first.
     pub(super) fn new(transport: Transport, ahead: Bytes, pulse: Rc<Pulse>) -> Self {
-        Self { transport, ahead, pulse, leftovers: 0 }
+        Self { transport, ahead, pulse, is_told: true, leftovers: 0 }
     }
 
-    /// Yields `ahead`, which was read already, before anything else. All that was put in front before is gone.
+    /// Tells the pulse nothing: who reads now does.
+    pub(super) fn hush(&mut self) {
+        self.is_told = false;
+    }
+
+    /// Yields `ahead`, which was read already, before anything else; and tells the pulse again.
     pub(super) fn put_back(&mut self, ahead: Bytes) {
         self.ahead = ahead;
+        self.is_told = true;
     }
 
     fn poll_transport(
@@ -108,7 +116,7 @@ impl AsyncRead for Watched {
         }
         let before = into.filled().len();
         ready!(this.poll_transport(cx, into))?;
-        if into.filled().len() > before {
+        if this.is_told && into.filled().len() > before {
             this.pulse.received();
         }
         Poll::Ready(Ok(()))
