@@ -41,6 +41,10 @@ pub(super) fn write(reply: &Reply, manner: Manner, to: &mut Vec<u8>) -> Coding {
                 if ours.iter().any(|(own, _)| same(own, name)) {
                     continue;
                 }
+                // The length of what is not sent is told to HEAD alone.
+                if is_bodiless(status) && same(&CONTENT_LENGTH, name) {
+                    continue;
+                }
                 told.note(name);
                 let start = to.len();
                 to.put_slice(name);
@@ -85,7 +89,7 @@ fn coding(
     told: bool,
     to: &mut Vec<u8>,
 ) -> Coding {
-    let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let may_have_body = !is_bodiless(status);
     let Some(length) = reply.body.size_hint().exact() else {
         if to_head || !may_have_body {
             return Coding::Empty;
@@ -101,6 +105,10 @@ fn coding(
         to.put_slice(b"\r\n");
     }
     if to_head || !may_have_body || length == 0 { Coding::Empty } else { Coding::Plain }
+}
+
+fn is_bodiless(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What the fields tell already.

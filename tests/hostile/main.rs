@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
+mod fronts;
 mod meaning;
 mod oracle;
 mod replay;
