@@ -59,9 +59,9 @@ pub(super) async fn serve<K, S, C, O>(
     let stream = Watched::new(transport, ahead, Rc::clone(&pulse));
     let line = Rc::new(Line { peer, tls: is_tls, pulse: Rc::clone(&pulse) });
     seat.end = if h2 {
-        attend(by_hyper(&worker, &line, stream, h2), &pulse, &mut phase).await
+        attend(Box::pin(by_hyper(&worker, &line, stream, h2)).as_mut(), &pulse, &mut phase).await
     } else {
-        attend(by_ourselves(&worker, &line, stream), &pulse, &mut phase).await
+        attend(pin!(by_ourselves(&worker, &line, stream)), &pulse, &mut phase).await
     };
 }
 
@@ -173,11 +173,10 @@ async fn open<K, S, C, O: Observer>(
 
 /// Drives a connection until it ends, a deadline passes, or the gateway has stopped.
 async fn attend(
-    conversation: impl Future<Output = End>,
+    mut conversation: Pin<&mut impl Future<Output = End>>,
     pulse: &Pulse,
     phase: &mut watch::Receiver<Phase>,
 ) -> End {
-    let mut conversation = pin!(conversation);
     let mut alarm = pin!(sleep_until(pulse.due()));
     // One future for the connection's life: made anew at each poll it would join and leave a queue each time.
     let news = phase.clone();

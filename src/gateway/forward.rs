@@ -140,18 +140,21 @@ impl Upstreams {
         received: Received<'_>,
     ) -> Result<Response<ReplyBody>, ForwardFault> {
         let at = (self.clock.now(), Instant::now());
-        self.exchange(upstream, permit, entry, received, at).await.map(Reply::into_response)
+        let ready = self.prepare(upstream, permit, entry, &received, at)?;
+        ready.send().await.map(Reply::into_response)
     }
 
-    /// As [`Upstreams::forward`] at the moment `at`, by either clock, with the reply as the backend wrote it.
-    pub(super) async fn exchange(
+    /// The first half of [`Upstreams::forward`], at the moment `at` by either clock: what is left then is to send.
+    ///
+    /// What waits for a backend holds no more than it needs.
+    pub(super) fn prepare(
         &self,
         upstream: usize,
         permit: Permit,
         entry: &Entry,
-        received: Received<'_>,
+        received: &Received<'_>,
         at: (Micros, Instant),
-    ) -> Result<Reply, ForwardFault> {
+    ) -> Result<Ready<'_>, ForwardFault> {
         let rules = self.rules.get(upstream).ok_or(ForwardFault::NoBackend)?;
         let group = self.groups.get(upstream).ok_or(ForwardFault::NoBackend)?;
         self.start_sweeping();
@@ -163,12 +166,12 @@ impl Upstreams {
             due: at.1 + rules.response_timeout,
         };
         terms.still_good(at.0)?;
-        let request =
-            compose(rules, &self.permissions, &permit, &entry.demand, &received, &self.texts);
-        drop((permit, received));
+        let (names, demand) = (&self.permissions, &entry.demand);
+        let request = compose(rules, names, &permit, demand, received, &self.texts);
+        // It is spent.
+        drop(permit);
         let unsent = Unsent(request.ok_or(ForwardFault::Unsent)?);
-        let (head, lease) = terms.deliver(group, unsent).await?;
-        pass_on(head, lease)
+        Ok(Ready { terms, group, unsent })
     }
 
     /// What all workers know of the backends.
@@ -188,6 +191,21 @@ impl Upstreams {
 impl fmt::Debug for Upstreams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstreams").field("groups", &self.groups).finish_non_exhaustive()
+    }
+}
+
+/// A permitted request that only needs to be sent.
+pub(super) struct Ready<'u> {
+    terms: Terms<'u>,
+    group: &'u Group,
+    unsent: Unsent,
+}
+
+impl Ready<'_> {
+    /// Sends it, at most once, and answers its reply as the backend wrote it.
+    pub(super) async fn send(self) -> Result<Reply, ForwardFault> {
+        let (head, lease) = self.terms.deliver(self.group, self.unsent).await?;
+        pass_on(head, lease)
     }
 }
 

@@ -75,12 +75,13 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
         };
         let whole = front.take_body(request.length, rest);
         let now = worker.gate.clock.now();
+        let mut record = worker.open(line, now);
         let served = {
             let within = worker.config.server.body_timeout;
             let read = |cap| front.read_body(whole, request.length, cap, within);
-            front.unless_gone(pin!(worker.serve_plain(line, &request, now, read))).await
+            front.unless_gone(pin!(worker.serve_plain(line, &request, read, &mut record))).await
         };
-        let Some((reply, mut record)) = served else { return Left::Broken };
+        let Some(reply) = served else { return Left::Broken };
 
         let closes = request.closes || line.pulse.is_leaving();
         let to_head = request.method == Method::HEAD;
@@ -154,6 +155,10 @@ impl Front {
             }
             let read = poll_fn(|cx| {
                 let io = &mut *self.io.borrow_mut();
+                if io.held.is_empty() {
+                    // The last request is gone: its memory is used again from the start, which is in the caches.
+                    io.held.reserve(ROOM);
+                }
                 if pulse.is_leaving() && io.held.is_empty() {
                     return Poll::Ready(Ok(0));
                 }
@@ -354,8 +359,7 @@ impl Front {
 impl Io {
     /// Reads more; 0 at the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Where nothing is held its memory is used again from the start, which is in the caches.
-        if self.held.is_empty() || self.held.capacity() - self.held.len() < LEAST_ROOM {
+        if self.held.capacity() - self.held.len() < LEAST_ROOM {
             self.held.reserve(ROOM);
         }
         pin!(self.stream.read_buf(&mut self.held)).poll(cx)

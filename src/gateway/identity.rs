@@ -133,8 +133,7 @@ fn encode_or_none(text: Option<&str>, out: &mut Vec<u8>) {
 }
 
 fn encode(text: &str, out: &mut Vec<u8>) {
-    let plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
+    let plain = |byte: u8| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain);
     // Without an early exit: nearly always all of it is plain.
     if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.put_slice(text.as_bytes());
@@ -151,6 +150,21 @@ fn encode(text: &str, out: &mut Vec<u8>) {
         }
     }
 }
+
+/// By byte: whether it stands for itself.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
+        #[expect(clippy::indexing_slicing, reason = "a constant: it is checked when compiled")]
+        {
+            table[byte as usize] = plain;
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// SHA-256 of nothing, in lower hexadecimal.
 const EMPTY_DIGEST: &[u8; 64] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -84,24 +84,28 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.close(reply, head.method == Method::HEAD)
     }
 
-    /// Answers a request that we have read ourselves, at the moment `now`.
+    /// The record of a request that we have read ourselves, at the moment `now`.
+    pub(super) fn open(&self, line: &Line, now: Micros) -> Record<O::Tally> {
+        Record::open(&self.tally, &line.pulse, self.request_ids.next(now))
+    }
+
+    /// Answers such a request.
     pub(super) async fn serve_plain<B: Future<Output = Result<Bytes, Refusal>>>(
         &self,
         line: &Line,
         request: &Plain,
-        now: Micros,
         read: impl FnOnce(usize) -> B,
-    ) -> (Reply, Record<O::Tally>) {
-        let mut record = Record::open(&self.tally, &line.pulse, self.request_ids.next(now));
+        record: &mut Record<O::Tally>,
+    ) -> Reply {
         let asked = Asked {
             method: &request.method,
             headers: &request.headers,
             target: wire::plain(request, self.config.server.header_fields),
             body: if request.length == 0 { Arrival::None } else { Arrival::Unread },
         };
-        let mut reply = self.reply(line, asked, read, &mut record).await;
+        let mut reply = self.reply(line, asked, read, record).await;
         record.answer(&mut reply);
-        (reply, record)
+        reply
     }
 
     /// The reply to a request, or the refusal's.
@@ -185,17 +189,17 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let received =
                     Received { method, path, query, host, headers, body, client, request_id, tls };
                 let at = (now, checked.into());
-                let replied = self.upstreams.exchange(upstream, permit, entry, received, at).await;
+                let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
+                let replied = match ready {
+                    Ok(ready) => ready.send().await,
+                    Err(fault) => Err(fault),
+                };
                 record.latest = Instant::now();
                 record.upstream = Some((upstream, record.latest - checked));
                 replied.map_err(Refusal::Failed)?
             }
         };
-        if let (Some(facts), Some(dialect)) = (standing, refusal::dialect(entry)) {
-            for (name, value) in dialect.reply_headers(&facts) {
-                reply.set(name, value);
-            }
-        }
+        tell(&mut reply, standing, entry);
         Ok(reply)
     }
 
@@ -215,6 +219,15 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let claim = refusal::dialect(entry).and_then(|dialect| dialect.claim(inbound).ok());
         let Some(claim) = claim else { return Refusal::Denied(denial) };
         Refusal::Skewed(denial, Skew { signed: claim.time.at, now: self.gate.clock.now() })
+    }
+}
+
+/// Tells the client how full its limit is, in the words of the route's dialect.
+fn tell(reply: &mut Reply, standing: Option<Facts>, entry: &Entry) {
+    if let (Some(facts), Some(dialect)) = (standing, refusal::dialect(entry)) {
+        for (name, value) in dialect.reply_headers(&facts) {
+            reply.set(name, value);
+        }
     }
 }
 
