@@ -1,10 +1,14 @@
-//! The data plane: listener, wire (hyper to [`Inbound`](crate::dialect::Inbound)), forward, upstream pool, drain.
+//! The data plane: from the listener, through the checks, to a backend and back.
 //!
 //! ```text
-//! listener -> worker -> connection -> serve: wire -> client -> screen -> body -> admit -> forward -> exit
-//! binds,      one per   TLS, HTTP/1   one function, one exit
-//! deals       core      or HTTP/2
+//! listener -> worker -> connection -> front -> serve: wire -> client -> screen -> body -> admit -> forward -> exit
+//! binds,      one per   TLS, HTTP/1   plain     one function, one exit
+//! deals       core      or HTTP/2     or hyper
 //! ```
+//!
+//! Most requests of HTTP/1.1 are plain: [`front`] reads them with [`plain`] and writes the [`answer`]. Whatever is
+//! odd, and HTTP/2, is hyper's to read. Both fronts share everything from [`mod@serve`] on. On the other side [`back`]
+//! is a connection to a backend, whose replies [`reply_head`] and [`reply_rest`] read.
 
 mod answer;
 mod back;

@@ -378,12 +378,12 @@ async fn various() -> SocketAddr {
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut held = Vec::new();
-                while socket.read_buf(&mut held).await.unwrap_or_default() > 0 {
-                    let Some(end) = held.windows(4).position(|four| four == b"\r\n\r\n") else {
+                let mut bytes = Vec::new();
+                while socket.read_buf(&mut bytes).await.unwrap_or_default() > 0 {
+                    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
                         continue;
                     };
-                    let head: Vec<u8> = held.drain(..end + 4).collect();
+                    let head: Vec<u8> = bytes.drain(..end + 4).collect();
                     let head = String::from_utf8(head).unwrap();
                     let path = head.split(' ').nth(1).unwrap();
                     let place: usize = path.rsplit('/').next().unwrap().parse().unwrap();
@@ -401,7 +401,7 @@ async fn various() -> SocketAddr {
                         (REPLIES[place].0.to_owned(), REPLIES[place].1)
                     };
                     let end = reply.find("\r\n\r\n").map_or(0, |end| end + 4);
-                    let sent = if to_head { &reply[..end] } else { &reply[..] };
+                    let sent = if to_head { reply.get(..end).unwrap() } else { &reply };
                     if socket.write_all(sent.as_bytes()).await.is_err() || closes {
                         return;
                     }
@@ -466,7 +466,7 @@ async fn whatever_a_backend_replies_both_fronts_pass_it_on_alike() {
             let place =
                 target.strip_prefix("/public/").and_then(|place| place.parse::<usize>().ok());
             if place.is_none_or(|place| !REPLIES[place].1) {
-                request += &format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+                request.extend(["GET ", target, " HTTP/1.1\r\nHost: a\r\n\r\n"]);
             }
         }
     }
