@@ -32,12 +32,20 @@ pub enum SignedTime {
         lead: Duration,
     },
     /// No clock: a number that must grow with every request of its key.
+    ///
+    /// A number too far ahead is refused, so that a slip does not lock its owner out for ever: how far is
+    /// the store's to say. What a slip below that bound jumped over is lost to the key, until it signs with larger
+    /// numbers or gets a new secret.
     Growing {
         /// Whose numbers: a digest of the key id and of which of its secrets signed, so that a new secret starts
         /// afresh.
         key: [u8; 16],
         /// The number.
         nonce: u64,
+        /// How far below the highest number accepted one may lie that has not come yet, for clients that send in
+        /// parallel; 0 where every number must exceed all before it. The store remembers a bounded count of
+        /// numbers; where more came within the window, the window is that much narrower.
+        window: u64,
     },
 }
 

@@ -3,6 +3,9 @@
 //! What may be accepted is reserved on the disk ahead of need, in steps of the number's own magnitude: for a clock of
 //! any unit about 13 seconds. After a crash the reservation is the mark, so numbers below it are lost to their key;
 //! a clean close leaves the exact mark.
+//!
+//! Clients that send in parallel may be given a window: numbers below the highest that have not come yet. The numbers
+//! accepted within it are remembered in memory alone, so that after a restart nothing passes below the mark.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use super::chains::{Mixer, Padded, SHARDS};
 use super::state::{Log, Reservation, StateDir};
+use super::window::Accepted;
 use crate::clock::Micros;
 
 /// The marks of all keys that sign with growing numbers.
@@ -67,12 +71,14 @@ pub(super) struct Raise<'a> {
     keyed: MutexGuard<'a, Keyed>,
     key: [u8; 16],
     nonce: u64,
+    window: u64,
+    /// The largest number that may be accepted now.
+    most: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Mark {
-    /// The highest number accepted.
-    accepted: u64,
+    accepted: Accepted,
     /// Numbers up to this one may be accepted: the disk knows.
     reserved: u64,
     /// What the disk was asked to know.
@@ -102,12 +108,13 @@ impl Marks {
                 self.live.fetch_add(1, Ordering::Relaxed);
                 Mark::default()
             });
-            let highest = mark.accepted.max(*up_to);
-            *mark = Mark { accepted: highest, reserved: highest, asked: highest };
+            let highest = mark.accepted.highest().max(*up_to);
+            let accepted = Accepted::up_to(highest);
+            *mark = Mark { accepted, reserved: highest, asked: highest };
         }
     }
 
-    pub(super) fn judge(&self, now: Micros, key: [u8; 16], nonce: u64) -> Judged<'_> {
+    pub(super) fn judge(&self, now: Micros, key: [u8; 16], nonce: u64, window: u64) -> Judged<'_> {
         if self.keeping == Keeping::None {
             return Judged::Unkept;
         }
@@ -120,25 +127,30 @@ impl Marks {
                 u64::try_from(beyond).unwrap_or(u64::MAX),
             ));
         }
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
         let Some(mut keyed) = self.keyed(key) else { return Judged::Unkept };
-        let known = keyed.get(&key).copied();
-        let mark = known.unwrap_or_default();
-        if nonce <= mark.accepted {
-            return Judged::Stale;
-        }
-        if known.is_none() {
+        let reserved = if let Some(mark) = keyed.get(&key) {
+            if !mark.accepted.lets_pass(nonce, window) {
+                return Judged::Stale;
+            }
+            mark.reserved
+        } else {
+            if nonce == 0 {
+                return Judged::Stale;
+            }
             if self.live.fetch_add(1, Ordering::Relaxed) >= self.capacity {
                 self.live.fetch_sub(1, Ordering::Relaxed);
                 return Judged::Full;
             }
-            keyed.insert(key, mark);
-        }
-        if self.keeping == Keeping::Durable && nonce > mark.reserved {
+            keyed.insert(key, Mark::default());
+            0
+        };
+        if self.keeping == Keeping::Durable && nonce > reserved {
             let flushes = self.flushes.load(Ordering::Acquire);
-            self.ask(&mut keyed, key, nonce);
+            self.ask(&mut keyed, key, nonce, most);
             return Judged::Unreserved(flushes);
         }
-        Judged::Grows(Raise { marks: self, keyed, key, nonce })
+        Judged::Grows(Raise { marks: self, keyed, key, nonce, window, most })
     }
 
     /// Ready once reservations asked for before `since` was counted are written, or could not be.
@@ -172,7 +184,7 @@ impl Marks {
 
     /// Leaves the exact marks, so that nothing is lost to a clean restart.
     pub(super) fn close(&self, dir: &StateDir) -> io::Result<()> {
-        dir.rewrite_log(&self.all(|mark| mark.accepted)).map(drop)
+        dir.rewrite_log(&self.all(|mark| mark.accepted.highest())).map(drop)
     }
 
     fn write(&self, dir: &StateDir, log: &mut Option<Log>) -> io::Result<()> {
@@ -203,10 +215,11 @@ impl Marks {
         all
     }
 
-    /// Asks for numbers a step beyond `nonce`.
-    fn ask(&self, keyed: &mut Keyed, key: [u8; 16], nonce: u64) {
+    /// Asks for numbers a step beyond `nonce`, but none that could not be accepted now: what is reserved is lost if
+    /// the process dies.
+    fn ask(&self, keyed: &mut Keyed, key: [u8; 16], nonce: u64, most: u64) {
         if let Some(mark) = keyed.get_mut(&key) {
-            mark.asked = mark.asked.max(nonce.saturating_add(step(nonce)));
+            mark.asked = mark.asked.max(nonce.saturating_add(step(nonce)).min(most));
             lock(&self.asked).push(key);
         }
     }
@@ -217,15 +230,15 @@ impl Marks {
 }
 
 impl Raise<'_> {
-    /// Raises the mark to the number; true if more was asked for.
+    /// Accepts the number; true if more was asked for.
     pub(super) fn commit(mut self) -> bool {
-        let nonce = self.nonce;
+        let (nonce, most) = (self.nonce, self.most);
         let Some(mark) = self.keyed.get_mut(&self.key) else { return false };
-        mark.accepted = nonce;
-        let soon = nonce.saturating_add(step(nonce) / 2);
+        mark.accepted.add(nonce, self.window);
+        let soon = nonce.saturating_add(step(nonce) / 2).min(most);
         let ask = self.marks.keeping == Keeping::Durable && soon > mark.reserved.max(mark.asked);
         if ask {
-            self.marks.ask(&mut self.keyed, self.key, nonce);
+            self.marks.ask(&mut self.keyed, self.key, nonce, most);
         }
         ask
     }

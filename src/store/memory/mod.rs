@@ -1,7 +1,7 @@
 //! The embedded store: replay set, limits and marks in memory, fenced against what an earlier process accepted.
 //!
-//! Locks are taken in one order: a replay shard or a key's mark, then shards of limits by rising number, then a
-//! shard of account counts, each for nanoseconds and never across an await.
+//! Locks are taken in one order: replay shards by rising number, or a key's mark; then shards of limits by rising
+//! number; then a shard of account counts; each for nanoseconds and never across an await.
 
 mod accounts;
 mod arrival;
@@ -13,6 +13,7 @@ mod marks;
 mod open_error;
 mod replay;
 mod state;
+mod window;
 
 use std::future::poll_fn;
 use std::path::PathBuf;
@@ -55,9 +56,13 @@ pub struct Options {
     /// Keeps the marks of growing numbers in memory alone where there is no state directory: for tests and
     /// demonstrations, since a restart forgets them.
     pub volatile_marks: bool,
-    /// How far beyond the present, counted in nanoseconds since the epoch, a growing number may lie. Since that is
-    /// the finest clock clients count in, no slip locks a key out for longer than this: its owner can always go on
-    /// in nanoseconds.
+    /// How far beyond the present, counted in nanoseconds since the epoch, a growing number may lie; one further
+    /// ahead is refused, and changes nothing.
+    ///
+    /// Nanoseconds are the finest clock that clients count in, so no slip locks a key out for longer than this,
+    /// restarts and crashes included: its owner can always go on in nanoseconds, or at once with a new secret.
+    /// Numbers in its own coarser unit (seconds, milliseconds, microseconds, a counter) do not pass again where the
+    /// slip was larger than they will ever be; within its own unit, a slip costs as long as it was ahead.
     pub max_jump: Duration,
 }
 
@@ -175,7 +180,7 @@ impl MemoryStore {
             return Settled::Done(Verdict::Fenced { retry_after });
         }
         let settled = self.attempt(charge);
-        if settled != Settled::Done(Verdict::Full) {
+        if !matches!(settled, Settled::Done(Verdict::Full)) {
             return settled;
         }
         self.replay.sweep(charge.now, |replay| replay.has_room(charge.account));
@@ -188,7 +193,9 @@ impl MemoryStore {
             SignedTime::Stamp(_) | SignedTime::Deadline { at: _, lead: _ } => {
                 Settled::Done(self.attempt_clocked(charge))
             }
-            SignedTime::Growing { key, nonce } => self.attempt_growing(charge, key, nonce),
+            SignedTime::Growing { key, nonce, window } => {
+                self.attempt_growing(charge, key, nonce, window)
+            }
         }
     }
 
@@ -210,8 +217,8 @@ impl MemoryStore {
         Verdict::New(plan.commit())
     }
 
-    fn attempt_growing(&self, charge: &Charge, key: [u8; 16], nonce: u64) -> Settled {
-        let raise = match self.durable.marks.judge(charge.now, key, nonce) {
+    fn attempt_growing(&self, charge: &Charge, key: [u8; 16], nonce: u64, window: u64) -> Settled {
+        let raise = match self.durable.marks.judge(charge.now, key, nonce, window) {
             Judged::Grows(raise) => raise,
             Judged::Unreserved(flushes) => {
                 self.durable.ring();
@@ -274,7 +281,7 @@ impl From<Refusal> for Verdict {
 }
 
 /// How far a charge has come.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 enum Settled {
     Done(Verdict),
     /// It waits for the disk: more than this many flushes.

@@ -315,7 +315,7 @@ impl Highest {
         match time {
             SignedTime::Stamp(at) => self.stamp = self.stamp.max(at),
             SignedTime::Deadline { at, lead: _ } => self.deadline = self.deadline.max(at),
-            SignedTime::Growing { key: _, nonce: _ } => {}
+            SignedTime::Growing { key: _, nonce: _, window: _ } => {}
         }
     }
 }

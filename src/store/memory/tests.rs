@@ -61,7 +61,7 @@ fn with_cost(mut charge: Charge, quota: u32, weight: u32) -> Charge {
 }
 
 fn growing(nonce: u64, now: Micros) -> Charge {
-    Charge { time: SignedTime::Growing { key: [7; 16], nonce }, ..stamped(nonce, now) }
+    Charge { time: SignedTime::Growing { key: [7; 16], nonce, window: 0 }, ..stamped(nonce, now) }
 }
 
 /// The verdict of a charge that waits for nothing.
@@ -376,8 +376,10 @@ fn a_number_must_exceed_every_one_accepted_before() {
         assert_eq!(spend(&store, &growing(nonce, BIRTH)), verdict, "{nonce}");
     }
     assert_eq!(store.records(), 0);
-    let other =
-        Charge { time: SignedTime::Growing { key: [8; 16], nonce: 1 }, ..growing(1, BIRTH) };
+    let other = Charge {
+        time: SignedTime::Growing { key: [8; 16], nonce: 1, window: 0 },
+        ..growing(1, BIRTH)
+    };
     assert_eq!(spend(&store, &other), new(&[]), "each key has its own mark");
 }
 
@@ -405,8 +407,10 @@ fn no_number_locks_its_owner_out_for_longer_than_the_largest_jump() {
 fn keys_beyond_the_most_are_refused() {
     let store = open(&Options { volatile_marks: true, max_marks: 1, ..small() }, BIRTH);
     assert_eq!(spend(&store, &growing(1, BIRTH)), new(&[]));
-    let other =
-        Charge { time: SignedTime::Growing { key: [8; 16], nonce: 1 }, ..growing(1, BIRTH) };
+    let other = Charge {
+        time: SignedTime::Growing { key: [8; 16], nonce: 1, window: 0 },
+        ..growing(1, BIRTH)
+    };
     assert_eq!(spend(&store, &other), Verdict::Full);
     assert_eq!(spend(&store, &growing(2, BIRTH)), new(&[]));
 }
