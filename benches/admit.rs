@@ -195,6 +195,7 @@ fn gate(case: &Case, keys: usize, records: usize) -> Bench {
         let charge = Charge {
             now: NOW,
             identity: Identity(identity),
+            nonce: None,
             account: (n % keys) as u64,
             time: SignedTime::Stamp(NOW),
             keep_until: NOW + Duration::from_secs(3_600),

@@ -20,6 +20,7 @@ pub(crate) fn charge(
     Charge {
         now,
         identity: signed.identity(),
+        nonce: None,
         account: signed.key().account_tag.short(),
         time: match dialect.time_kind() {
             TimeKind::Stamp => SignedTime::Stamp(claim.time.at),

@@ -90,6 +90,10 @@ pub struct Charge {
     pub now: Micros,
     /// What it is.
     pub identity: Identity,
+    /// Its nonce under its key, where other content with the same nonce must be refused as well. It is
+    /// remembered as long as the request is, and nothing with a nonce may repeat. Only for requests that sign a
+    /// time, and told apart from every request's own identity by what is digested.
+    pub nonce: Option<Identity>,
     /// Whose share of the store it takes: the account, as a hash.
     pub account: u64,
     /// When it was signed, for the fence.

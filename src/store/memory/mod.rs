@@ -11,6 +11,7 @@ mod fence;
 mod limits;
 mod marks;
 mod open_error;
+mod pair;
 mod replay;
 mod state;
 mod window;
@@ -26,15 +27,17 @@ use self::fence::{Fence, Mark};
 use self::limits::{Limits, Refusal};
 use self::marks::{Judged, Keeping, Marks};
 pub use self::open_error::OpenError;
+use self::pair::Pair;
 use self::replay::{ReplaySet, Standing};
 use self::state::StateDir;
-use super::{Charge, Cost, SignedTime, Store, Verdict};
+use super::{Charge, Cost, Identity, SignedTime, Store, Verdict};
 use crate::clock::Micros;
 
 /// How large the store may grow, and what it must withstand.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The most requests remembered at once, up to 2^30. Memory for them is taken at open: about 60 bytes each.
+    /// The most requests remembered at once, up to 2^30; one with a nonce of its own counts twice. Memory for them is
+    /// taken at open: about 60 bytes each.
     pub max_records: usize,
     /// The most of them that one account may take.
     pub max_records_per_account: u32,
@@ -183,7 +186,8 @@ impl MemoryStore {
         if !matches!(settled, Settled::Done(Verdict::Full)) {
             return settled;
         }
-        self.replay.sweep(charge.now, |replay| replay.has_room(charge.account));
+        let one = charge.nonce.is_none();
+        self.replay.sweep(charge.now, |replay| one && replay.has_room(charge.account));
         self.limits.sweep(charge.now);
         self.attempt(charge)
     }
@@ -200,6 +204,9 @@ impl MemoryStore {
     }
 
     fn attempt_clocked(&self, charge: &Charge) -> Verdict {
+        if let Some(nonce) = charge.nonce {
+            return self.attempt_pair(charge, nonce);
+        }
         let Some(mut entered) = self.replay.enter(charge.identity, charge.now) else {
             return Verdict::Unavailable;
         };
@@ -212,6 +219,23 @@ impl MemoryStore {
             return refusal.into();
         }
         if standing == Standing::Unseen && entered.record(charge).is_err() {
+            return Verdict::Full;
+        }
+        Verdict::New(plan.commit())
+    }
+
+    fn attempt_pair(&self, charge: &Charge, nonce: Identity) -> Verdict {
+        let Some(mut pair) = Pair::enter(&self.replay, charge, nonce) else {
+            return Verdict::Unavailable;
+        };
+        if pair.was_seen() {
+            return Verdict::Seen;
+        }
+        let mut plan = self.limits.plan(charge.now);
+        if let Err(refusal) = plan.hold(&charge.costs) {
+            return refusal.into();
+        }
+        if pair.record(charge.account).is_err() {
             return Verdict::Full;
         }
         Verdict::New(plan.commit())

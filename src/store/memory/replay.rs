@@ -157,14 +157,25 @@ impl ReplaySet {
         done
     }
 
+    /// Which part of the set `identity` belongs to.
+    pub(super) fn shard_of(&self, identity: Identity) -> usize {
+        self.mixer.of_16(identity.0).shard()
+    }
+
     /// Takes one place in the whole set and one of `account`.
-    fn take_place(&self, account: u64) -> Result<AccountSlot, Full> {
+    pub(super) fn take_place(&self, account: u64) -> Result<AccountSlot, Full> {
         let taken = self.live.fetch_add(1, Ordering::Relaxed);
         let slot = if taken < self.capacity { self.accounts.take(account) } else { None };
         slot.ok_or_else(|| {
             self.live.fetch_sub(1, Ordering::Relaxed);
             Full
         })
+    }
+
+    /// Gives a place back in which nothing was remembered.
+    pub(super) fn give_back(&self, place: AccountSlot) {
+        self.accounts.release(place);
+        self.live.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -198,6 +209,12 @@ impl Entered<'_> {
     /// Remembers the request until [`Charge::keep_until`], and a little longer.
     pub(super) fn record(&mut self, charge: &Charge) -> Result<(), Full> {
         let account = self.set.take_place(charge.account)?;
+        self.insert(charge, account);
+        Ok(())
+    }
+
+    /// Remembers it in a place that was taken for its account.
+    pub(super) fn insert(&mut self, charge: &Charge, account: AccountSlot) {
         let flags = if charge.repeat == Repeat::SameRoute { REPEATS } else { 0 };
         let record = Record {
             identity: charge.identity.0,
@@ -209,7 +226,11 @@ impl Entered<'_> {
         let expires = second(charge.keep_until.max(charge.now));
         self.shard.insert(self.hash, record, expires);
         self.shard.highest.raise(charge.time);
-        Ok(())
+    }
+
+    /// Turns to `identity`, which must belong to the same part of the set.
+    pub(super) fn turn_to(&mut self, identity: Identity) {
+        self.hash = self.set.mixer.of_16(identity.0);
     }
 }
 
@@ -378,6 +399,7 @@ mod tests {
         Charge {
             now,
             identity: Identity(u128::from(identity).to_le_bytes()),
+            nonce: None,
             account: 1,
             time: SignedTime::Stamp(now),
             keep_until,

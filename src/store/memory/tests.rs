@@ -45,6 +45,7 @@ fn stamped(identity: u64, now: Micros) -> Charge {
     Charge {
         now,
         identity: Identity(u128::from(identity).to_le_bytes()),
+        nonce: None,
         account: 1,
         time: SignedTime::Stamp(now),
         keep_until: now + SECOND * 5,
