@@ -47,6 +47,14 @@ pub enum SignedTime {
         /// numbers; where more came within the window, the window is that much narrower.
         window: u64,
     },
+    /// No clock: a nonce that may pass once, ever. It is accepted only when it is noted where it outlives the process.
+    Unique {
+        /// Whose share of the room it takes: a digest of the key id and of which of its secrets signed.
+        key: [u8; 16],
+        /// A digest of `key` and the nonce, so that the same nonce under another key or another secret is another
+        /// one.
+        nonce: [u8; 16],
+    },
 }
 
 /// Whether the very same bytes may come again.
@@ -134,7 +142,7 @@ pub enum Verdict {
     },
     /// No room for another record, in the whole store or for this account; nothing live is ever evicted.
     Full,
-    /// The store did not answer in time.
+    /// The store could not answer, or not in time. Limits may have been charged.
     Unavailable,
 }
 

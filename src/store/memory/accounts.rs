@@ -13,7 +13,7 @@ pub(super) struct Accounts {
 }
 
 /// Where the count of a record's account is: the shard in the low bits, the slot above.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct AccountSlot(pub(super) u32);
 
 /// The hash in two halves, so that a slot takes 16 bytes.
@@ -39,16 +39,32 @@ impl Accounts {
 
     /// Counts one more record of `account`, unless it has the most it may.
     pub(super) fn take(&self, account: u64) -> Option<AccountSlot> {
+        self.take_within(account, self.most)
+    }
+
+    /// Counts one more record of `account`, however many it has.
+    pub(super) fn take_anyway(&self, account: u64) -> Option<AccountSlot> {
+        self.take_within(account, u32::MAX)
+    }
+
+    /// Whose count it is.
+    pub(super) fn account(&self, AccountSlot(place): AccountSlot) -> Option<u64> {
+        let (shard, slot) = (place % SHARDS_U32, place / SHARDS_U32);
+        let counts = lock(self.shards.get(shard as usize)?);
+        counts.at(slot).map(|one| whole(one.id))
+    }
+
+    fn take_within(&self, account: u64, most: u32) -> Option<AccountSlot> {
         let hash = self.mixer.of_8(account);
         let mut counts = lock(self.shards.get(hash.shard())?);
         let id = halves(account);
         let slot = match counts.find(hash.chain(), |one| one.id == id) {
             Some(slot) => {
-                let one = counts.at_mut(slot).filter(|one| one.records < self.most)?;
+                let one = counts.at_mut(slot).filter(|one| one.records < most)?;
                 one.records += 1;
                 slot
             }
-            None if self.most > 0 => counts.insert(hash.chain(), Account { id, records: 1 }),
+            None if most > 0 => counts.insert(hash.chain(), Account { id, records: 1 }),
             None => return None,
         };
         Some(AccountSlot(slot * SHARDS_U32 + u32::try_from(hash.shard()).unwrap_or(0)))
@@ -61,7 +77,7 @@ impl Accounts {
         let Some(one) = counts.at_mut(slot) else { return };
         one.records -= 1;
         if one.records == 0 {
-            let hash = self.mixer.of_8(u64::from(one.id[0]) | u64::from(one.id[1]) << 32);
+            let hash = self.mixer.of_8(whole(one.id));
             counts.remove(hash.chain(), slot);
         }
     }
@@ -79,6 +95,10 @@ fn lock(shard: &Padded<Mutex<Chains<Account>>>) -> MutexGuard<'_, Chains<Account
 fn halves(account: u64) -> [u32; 2] {
     let half = |word: u64| u32::try_from(word & u64::from(u32::MAX)).unwrap_or(0);
     [half(account), half(account >> 32)]
+}
+
+fn whole([low, high]: [u32; 2]) -> u64 {
+    u64::from(low) | u64::from(high) << 32
 }
 
 const SHARDS_U32: u32 = 1 << SHARDS.trailing_zeros();

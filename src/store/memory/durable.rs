@@ -1,5 +1,5 @@
-//! What outlives the process: the mark of the fence and the reservations of growing numbers, and the thread that
-//! writes both ahead of need.
+//! What outlives the process: the mark of the fence, the reservations of growing numbers, the log of unique nonces;
+//! and the thread that writes them, the first two ahead of need.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +12,15 @@ use super::fence::{Fence, PERSIST_EVERY};
 use super::marks::Marks;
 use super::replay::Highest;
 use super::state::{Log, StateDir};
+use super::unique::Unique;
 use crate::clock::Micros;
 
-/// Fence and marks, and where they are written down.
+/// Fence, marks and nonces, and where they are written down.
 #[derive(Debug)]
 pub(super) struct Durable {
     pub(super) fence: Fence,
     pub(super) marks: Marks,
+    pub(super) unique: Unique,
     dir: Option<StateDir>,
     log: Mutex<Option<Log>>,
     failures: AtomicU64,
@@ -33,10 +35,11 @@ struct Bell {
 }
 
 impl Durable {
-    pub(super) fn new(fence: Fence, marks: Marks, dir: Option<StateDir>) -> Self {
+    pub(super) fn new(fence: Fence, marks: Marks, unique: Unique, dir: Option<StateDir>) -> Self {
         Self {
             fence,
             marks,
+            unique,
             dir,
             log: Mutex::new(None),
             failures: AtomicU64::new(0),
@@ -53,17 +56,13 @@ impl Durable {
         self.marks.flush(dir, &mut lock(&self.log)).map_err(unwritable)
     }
 
-    /// Writes the mark that covers what may be accepted from `now` on, and the reservations asked for.
+    /// Writes the mark that covers what may be accepted from `now` on, and what was asked for.
     ///
     /// Where the disk does not take it, the fence and the reservations stay as they were, and are soon used up.
     pub(super) fn persist(&self, now: Micros) {
         let Some(dir) = &self.dir else { return };
-        let mark = self.persist_mark(dir, now);
-        for result in [mark, self.flush(dir)] {
-            if result.is_err() {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.count(&self.persist_mark(dir, now));
+        self.flush(dir);
     }
 
     /// Leaves exactly what was accepted. Nothing may be judged any more.
@@ -71,11 +70,9 @@ impl Durable {
         let Some(dir) = &self.dir else { return };
         let mark = self.fence.with_earlier(highest.stamp, highest.deadline);
         // If this fails, what was persisted ahead stays, which covers more.
-        for result in [dir.write_mark(mark), self.marks.close(dir)] {
-            if result.is_err() {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.count(&dir.write_mark(mark));
+        self.count(&self.marks.close(dir));
+        self.count(&self.unique.close());
     }
 
     pub(super) fn failures(&self) -> u64 {
@@ -95,8 +92,18 @@ impl Durable {
         Ok(())
     }
 
-    fn flush(&self, dir: &StateDir) -> io::Result<()> {
-        if self.marks.are_asked() { self.marks.flush(dir, &mut lock(&self.log)) } else { Ok(()) }
+    /// Writes the reservations asked for and the nonces that wait.
+    fn flush(&self, dir: &StateDir) {
+        if self.marks.are_asked() {
+            self.count(&self.marks.flush(dir, &mut lock(&self.log)));
+        }
+        self.count(&self.unique.flush(dir));
+    }
+
+    fn count(&self, written: &io::Result<()>) {
+        if written.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Waits for the bell, at most for `span`; true if it is time to stop.
@@ -133,9 +140,7 @@ impl Writer {
                     if let Some(dir) = &shared.dir
                         && started.elapsed() < due
                     {
-                        if shared.flush(dir).is_err() {
-                            shared.failures.fetch_add(1, Ordering::Relaxed);
-                        }
+                        shared.flush(dir);
                     } else {
                         shared.persist(birth + started.elapsed());
                         due = started.elapsed() + PERSIST_EVERY;

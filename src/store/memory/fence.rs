@@ -79,7 +79,8 @@ impl Fence {
                 }
                 above(at, now + lead, &self.deadline_ceiling)
             }
-            SignedTime::Growing { key: _, nonce: _, window: _ } => None,
+            SignedTime::Growing { key: _, nonce: _, window: _ }
+            | SignedTime::Unique { key: _, nonce: _ } => None,
         }
     }
 

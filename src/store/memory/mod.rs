@@ -1,7 +1,8 @@
 //! The embedded store: replay set, limits and marks in memory, fenced against what an earlier process accepted.
 //!
-//! Locks are taken in one order: replay shards by rising number, or a key's mark; then shards of limits by rising
-//! number; then a shard of account counts; each for nanoseconds and never across an await.
+//! Locks are taken in one order: replay shards by rising number, or a key's mark, or a shard of unique nonces; then
+//! shards of limits by rising number; then a shard of account counts or what waits for the disk; each for nanoseconds
+//! and never across an await.
 
 mod accounts;
 mod arrival;
@@ -14,6 +15,8 @@ mod open_error;
 mod pair;
 mod replay;
 mod state;
+mod unique;
+mod unique_log;
 mod window;
 
 use std::future::poll_fn;
@@ -30,7 +33,8 @@ pub use self::open_error::OpenError;
 use self::pair::Pair;
 use self::replay::{ReplaySet, Standing};
 use self::state::StateDir;
-use super::{Charge, Cost, Identity, SignedTime, Store, Verdict};
+use self::unique::{Batch, Unique};
+use super::{Charge, Cost, Identity, Levels, SignedTime, Store, Verdict};
 use crate::clock::Micros;
 
 /// How large the store may grow, and what it must withstand.
@@ -45,6 +49,12 @@ pub struct Options {
     pub max_subjects: usize,
     /// The most keys that sign with growing numbers; their marks are kept for ever.
     pub max_marks: usize,
+    /// The most nonces without a clock that may ever be accepted: each is kept for ever, in 28 bytes of memory (for
+    /// all of them, as soon as there are some) and 32 in the state directory. When they are used up, such requests
+    /// are refused until there may be more.
+    pub max_unique: usize,
+    /// The most of them that one secret of a key may use up.
+    pub max_unique_per_key: u32,
     /// The directory that holds what must outlive the process. Without one, a clock set back across a restart can
     /// bring back what was accepted.
     pub state_dir: Option<PathBuf>,
@@ -56,8 +66,8 @@ pub struct Options {
     /// The coarsest unit that any client writes a stamp in. The fence ends with a whole one, so that whoever signs
     /// right after it is judged.
     pub stamp_unit: Duration,
-    /// Keeps the marks of growing numbers in memory alone where there is no state directory: for tests and
-    /// demonstrations, since a restart forgets them.
+    /// Keeps the marks of growing numbers, and unique nonces, in memory alone where there is no state directory: for
+    /// tests and demonstrations, since a restart forgets them.
     pub volatile_marks: bool,
     /// How far beyond the present, counted in nanoseconds since the epoch, a growing number may lie; one further
     /// ahead is refused, and changes nothing.
@@ -76,6 +86,8 @@ impl Default for Options {
             max_records_per_account: 100_000,
             max_subjects: 1_000_000,
             max_marks: 1_000_000,
+            max_unique: 10_000_000,
+            max_unique_per_key: 5_000_000,
             state_dir: None,
             future_skew: Duration::from_secs(1),
             clock_bound: Duration::ZERO,
@@ -138,9 +150,14 @@ impl MemoryStore {
         self.durable.fence.stamp_floor() + Duration::from_micros(1)
     }
 
-    /// Bytes taken by records, account counts and limits.
+    /// Nonces without a clock that are remembered, for ever.
+    pub fn unique(&self) -> usize {
+        self.durable.unique.live()
+    }
+
+    /// Bytes taken by records, account counts, limits and nonces.
     pub fn memory_bytes(&self) -> usize {
-        self.replay.memory_bytes() + self.limits.memory_bytes()
+        self.replay.memory_bytes() + self.limits.memory_bytes() + self.durable.unique.memory_bytes()
     }
 
     /// How often the state directory did not take a write. While it does not, the store soon refuses.
@@ -163,13 +180,15 @@ impl MemoryStore {
             (None, false) => Keeping::None,
         };
         let marks = Marks::new(mixer, keeping, options.max_marks, options.max_jump);
+        let unique = Unique::new(mixer, keeping, options.max_unique, options.max_unique_per_key);
         let mut earlier = Mark::default();
         if let Some(dir) = &dir {
             earlier = dir.read_mark()?;
             marks.restore(&dir.read_reservations()?);
+            unique.restore(dir)?;
         }
         let fence = Fence::new(now, options, earlier);
-        let durable = Durable::new(fence, marks, dir);
+        let durable = Durable::new(fence, marks, unique, dir);
         durable.begin(now)?;
         let replay =
             ReplaySet::new(mixer, options.max_records, options.max_records_per_account, now);
@@ -200,6 +219,7 @@ impl MemoryStore {
             SignedTime::Growing { key, nonce, window } => {
                 self.attempt_growing(charge, key, nonce, window)
             }
+            SignedTime::Unique { key, nonce } => self.attempt_unique(charge, key, nonce),
         }
     }
 
@@ -262,6 +282,23 @@ impl MemoryStore {
         }
         Settled::Done(Verdict::New(plan.commit()))
     }
+
+    fn attempt_unique(&self, charge: &Charge, key: [u8; 16], nonce: [u8; 16]) -> Settled {
+        let entering = match self.durable.unique.judge(key, nonce) {
+            unique::Judged::Unseen(entering) => entering,
+            unique::Judged::Seen => return Settled::Done(Verdict::Seen),
+            unique::Judged::Unkept => return Settled::Done(Verdict::Unavailable),
+        };
+        let mut plan = self.limits.plan(charge.now);
+        if let Err(refusal) = plan.hold(&charge.costs) {
+            return Settled::Done(refusal.into());
+        }
+        let Ok(batch) = entering.record() else { return Settled::Done(Verdict::Full) };
+        let levels = plan.commit();
+        let Some(batch) = batch else { return Settled::Done(Verdict::New(levels)) };
+        self.durable.ring();
+        Settled::Once(batch, levels)
+    }
 }
 
 impl Store for MemoryStore {
@@ -271,6 +308,11 @@ impl Store for MemoryStore {
                 Settled::Done(verdict) => return verdict,
                 Settled::AfterFlush(since) => {
                     poll_fn(|context| self.durable.marks.poll_flushed(since, context)).await;
+                }
+                Settled::Once(batch, levels) => {
+                    let mut place = None;
+                    let written = poll_fn(|context| batch.poll_end(&mut place, context)).await;
+                    return if written { Verdict::New(levels) } else { Verdict::Unavailable };
                 }
             }
         }
@@ -310,10 +352,14 @@ enum Settled {
     Done(Verdict),
     /// It waits for the disk: more than this many flushes.
     AfterFlush(u64),
+    /// It is recorded and charged, and passes once the disk has taken this.
+    Once(Arc<Batch>, Levels),
 }
 
 /// A flush under way may have begun before the question; and for one that failed there is one more.
 const FLUSHES_WAITED_FOR: u32 = 4;
 
+#[cfg(test)]
+mod nonce_tests;
 #[cfg(test)]
 mod tests;

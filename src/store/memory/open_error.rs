@@ -52,8 +52,9 @@ impl fmt::Display for OpenError {
             ),
             Self::Corrupt { path } => write!(
                 f,
-                "{} is damaged: restore it from a backup; or make sure that the clock is right, wait until every \
-                 request signed so far has expired, give keys that sign with growing numbers new secrets, and remove it",
+                "{} is damaged: restore it from a backup that is as new; or make sure that the clock is right, wait \
+                 until every request signed so far has expired, give keys that sign with growing numbers or with \
+                 nonces alone new secrets, and remove it",
                 path.display()
             ),
             Self::Unwritable { path, source } => write!(

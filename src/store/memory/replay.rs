@@ -336,7 +336,8 @@ impl Highest {
         match time {
             SignedTime::Stamp(at) => self.stamp = self.stamp.max(at),
             SignedTime::Deadline { at, lead: _ } => self.deadline = self.deadline.max(at),
-            SignedTime::Growing { key: _, nonce: _, window: _ } => {}
+            SignedTime::Growing { key: _, nonce: _, window: _ }
+            | SignedTime::Unique { key: _, nonce: _ } => {}
         }
     }
 }

@@ -161,7 +161,7 @@ fn parse_reservation(bytes: &[u8; RESERVATION]) -> Option<Reservation> {
 }
 
 /// Tells a damaged record from a whole one; it is no defence against whoever may write the directory.
-fn sum(bytes: &[u8]) -> [u8; 8] {
+pub(super) fn sum(bytes: &[u8]) -> [u8; 8] {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     digest.first_chunk().copied().unwrap_or_default()
 }

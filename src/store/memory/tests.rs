@@ -13,11 +13,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::{Cost, Identity, Limit, Repeat, Subject};
 
-const BIRTH: Micros = Micros(1_760_000_000_000_000);
-const SECOND: Duration = Duration::from_secs(1);
-const MICRO: Duration = Duration::from_micros(1);
+pub(super) const BIRTH: Micros = Micros(1_760_000_000_000_000);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MICRO: Duration = Duration::from_micros(1);
 
-fn small() -> Options {
+pub(super) fn small() -> Options {
     Options {
         max_records: 10_000,
         max_records_per_account: 5_000,
@@ -27,21 +27,21 @@ fn small() -> Options {
     }
 }
 
-fn in_dir(dir: &Path) -> Options {
+pub(super) fn in_dir(dir: &Path) -> Options {
     Options { state_dir: Some(dir.to_owned()), ..small() }
 }
 
-fn open(options: &Options, now: Micros) -> MemoryStore {
+pub(super) fn open(options: &Options, now: Micros) -> MemoryStore {
     MemoryStore::open_without_writer(options, now).unwrap()
 }
 
-fn kill(mut store: MemoryStore) {
+pub(super) fn kill(mut store: MemoryStore) {
     store.killed = true;
     drop(store);
 }
 
 /// A request signed and delivered at `now`.
-fn stamped(identity: u64, now: Micros) -> Charge {
+pub(super) fn stamped(identity: u64, now: Micros) -> Charge {
     Charge {
         now,
         identity: Identity(u128::from(identity).to_le_bytes()),
@@ -55,7 +55,7 @@ fn stamped(identity: u64, now: Micros) -> Charge {
     }
 }
 
-fn with_cost(mut charge: Charge, quota: u32, weight: u32) -> Charge {
+pub(super) fn with_cost(mut charge: Charge, quota: u32, weight: u32) -> Charge {
     let limit = Limit { quota, period: SECOND };
     charge.costs.push(Cost { subject: Subject(1), limit, weight });
     charge
@@ -66,7 +66,7 @@ fn growing(nonce: u64, now: Micros) -> Charge {
 }
 
 /// The verdict of a charge that waits for nothing.
-fn spend(store: &MemoryStore, charge: &Charge) -> Verdict {
+pub(super) fn spend(store: &MemoryStore, charge: &Charge) -> Verdict {
     match pin!(store.spend(charge)).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(verdict) => verdict,
         Poll::Pending => panic!("the charge waits for the disk"),
@@ -74,7 +74,7 @@ fn spend(store: &MemoryStore, charge: &Charge) -> Verdict {
 }
 
 /// The verdict of a charge that may wait for the disk, which the test's own hand writes.
-fn spend_while_persisting(store: &MemoryStore, charge: &Charge) -> Verdict {
+pub(super) fn spend_while_persisting(store: &MemoryStore, charge: &Charge) -> Verdict {
     let mut spending = pin!(store.spend(charge));
     for _ in 0..10 {
         if let Poll::Ready(verdict) =
@@ -87,7 +87,7 @@ fn spend_while_persisting(store: &MemoryStore, charge: &Charge) -> Verdict {
     panic!("the charge waits for ever");
 }
 
-fn new(levels: &[u32]) -> Verdict {
+pub(super) fn new(levels: &[u32]) -> Verdict {
     Verdict::New(levels.iter().copied().collect())
 }
 
@@ -461,7 +461,7 @@ fn a_number_that_cannot_be_reserved_is_refused_until_the_disk_is_back() {
 }
 
 /// Parks the thread until woken, so that the writer's own thread sets the pace.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread, AtomicBool);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
