@@ -129,7 +129,7 @@ pub struct Server {
 /// What is remembered, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Store {
-    /// Directory for the high-water mark; locked while the gateway runs.
+    /// Directory for the high-water mark, marks of growing numbers and unique nonces; locked while the gateway runs.
     pub state_dir: Option<PathBuf>,
     /// Replay records in all.
     pub max_records: usize,
@@ -137,6 +137,14 @@ pub struct Store {
     pub max_records_per_account: usize,
     /// Limits that are counted at a time.
     pub max_subjects: usize,
+    /// Keys that sign with growing numbers.
+    pub max_marks: usize,
+    /// Nonces without a clock that may ever be accepted.
+    pub max_unique: usize,
+    /// Those of them that one secret of a key may use up.
+    pub max_unique_per_key: usize,
+    /// How far beyond the present, in nanoseconds since the epoch, a growing number may lie.
+    pub max_jump: Duration,
 }
 
 /// A group of backends that serve the same requests.

@@ -36,11 +36,17 @@ impl Default for Store {
             max_records: 2_000_000,
             max_records_per_account: 1_000_000,
             max_subjects: 1_000_000,
+            max_marks: 1_000_000,
+            max_unique: 10_000_000,
+            max_unique_per_key: 5_000_000,
+            max_jump: Duration::from_hours(1),
         }
     }
 }
 
 const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_hours(24);
 const MINUTES_10: Duration = Duration::from_mins(10);
 
 pub(super) fn server(root: &Table<'_>) -> Server {
@@ -191,6 +197,7 @@ pub(super) fn store(root: &Table<'_>) -> Store {
     table.or("kind", (), word("store", &[((), "memory")]));
     let dir = table.find("state_dir");
     let dir = dir.and_then(|node| Some(node.spot.document.path(node.read(text)?)));
+    let max_unique = table.or("max_unique", default.max_unique, whole(1_000..=100_000_000));
     let store = Store {
         state_dir: dir,
         max_records: table.or("max_records", default.max_records, whole(1_000..=1_000_000_000)),
@@ -200,6 +207,14 @@ pub(super) fn store(root: &Table<'_>) -> Store {
             whole(100..=1_000_000_000),
         ),
         max_subjects: table.or("max_subjects", default.max_subjects, whole(1_000..=1_000_000_000)),
+        max_marks: table.or("max_marks", default.max_marks, whole(100..=100_000_000)),
+        max_unique,
+        max_unique_per_key: table.or(
+            "max_unique_per_key",
+            max_unique / 2,
+            whole(100..=100_000_000),
+        ),
+        max_jump: table.or("max_jump", default.max_jump, span(SECOND..=DAY)),
     };
     if store.max_records_per_account > store.max_records {
         let node = table.find("max_records_per_account").or_else(|| table.find("max_records"));
@@ -209,6 +224,14 @@ pub(super) fn store(root: &Table<'_>) -> Store {
                 store.max_records_per_account, store.max_records
             )));
         }
+    }
+    if store.max_unique_per_key > max_unique
+        && let Some(node) = table.find("max_unique_per_key")
+    {
+        node.spot.error(Fault::new(format!(
+            "one key may take {} nonces, more than the {max_unique} there are",
+            store.max_unique_per_key
+        )));
     }
     table.finish();
     store

@@ -322,6 +322,17 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "max_records = 1000\nmax_records_per_account = 2000",
         "15:27: store.max_records_per_account: one account may take 2000 records, more than the 1000",
     ),
+    (
+        "max_records = 5000000",
+        "max_unique = 1000\nmax_unique_per_key = 1001",
+        "15:22: store.max_unique_per_key: one key may take 1001 nonces, more than the 1000",
+    ),
+    (
+        "max_records = 5000000",
+        "max_unique = 100000001",
+        "14:14: store.max_unique: 100000001 is not from 1000 to 100000000",
+    ),
+    ("max_records = 5000000", "max_jump = \"25h\"", "14:12: store.max_jump: "),
     ("quota = 100\n", "quota = 0\n", "18:9: limit[0].quota: 0 is not from 1"),
     (
         "scope = \"address\"",

@@ -299,6 +299,7 @@ pub(crate) fn config() -> Config {
         max_records: 1_000,
         max_records_per_account: 1_000,
         max_subjects: 1_000,
+        ..StoreConfig::default()
     };
     Config {
         listeners: vec![listener],
