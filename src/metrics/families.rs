@@ -1,7 +1,8 @@
 //! Every metric, declared once: name, help, labels, buckets.
 
 use prometheus::{
-    Error, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// From a quarter of a microsecond (an HMAC) past a slow RSA verification.
@@ -37,6 +38,7 @@ pub(super) struct Families {
     pub(super) store_capacity: IntGaugeVec,
     pub(super) store_subjects: IntGaugeVec,
     pub(super) store_refusals: IntCounterVec,
+    pub(super) state_write_failures: IntCounter,
     pub(super) connections: IntGaugeVec,
     pub(super) connections_opened: IntCounterVec,
     pub(super) tls_handshake_failures: IntCounterVec,
@@ -58,10 +60,11 @@ impl Families {
             upstream_duration: histogram(to, "upstream_duration_seconds", "Time from sending a request to the head of the backend's answer.", &["upstream"], &REQUEST_BUCKETS)?,
             upstream_requests: counter(to, "upstream_requests_total", "Attempts at backends, by how they ended.", &["upstream", "outcome"])?,
             upstream_backends: gauge(to, "upstream_backends", "Backends, by whether they get requests.", &["upstream", "state"])?,
-            store_records: gauge(to, "store_records", "Signed requests remembered against replay.", &["store"])?,
-            store_capacity: gauge(to, "store_capacity", "Signed requests that can be remembered at once.", &["store"])?,
+            store_records: gauge(to, "store_records", "What is remembered against replay: signed requests, keys with growing numbers, nonces without a clock.", &["store"])?,
+            store_capacity: gauge(to, "store_capacity", "How much of it can be remembered.", &["store"])?,
             store_subjects: gauge(to, "store_subjects", "Allowances of rate limits in use.", &["store"])?,
             store_refusals: counter(to, "store_refusals_total", "Requests refused for the store's sake.", &["store", "why"])?,
+            state_write_failures: write_failures(to)?,
             connections: gauge(to, "connections", "Client connections open.", &["listener"])?,
             connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
             tls_handshake_failures: counter(to, "tls_handshake_failures_total", "TLS handshakes with clients that failed.", &["listener"])?,
@@ -97,6 +100,14 @@ fn histogram(
     let family = HistogramVec::new(options, labels)?;
     to.register(Box::new(family.clone()))?;
     Ok(family)
+}
+
+fn write_failures(to: &Registry) -> Result<IntCounter, Error> {
+    let options =
+        Opts::new("state_write_failures_total", "Writes that the state directory did not take.");
+    let metric = IntCounter::with_opts(options.namespace(NAMESPACE))?;
+    to.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 fn ready(to: &Registry) -> Result<IntGauge, Error> {

@@ -111,6 +111,12 @@ impl Metrics {
         }
     }
 
+    /// Counts the writes that the state directory did not take, up to `total` in all.
+    pub fn set_write_failures(&self, total: u64) {
+        let failures = &self.families.state_write_failures;
+        failures.inc_by(total.saturating_sub(failures.get()));
+    }
+
     /// Sets whether the gateway takes traffic.
     pub fn set_ready(&self, ready: bool) {
         self.families.ready.set(i64::from(ready));

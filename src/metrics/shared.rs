@@ -40,7 +40,7 @@ impl StoreMeter {
         }
     }
 
-    /// Sets how much it holds: records, the most records it can hold, and allowances of rate limits.
+    /// Sets how much it holds: records, the most it can hold of them, and allowances of rate limits.
     pub fn set_fill(&self, records: usize, capacity: usize, subjects: usize) {
         self.records.set(gauge(records));
         self.capacity.set(gauge(capacity));

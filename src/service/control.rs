@@ -92,9 +92,18 @@ impl Watch {
     fn collect(&self) {
         let store = &self.gate.store;
         store.sweep(self.gate.clock.now());
-        if let Some(meter) = self.metrics.store(0) {
-            meter.set_fill(store.records(), store.capacity(), store.subjects());
+        let (marks, nonces) = (store.marks(), store.unique());
+        let fills = [
+            (store.records(), store.capacity(), store.subjects()),
+            (marks.live, marks.capacity, 0),
+            (nonces.live, nonces.capacity, 0),
+        ];
+        for (id, (records, capacity, subjects)) in fills.into_iter().enumerate() {
+            if let Some(meter) = self.metrics.store(id) {
+                meter.set_fill(records, capacity, subjects);
+            }
         }
+        self.metrics.set_write_failures(store.write_failures());
         for (upstream, up, ejected) in self.backend_counts() {
             self.metrics.set_backends(upstream, up, ejected);
         }

@@ -181,7 +181,7 @@ fn declare(config: &Config) -> Result<Metrics, metrics::Error> {
         routes: &routes,
         upstreams: &upstreams,
         dialects: &dialects,
-        stores: &["memory"],
+        stores: &["memory", "marks", "nonces"],
         listeners: &listeners,
     })
 }

@@ -53,6 +53,7 @@ pub(crate) async fn start() -> SocketAddr {
 fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.set_keys(KeyCounts { active: 3, suspended: 1, revoked: 2 });
     metrics.set_backends(0, 1, 1);
+    metrics.set_write_failures(1);
     metrics.listener(0).unwrap().opened();
     metrics.listener(0).unwrap().closed();
     metrics.listener(0).unwrap().handshake_failed();

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use super::Fill;
 use super::chains::{Mixer, Padded, SHARDS};
 use super::state::{Log, Reservation, StateDir};
 use super::window::Accepted;
@@ -112,6 +113,10 @@ impl Marks {
             let accepted = Accepted::up_to(highest);
             *mark = Mark { accepted, reserved: highest, asked: highest };
         }
+    }
+
+    pub(super) fn fill(&self) -> Fill {
+        Fill { live: self.live.load(Ordering::Relaxed), capacity: self.capacity }
     }
 
     pub(super) fn judge(&self, now: Micros, key: [u8; 16], nonce: u64, window: u64) -> Judged<'_> {

@@ -98,6 +98,15 @@ impl Default for Options {
     }
 }
 
+/// How much is held, of how much there may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fill {
+    /// What is held; it may be more than there may be now, where there was more room before.
+    pub live: usize,
+    /// The most there may be.
+    pub capacity: usize,
+}
+
 /// Remembers in this process.
 ///
 /// Exact and bounded: when full it refuses, and never forgets what is live. Dropping it, after the last charge, leaves
@@ -150,9 +159,14 @@ impl MemoryStore {
         self.durable.fence.stamp_floor() + Duration::from_micros(1)
     }
 
-    /// Nonces without a clock that are remembered, for ever.
-    pub fn unique(&self) -> usize {
-        self.durable.unique.live()
+    /// Keys that sign with growing numbers, remembered for ever.
+    pub fn marks(&self) -> Fill {
+        self.durable.marks.fill()
+    }
+
+    /// Nonces without a clock, remembered for ever.
+    pub fn unique(&self) -> Fill {
+        self.durable.unique.fill()
     }
 
     /// Bytes taken by records, account counts, limits and nonces.

@@ -72,7 +72,7 @@ fn a_unique_nonce_passes_once_under_each_key() {
     assert_eq!(spend(&store, &later), Verdict::Seen, "for ever");
     assert_eq!(spend(&store, &unique(2)), new(&[]));
     assert_eq!(spend(&store, &unique_of(8, 1)), new(&[]));
-    assert_eq!((store.unique(), store.records()), (3, 0));
+    assert_eq!((store.unique().live, store.records()), (3, 0));
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_unique_nonce_is_remembered_across_crashes_and_closes() {
         let store = open(&options, BIRTH);
         assert_eq!(spend(&store, &unique(1)), Verdict::Seen);
         assert_eq!(spend(&store, &unique(2)), Verdict::Seen);
-        assert_eq!(store.unique(), 2, "after {restarts} restarts");
+        assert_eq!(store.unique().live, 2, "after {restarts} restarts");
     }
     assert_eq!(
         log_of(dir.path()).len(),
@@ -150,7 +150,7 @@ fn a_unique_nonce_over_its_limit_may_come_again() {
     assert_eq!(spend_while_persisting(&store, &first), new(&[1]));
     let mut second = with_cost(unique(2), 1, 1);
     assert!(matches!(spend(&store, &second), Verdict::Over { cost: 0, .. }));
-    assert_eq!(store.unique(), 1);
+    assert_eq!(store.unique().live, 1);
     assert!(store.durable.unique.waiting().is_empty());
     second.now = NOW + SECOND;
     assert_eq!(spend_while_persisting(&store, &second), new(&[1]));
@@ -169,7 +169,7 @@ fn when_the_room_for_nonces_is_used_up_new_ones_are_refused_and_old_ones_still_k
     for seen in [unique(1), unique(2), unique_of(8, 1)] {
         assert_eq!(spend(&store, &seen), Verdict::Seen);
     }
-    assert_eq!(store.unique(), 3);
+    assert_eq!(store.unique().live, 3);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn while_the_disk_is_gone_unique_nonces_are_refused_and_none_is_lost() {
     fs::remove_dir_all(dir.path()).unwrap();
     assert_eq!(spend_while_persisting(&store, &unique(2)), Verdict::Unavailable);
     assert!(store.write_failures() > 0);
-    assert_eq!(store.unique(), 1, "what was refused takes no room");
+    assert_eq!(store.unique().live, 1, "what was refused takes no room");
     assert_eq!(spend(&store, &unique(1)), Verdict::Seen);
     fs::create_dir(dir.path()).unwrap();
     assert_eq!(spend_while_persisting(&store, &unique(2)), new(&[]));
@@ -233,7 +233,7 @@ fn a_full_disk_and_a_failed_sync_refuse_and_are_counted_until_the_disk_is_back()
         assert_eq!(spend(&store, &unique(2)), Verdict::Seen);
         kill(store);
         let store = open(&in_dir(dir.path()), BIRTH);
-        assert_eq!(store.unique(), 2, "{fault:?}");
+        assert_eq!(store.unique().live, 2, "{fault:?}");
         assert_eq!(spend(&store, &unique(1)), Verdict::Seen);
         assert_eq!(spend(&store, &unique(2)), Verdict::Seen);
     }
@@ -278,9 +278,9 @@ fn the_writer_serves_threads_that_send_unique_nonces_at_once() {
         }
     });
     assert_eq!(passed.into_inner(), 300);
-    assert_eq!((store.unique(), store.write_failures()), (300, 0));
+    assert_eq!((store.unique().live, store.write_failures()), (300, 0));
     drop(store);
-    assert_eq!(open(&in_dir(dir.path()), BIRTH).unique(), 300);
+    assert_eq!(open(&in_dir(dir.path()), BIRTH).unique().live, 300);
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn many_nonces_are_read_again_and_take_28_bytes_of_memory_and_32_in_the_log() {
         .unwrap();
     let empty = open(&Options { state_dir: None, ..options.clone() }, BIRTH).memory_bytes();
     let store = open(&options, BIRTH);
-    assert_eq!(store.unique(), 200_000);
+    assert_eq!(store.unique().live, 200_000);
     let bytes = store.memory_bytes() - empty;
     assert!((200_000 * 28..200_000 * 32).contains(&bytes), "{bytes}");
     assert_eq!(log_of(dir.path()).len(), HEAD.len() + 200_000 * 32);

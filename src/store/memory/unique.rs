@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::OpenError;
 use super::accounts::{AccountSlot, Accounts};
 use super::chains::{Chains, Hash, Mixer, Padded, SHARDS};
 use super::marks::Keeping;
 use super::replay::Full;
 use super::state::StateDir;
 use super::unique_log::{Entry, UniqueLog};
+use super::{Fill, OpenError};
 
 /// All nonces that were ever accepted.
 #[derive(Debug)]
@@ -136,9 +136,8 @@ impl Unique {
         lock(&self.log).as_mut().map_or(Ok(()), UniqueLog::seal)
     }
 
-    /// Nonces held.
-    pub(super) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
+    pub(super) fn fill(&self) -> Fill {
+        Fill { live: self.live.load(Ordering::Relaxed), capacity: self.capacity }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
