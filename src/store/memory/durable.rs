@@ -1,5 +1,5 @@
 //! What outlives the process: the mark of the fence, the reservations of growing numbers, the log of unique nonces;
-//! and the thread that writes them, the first two ahead of need.
+//! and the threads that write them, the first two ahead of need.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,14 +24,8 @@ pub(super) struct Durable {
     dir: Option<StateDir>,
     log: Mutex<Option<Log>>,
     failures: AtomicU64,
-    bell: Mutex<Bell>,
-    rung: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Bell {
-    asked: bool,
-    stop: bool,
+    bell: Bell,
+    nonce_bell: Bell,
 }
 
 impl Durable {
@@ -43,8 +37,8 @@ impl Durable {
             dir,
             log: Mutex::new(None),
             failures: AtomicU64::new(0),
-            bell: Mutex::new(Bell::default()),
-            rung: Condvar::new(),
+            bell: Bell::default(),
+            nonce_bell: Bell::default(),
         }
     }
 
@@ -56,7 +50,7 @@ impl Durable {
         self.marks.flush(dir, &mut lock(&self.log)).map_err(unwritable)
     }
 
-    /// Writes the mark that covers what may be accepted from `now` on, and what was asked for.
+    /// Writes the mark that covers what may be accepted from `now` on, and the reservations asked for.
     ///
     /// Where the disk does not take it, the fence and the reservations stay as they were, and are soon used up.
     pub(super) fn persist(&self, now: Micros) {
@@ -79,10 +73,20 @@ impl Durable {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Wakes the writer before its time.
+    /// Has the reservations asked for written before it is time.
     pub(super) fn ring(&self) {
-        lock(&self.bell).asked = true;
-        self.rung.notify_one();
+        self.bell.ring();
+    }
+
+    /// Has the nonces that wait written.
+    pub(super) fn ring_for_nonces(&self) {
+        self.nonce_bell.ring();
+    }
+
+    /// Writes the nonces that wait.
+    pub(super) fn write_nonces(&self) {
+        let Some(dir) = &self.dir else { return };
+        self.count(&self.unique.flush(dir));
     }
 
     fn persist_mark(&self, dir: &StateDir, now: Micros) -> io::Result<()> {
@@ -92,12 +96,10 @@ impl Durable {
         Ok(())
     }
 
-    /// Writes the reservations asked for and the nonces that wait.
     fn flush(&self, dir: &StateDir) {
         if self.marks.are_asked() {
             self.count(&self.marks.flush(dir, &mut lock(&self.log)));
         }
-        self.count(&self.unique.flush(dir));
     }
 
     fn count(&self, written: &io::Result<()>) {
@@ -105,64 +107,102 @@ impl Durable {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
     }
-
-    /// Waits for the bell, at most for `span`; true if it is time to stop.
-    fn wait(&self, span: Duration) -> bool {
-        let idle = |bell: &mut Bell| !bell.asked && !bell.stop;
-        let (mut bell, _) = self
-            .rung
-            .wait_timeout_while(lock(&self.bell), span, idle)
-            .unwrap_or_else(PoisonError::into_inner);
-        bell.asked = false;
-        bell.stop
-    }
 }
 
-/// The thread that persists; dropping it stops it and waits for its end.
+/// The threads that write; dropping it stops them and waits for their end.
 #[derive(Debug)]
 pub(super) struct Writer {
     durable: Arc<Durable>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
+    /// Starts one thread for what must be written in time, and one for nonces, whose log may be long to write anew.
     pub(super) fn start(durable: &Arc<Durable>, birth: Micros) -> Result<Self, OpenError> {
-        let started = Instant::now();
+        let mut writer = Self { durable: Arc::clone(durable), threads: Vec::new() };
         let shared = Arc::clone(durable);
-        let thread = thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || {
-                let mut due = PERSIST_EVERY;
-                loop {
-                    if shared.wait(due.saturating_sub(started.elapsed())) {
-                        break;
-                    }
-                    if let Some(dir) = &shared.dir
-                        && started.elapsed() < due
-                    {
-                        shared.flush(dir);
-                    } else {
-                        shared.persist(birth + started.elapsed());
-                        due = started.elapsed() + PERSIST_EVERY;
-                    }
-                }
-            })
-            .map_err(OpenError::Thread)?;
-        Ok(Self { durable: Arc::clone(durable), thread: Some(thread) })
+        writer.spawn("store-writer", move || persist_in_time(&shared, birth))?;
+        let shared = Arc::clone(durable);
+        writer.spawn("nonce-writer", move || {
+            while !shared.nonce_bell.wait(LONG) {
+                shared.write_nonces();
+            }
+        })?;
+        Ok(writer)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        self.threads.push(thread.map_err(OpenError::Thread)?);
+        Ok(())
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        lock(&self.durable.bell).stop = true;
-        self.durable.rung.notify_one();
-        if let Some(thread) = self.thread.take() {
+        self.durable.bell.stop();
+        self.durable.nonce_bell.stop();
+        for thread in self.threads.drain(..) {
             // It can only have ended by a panic, and then there is nothing left to stop.
             let _ended = thread.join();
         }
     }
 }
 
+fn persist_in_time(durable: &Durable, birth: Micros) {
+    let started = Instant::now();
+    let mut due = PERSIST_EVERY;
+    while !durable.bell.wait(due.saturating_sub(started.elapsed())) {
+        if let Some(dir) = &durable.dir
+            && started.elapsed() < due
+        {
+            durable.flush(dir);
+        } else {
+            durable.persist(birth + started.elapsed());
+            due = started.elapsed() + PERSIST_EVERY;
+        }
+    }
+}
+
+/// Wakes a thread that waits.
+#[derive(Debug, Default)]
+struct Bell {
+    state: Mutex<Rung>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Rung {
+    asked: bool,
+    stop: bool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        lock(&self.state).asked = true;
+        self.rung.notify_one();
+    }
+
+    fn stop(&self) {
+        lock(&self.state).stop = true;
+        self.rung.notify_one();
+    }
+
+    /// Waits until it rings, at most for `span`; true if it is time to stop.
+    fn wait(&self, span: Duration) -> bool {
+        let idle = |state: &mut Rung| !state.asked && !state.stop;
+        let (mut state, _) = self
+            .rung
+            .wait_timeout_while(lock(&self.state), span, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.asked = false;
+        state.stop
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Nothing is due then; it only has to be some span.
+const LONG: Duration = Duration::from_hours(1);

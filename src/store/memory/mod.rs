@@ -116,7 +116,7 @@ pub struct MemoryStore {
     replay: ReplaySet,
     limits: Limits,
     durable: Arc<Durable>,
-    /// The thread that persists marks, where there is a state directory.
+    /// The threads that write, where there is a state directory.
     writer: Option<Writer>,
     /// Set by tests alone: dies without leaving exact marks, as a killed process does.
     killed: bool,
@@ -125,7 +125,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// Opens the store at `now`, the moment of its birth: nothing signed before it is judged.
     ///
-    /// Takes its memory at once, locks the state directory, and starts the thread that writes there.
+    /// Takes its memory at once, locks the state directory, and starts the threads that write there.
     pub fn open(options: &Options, now: Micros) -> Result<Self, OpenError> {
         let mut store = Self::open_without_writer(options, now)?;
         if options.state_dir.is_some() {
@@ -310,7 +310,7 @@ impl MemoryStore {
         let Ok(batch) = entering.record() else { return Settled::Done(Verdict::Full) };
         let levels = plan.commit();
         let Some(batch) = batch else { return Settled::Done(Verdict::New(levels)) };
-        self.durable.ring();
+        self.durable.ring_for_nonces();
         Settled::Once(batch, levels)
     }
 }

@@ -86,7 +86,7 @@ fn a_unique_nonce_is_accepted_only_once_the_disk_has_it() {
     assert_eq!(spend(&store, &unique(1)), Verdict::Seen, "while the first one waits");
     assert!(poll().is_pending());
     assert!(!dir.path().join(UNIQUE).exists());
-    store.durable.persist(NOW);
+    store.durable.write_nonces();
     assert_eq!(poll(), Poll::Ready(new(&[])));
     assert_eq!(log_of(dir.path()).len(), room_for(2), "one nonce, and the seal of a new log");
 }
@@ -100,7 +100,7 @@ fn those_who_wait_together_share_one_sync() {
     let mut waiting: Vec<_> = charges.iter().map(|charge| Box::pin(store.spend(charge))).collect();
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.iter_mut().all(|one| one.as_mut().poll(&mut context).is_pending()));
-    store.durable.persist(NOW);
+    store.durable.write_nonces();
     for one in &mut waiting {
         assert_eq!(one.as_mut().poll(&mut context), Poll::Ready(new(&[])));
     }
@@ -195,7 +195,7 @@ fn a_nonce_whose_client_gave_up_waiting_never_passes() {
     let store = open(&in_dir(dir.path()), BIRTH);
     assert_eq!(begin_and_give_up(&store, &unique(1)), None);
     assert_eq!(spend(&store, &unique(1)), Verdict::Seen);
-    store.durable.persist(NOW);
+    store.durable.write_nonces();
     assert_eq!(spend(&store, &unique(1)), Verdict::Seen);
 }
 
@@ -330,7 +330,7 @@ proptest! {
                     tear(dir.path(), &waiting, torn);
                     store = open(&options, BIRTH);
                 }
-                3 => store.durable.persist(NOW),
+                3 => store.durable.write_nonces(),
                 4 | 5 => {
                     let fault = if what == 4 { Fault::DiskFull } else { Fault::SyncFails };
                     store.durable.unique.fail(Some(fault));

@@ -83,6 +83,7 @@ pub(super) fn spend_while_persisting(store: &MemoryStore, charge: &Charge) -> Ve
             return verdict;
         }
         store.durable.persist(charge.now);
+        store.durable.write_nonces();
     }
     panic!("the charge waits for ever");
 }
