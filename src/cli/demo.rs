@@ -111,6 +111,7 @@ impl Demo {
         config.store.state_dir.clone_from(&args.state_dir);
         config.store.max_records_per_account = config.store.max_records;
         config.store.max_subjects = SUBJECTS;
+        config.store.volatile_marks = true;
         let upstreams = Arc::get_mut(&mut config.upstreams).unwrap_or_default();
         for upstream in upstreams {
             upstream.backends = vec![Clone::clone(&backend)];

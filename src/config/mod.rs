@@ -145,6 +145,9 @@ pub struct Store {
     pub max_unique_per_key: usize,
     /// How far beyond the present, in nanoseconds since the epoch, a growing number may lie.
     pub max_jump: Duration,
+    /// Keeps growing numbers and unique nonces in memory alone where there is no directory. No file can ask for it:
+    /// it is for demonstrations.
+    pub volatile_marks: bool,
 }
 
 /// A group of backends that serve the same requests.

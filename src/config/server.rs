@@ -40,6 +40,7 @@ impl Default for Store {
             max_unique: 10_000_000,
             max_unique_per_key: 5_000_000,
             max_jump: Duration::from_hours(1),
+            volatile_marks: false,
         }
     }
 }
@@ -215,6 +216,7 @@ pub(super) fn store(root: &Table<'_>) -> Store {
             whole(100..=100_000_000),
         ),
         max_jump: table.or("max_jump", default.max_jump, span(SECOND..=DAY)),
+        volatile_marks: false,
     };
     if store.max_records_per_account > store.max_records {
         let node = table.find("max_records_per_account").or_else(|| table.find("max_records"));

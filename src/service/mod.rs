@@ -150,6 +150,7 @@ fn options(config: &Config) -> Options {
         max_unique: config.store.max_unique,
         max_unique_per_key: u32::try_from(config.store.max_unique_per_key).unwrap_or(u32::MAX),
         max_jump: config.store.max_jump,
+        volatile_marks: config.store.volatile_marks,
         state_dir: config.store.state_dir.clone(),
         future_skew: future.unwrap_or(defaults.future_skew),
         stamp_unit: if seconds { Duration::from_secs(1) } else { defaults.stamp_unit },

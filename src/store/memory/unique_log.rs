@@ -255,6 +255,8 @@ const WRITTEN_AT_ONCE: usize = 1 << 18;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry(n: u8) -> Entry {
@@ -397,6 +399,41 @@ mod tests {
         let mut read = Vec::new();
         drop(UniqueLog::open(&state, |entry| read.push(entry)).unwrap());
         assert_eq!(read, [entry(1), entry(1), entry(4), entry(5)]);
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_log_begun_anew_is_not_read_and_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        fs::write(dir.path().join(UNIQUE_NEW), written()).unwrap();
+        assert!(UniqueLog::open(&state, |_| panic!("it was never in place")).unwrap().is_none());
+        drop(UniqueLog::begin(&state, entries(1..2).into_iter()).unwrap());
+        assert_eq!(
+            fs::read(dir.path().join(UNIQUE)).unwrap(),
+            written()[..at(1)].iter().copied().chain(record(entry(1), 1)).collect::<Vec<u8>>()
+        );
+        assert!(!dir.path().join(UNIQUE_NEW).exists());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_bytes_are_only_nonces_that_were_written_are_read(
+            damage in prop::collection::vec((0usize..400, any::<u8>()), 0..6),
+            cut in 0usize..400,
+            tail in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let mut bytes = written();
+            for (place, byte) in damage {
+                if let Some(old) = bytes.get_mut(place) {
+                    *old = byte;
+                }
+            }
+            bytes.truncate(cut);
+            bytes.extend(tail);
+            if let Some(read) = opened(&bytes) {
+                prop_assert_eq!(&read[..], &all()[..read.len()]);
+            }
+        }
     }
 
     #[test]
