@@ -135,6 +135,34 @@ fn a_unique_nonce_is_remembered_across_crashes_and_closes() {
 }
 
 #[test]
+fn what_is_killed_between_write_and_sync_never_passed_and_passes_at_most_once_afterwards() {
+    for left in [0, 1, RECORD - 1, RECORD, RECORD + 1, 2 * RECORD - 1, 2 * RECORD] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = in_dir(dir.path());
+        let store = open(&options, BIRTH);
+        assert_eq!(spend_while_persisting(&store, &unique(0)), new(&[]));
+        assert_eq!(begin_and_give_up(&store, &unique(1)), None);
+        assert_eq!(begin_and_give_up(&store, &unique(2)), None);
+        let batch: Vec<u8> =
+            store.durable.unique.waiting().iter().flat_map(|entry| record(*entry, 2)).collect();
+        kill(store);
+        let log = [&log_of(dir.path()), &batch[..left]].concat();
+        fs::write(dir.path().join(UNIQUE), log).unwrap();
+        let store = open(&options, BIRTH);
+        for (nonce, end) in [(1, RECORD), (2, 2 * RECORD)] {
+            let verdict = spend_while_persisting(&store, &unique(nonce));
+            let expected = if left < end { new(&[]) } else { Verdict::Seen };
+            assert_eq!(verdict, expected, "nonce {nonce}, {left} bytes left");
+        }
+        kill(store);
+        let store = open(&options, BIRTH);
+        for nonce in 0..=2 {
+            assert_eq!(spend(&store, &unique(nonce)), Verdict::Seen);
+        }
+    }
+}
+
+#[test]
 fn without_a_log_a_unique_nonce_passes_again_after_a_restart() {
     // The control: what the log is there to prevent is seen where it is off.
     for _ in 0..2 {

@@ -1,8 +1,10 @@
 //! The log of unique nonces: appended to and synced in batches; what a crash tore off its end was never acknowledged.
 //!
 //! Every record says how many before it were synced when it was written. So damage among records that were synced,
-//! which a crash cannot cause, is told apart from a torn end, in whatever order the disk took the pages. A nonce takes
-//! 32 bytes here.
+//! which a crash cannot cause, is told apart from a torn end, in whatever order the disk took the pages. What nobody can
+//! tell is an older copy put in the log's place.
+//!
+//! A nonce takes 32 bytes; a million of them are read in under half a second of one core.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read as _, Write as _};
