@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use countersign::admit::{Ask, Decoys, Effect, Gate, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
 use countersign::dialect::{Credentials, Dialect, Draft, Inbound, builtin};
 use countersign::key::{
@@ -205,7 +205,13 @@ fn gate(case: &Case, keys: usize, records: usize) -> Bench {
         };
         now_or_never(store.spend(&charge));
     }
-    Gate { keys: known, store, clock: ManualClock::at(NOW), decoys: Decoys::new().unwrap() }
+    Gate {
+        keys: known,
+        store,
+        clock: ManualClock::at(NOW),
+        decoys: Decoys::new().unwrap(),
+        guard: Guard::default(),
+    }
 }
 
 fn key_id(n: usize) -> String {

@@ -16,7 +16,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::admit::{Ask, Decoys, Effect, Gate, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
 use countersign::dialect::{Credentials, Dialect, Draft, Inbound, builtin};
 use countersign::key::{
@@ -89,8 +89,13 @@ impl Bench {
             repeat: Repeat::Never,
             address_limit: None,
         };
-        let gate =
-            Gate { keys, store, clock: ManualClock::at(NOW), decoys: Decoys::new().unwrap() };
+        let gate = Gate {
+            keys,
+            store,
+            clock: ManualClock::at(NOW),
+            decoys: Decoys::new().unwrap(),
+            guard: Guard::default(),
+        };
         Self { gate, route, dialect, algorithm, scratch: Scratch::new() }
     }
 

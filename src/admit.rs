@@ -18,6 +18,7 @@ use crate::registry::Keys;
 use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
 
 pub use crate::checks::decoy::Decoys;
+pub use crate::checks::guard::{Bounds, Guard};
 pub use crate::checks::limit::Standing;
 pub use crate::checks::signature::Scratch;
 
@@ -119,6 +120,8 @@ pub struct Gate<K, S, C> {
     pub clock: C,
     /// What unknown keys are checked against.
     pub decoys: Decoys,
+    /// Who failed too often.
+    pub guard: Guard,
 }
 
 impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
@@ -156,9 +159,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         fresh(dialect, &claim, route, now)?;
         let key = self.find(dialect, claim.key_id, route).await?;
 
-        let signed = signature::check(dialect, request, &claim, key, &self.decoys, scratch)?;
+        let watch = self.guard.watch(request.peer, claim.key_id, now);
+        let signed =
+            signature::check(dialect, request, &claim, key, &self.decoys, &watch, scratch)?;
         state::check(signed.key(), &route.venue, now)?;
-        passphrase::check(signed.key(), claim.passphrase)?;
+        passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;
         permission::check(signed.key(), route.permissions)?;
 
@@ -170,6 +175,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let charge = replay::charge(&signed, dialect, &claim, route, costs, now);
         let standing = self.spend(charge, route).await?;
         fresh(dialect, &claim, route, self.clock.now())?;
+        watch.proved(signed.key().secret.algorithm());
         let query = request.query.unwrap_or_default();
         let outgoing = Outgoing::of(dialect, &claim, signed.reading(), query);
         let good_until = Some(replay::good_until(dialect, &claim));

@@ -61,6 +61,8 @@ pub enum Denial {
     Stale(Duration),
     /// Signed in the future, by this much in all.
     Ahead(Duration),
+    /// The address has failed too often for costly work, and the key was not lately proved from it.
+    TooManyFailures(Excess),
     /// There is no such key.
     UnknownKey,
     /// The key is for another dialect.
@@ -71,6 +73,8 @@ pub enum Denial {
     KeyInactive,
     /// The key belongs to another venue.
     WrongVenue,
+    /// The signature holds, and too many passphrases of this key were tried from this address.
+    TooManyGuesses(Excess),
     /// The signature holds, the passphrase does not.
     BadPassphrase,
     /// The key has expired.
@@ -200,11 +204,13 @@ impl Denial {
             Self::WindowTooLarge => "window_too_large",
             Self::Stale(_) => "stale",
             Self::Ahead(_) => "ahead",
+            Self::TooManyFailures(_) => "too_many_failures",
             Self::UnknownKey => "unknown_key",
             Self::WrongDialect => "wrong_dialect",
             Self::BadSignature => "bad_signature",
             Self::KeyInactive => "key_inactive",
             Self::WrongVenue => "wrong_venue",
+            Self::TooManyGuesses(_) => "too_many_guesses",
             Self::BadPassphrase => "bad_passphrase",
             Self::KeyExpired => "key_expired",
             Self::AddressRefused => "address_refused",
@@ -219,7 +225,7 @@ impl Denial {
     }
 
     /// Every label that [`Denial::reason`] can give, in check order.
-    pub const REASONS: [&'static str; 26] = [
+    pub const REASONS: [&'static str; 28] = [
         "no_route",
         "malformed",
         "too_large",
@@ -231,11 +237,13 @@ impl Denial {
         "window_too_large",
         "stale",
         "ahead",
+        "too_many_failures",
         "unknown_key",
         "wrong_dialect",
         "bad_signature",
         "key_inactive",
         "wrong_venue",
+        "too_many_guesses",
         "bad_passphrase",
         "key_expired",
         "address_refused",
@@ -262,21 +270,23 @@ impl Denial {
             Self::WindowTooLarge => 8,
             Self::Stale(_) => 9,
             Self::Ahead(_) => 10,
-            Self::UnknownKey => 11,
-            Self::WrongDialect => 12,
-            Self::BadSignature => 13,
-            Self::KeyInactive => 14,
-            Self::WrongVenue => 15,
-            Self::BadPassphrase => 16,
-            Self::KeyExpired => 17,
-            Self::AddressRefused => 18,
-            Self::NotPermitted => 19,
-            Self::Fenced(_) => 20,
-            Self::Replayed => 21,
-            Self::Limited(_) => 22,
-            Self::AddressLimited(_) => 23,
-            Self::StoreFull => 24,
-            Self::Unavailable => 25,
+            Self::TooManyFailures(_) => 11,
+            Self::UnknownKey => 12,
+            Self::WrongDialect => 13,
+            Self::BadSignature => 14,
+            Self::KeyInactive => 15,
+            Self::WrongVenue => 16,
+            Self::TooManyGuesses(_) => 17,
+            Self::BadPassphrase => 18,
+            Self::KeyExpired => 19,
+            Self::AddressRefused => 20,
+            Self::NotPermitted => 21,
+            Self::Fenced(_) => 22,
+            Self::Replayed => 23,
+            Self::Limited(_) => 24,
+            Self::AddressLimited(_) => 25,
+            Self::StoreFull => 26,
+            Self::Unavailable => 27,
         }
     }
 
@@ -308,7 +318,9 @@ impl Denial {
             Self::WindowTooLarge => Condition::WindowTooLarge,
             Self::Stale(_) => Condition::StaleTimestamp,
             Self::Ahead(_) => Condition::FutureTimestamp,
-            Self::AddressLimited(_) => Condition::IpRateLimited,
+            Self::AddressLimited(_) | Self::TooManyFailures(_) | Self::TooManyGuesses(_) => {
+                Condition::IpRateLimited
+            }
             // One answer, byte for byte: a stranger must not learn which keys exist.
             Self::UnknownKey
             | Self::WrongDialect
@@ -335,7 +347,10 @@ impl Denial {
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Fenced(wait) => Some(*wait),
-            Self::Limited(excess) | Self::AddressLimited(excess) => Some(excess.retry_after),
+            Self::Limited(excess)
+            | Self::AddressLimited(excess)
+            | Self::TooManyFailures(excess)
+            | Self::TooManyGuesses(excess) => Some(excess.retry_after),
             Self::StoreFull | Self::Unavailable => Some(Duration::from_secs(1)),
             Self::NoRoute
             | Self::Malformed(_)
@@ -361,6 +376,40 @@ impl Denial {
         }
     }
 
+    /// By how much a limit was exceeded, where that is why.
+    pub const fn excess(&self) -> Option<Excess> {
+        match self {
+            Self::Limited(excess)
+            | Self::AddressLimited(excess)
+            | Self::TooManyFailures(excess)
+            | Self::TooManyGuesses(excess) => Some(*excess),
+            Self::NoRoute
+            | Self::Malformed(_)
+            | Self::TooLarge
+            | Self::Missing(_)
+            | Self::Twice(_)
+            | Self::Garbled(_)
+            | Self::Unsigned(_)
+            | Self::Ambiguous(_)
+            | Self::WindowTooLarge
+            | Self::Stale(_)
+            | Self::Ahead(_)
+            | Self::UnknownKey
+            | Self::WrongDialect
+            | Self::BadSignature
+            | Self::KeyInactive
+            | Self::WrongVenue
+            | Self::BadPassphrase
+            | Self::KeyExpired
+            | Self::AddressRefused
+            | Self::NotPermitted
+            | Self::Fenced(_)
+            | Self::Replayed
+            | Self::StoreFull
+            | Self::Unavailable => None,
+        }
+    }
+
     /// What went wrong, in words for operators and offline verification; never sent before proof.
     pub const fn detail(&self) -> &'static str {
         match self {
@@ -373,11 +422,13 @@ impl Denial {
             | Self::WindowTooLarge
             | Self::Stale(_)
             | Self::Ahead(_)
+            | Self::TooManyFailures(_)
             | Self::UnknownKey
             | Self::WrongDialect
             | Self::BadSignature
             | Self::KeyInactive
             | Self::WrongVenue
+            | Self::TooManyGuesses(_)
             | Self::BadPassphrase
             | Self::KeyExpired
             | Self::AddressRefused
@@ -412,11 +463,13 @@ mod tests {
             Denial::WindowTooLarge,
             Denial::Stale(wait),
             Denial::Ahead(wait),
+            Denial::TooManyFailures(excess),
             Denial::UnknownKey,
             Denial::WrongDialect,
             Denial::BadSignature,
             Denial::KeyInactive,
             Denial::WrongVenue,
+            Denial::TooManyGuesses(excess),
             Denial::BadPassphrase,
             Denial::KeyExpired,
             Denial::AddressRefused,

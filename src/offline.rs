@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 
-use crate::admit::{Ask, Decoys, Effect, Gate, Route, Scratch};
+use crate::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use crate::clock::{ManualClock, Micros};
 use crate::denial::Denial;
 use crate::dialect::{Dialect, Inbound, Reading};
@@ -126,6 +126,7 @@ impl Judge {
             store: Forgetful,
             clock: ManualClock::default(),
             decoys: Decoys::new()?,
+            guard: Guard::off(),
         };
         let dialects = dialects.into_iter().map(|d| (d.name().to_string(), d)).collect();
         Ok(Self { gate, dialects, scratch: Scratch::new() })

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::admit::{Ask, Decoys, Effect, Gate, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{Clock as _, ManualClock, Micros};
 use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, Inbound, builtin};
 use countersign::key::{
@@ -68,6 +68,7 @@ impl Party {
             store: MemoryStore::open(&options, NOW - Duration::from_secs(600)).unwrap(),
             clock: ManualClock::at(NOW),
             decoys: Decoys::new().unwrap(),
+            guard: Guard::default(),
         };
         let route = Route {
             name: "order".into(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::admit::{Ask, Decoys, Effect, Gate, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{Clock, Micros, SystemClock};
 use countersign::dialect::{Dialect, Facts, Inbound, builtin};
 use countersign::key::{
@@ -172,7 +172,8 @@ fn server(name: &str, wire: Wire) -> (SocketAddr, Remembers, String) {
         keys.insert(key(&dialect, id));
     }
     let (clock, decoys) = (SystemClock::start(), Decoys::new().unwrap());
-    let gate = Gate { keys, store: store.clone(), clock, decoys };
+    let guard = Guard::default();
+    let gate = Gate { keys, store: store.clone(), clock, decoys, guard };
     let server = Arc::new(Server { wire, gate, route: route(&dialect), dialect });
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

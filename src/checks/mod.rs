@@ -5,6 +5,7 @@
 pub(crate) mod address;
 pub(crate) mod decoy;
 pub(crate) mod freshness;
+pub(crate) mod guard;
 pub(crate) mod limit;
 pub(crate) mod passphrase;
 pub(crate) mod permission;

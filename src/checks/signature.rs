@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::decoy::{Decoys, Shape};
+use super::guard::Watch;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
 use crate::dialect::{Claim, Dialect, Inbound, Reading};
@@ -57,6 +58,7 @@ pub struct Scratch {
     unescaped: Box<[u8; 2 * LONGEST]>,
     /// A signature in bytes.
     signature: Box<[u8; LONGEST]>,
+    verifications: u64,
 }
 
 impl Scratch {
@@ -66,7 +68,13 @@ impl Scratch {
             message: Vec::with_capacity(4_096),
             unescaped: Box::new([0; 2 * LONGEST]),
             signature: Box::new([0; LONGEST]),
+            verifications: 0,
         }
+    }
+
+    /// How many asymmetric signatures were verified with it, the costly work of a gateway.
+    pub fn verifications(&self) -> u64 {
+        self.verifications
     }
 }
 
@@ -95,10 +103,12 @@ pub(crate) fn check(
     claim: &Claim<'_>,
     key: Result<Arc<Key>, Denial>,
     decoys: &Decoys,
+    watch: &Watch<'_>,
     scratch: &mut Scratch,
 ) -> Result<Signed, Denial> {
-    let Scratch { message, unescaped, signature } = scratch;
+    let Scratch { message, unescaped, signature, verifications } = scratch;
     let (shape, offered) = decode(dialect, claim.signature, unescaped, signature)?;
+    watch.admits(shape.0)?;
     let fitting = key.as_ref().ok().filter(|key| key.secret.algorithm() == shape.0);
     // Looked for in every case: what follows differs in nothing but whose secret it is.
     let decoy = decoys.of(shape);
@@ -112,9 +122,12 @@ pub(crate) fn check(
         &stand_in
     };
     let proven = prove(dialect, request, claim, secret, offered, message);
-    let key = key?;
-    let ((reading, digest), true) = (proven?, key.secret.algorithm() == shape.0) else {
-        return Err(Denial::BadSignature);
+    *verifications += u64::from(!shape.0.is_symmetric());
+    let failed = |denial| watch.failed(shape.0, denial);
+    let key = key.map_err(failed)?;
+    let ((reading, digest), true) = (proven.map_err(failed)?, key.secret.algorithm() == shape.0)
+    else {
+        return Err(failed(Denial::BadSignature));
     };
     if reading != Reading::Raw {
         reading.guard(request.query.unwrap_or_default())?;

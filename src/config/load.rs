@@ -9,7 +9,7 @@ use super::dialects::Dialects;
 use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
-use super::{Config, keys, limits, routes, server, upstreams};
+use super::{Config, guard, keys, limits, routes, server, upstreams};
 
 /// A configuration that is good, with what should be looked at.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let listeners = server::listeners(root);
     let admin = server::admin(root, &listeners);
     let store = server::store(root);
+    let guard = guard::guard(root);
     let limits = limits::limits(root);
     let upstreams = upstreams::upstreams(root);
     let mut dialects = Dialects::read(root);
@@ -78,6 +79,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
         admin: admin?,
         server,
         store,
+        guard,
         upstreams: upstreams.into_iter().map(|named| named.upstream).collect::<Option<_>>()?,
         routes: Arc::new(routes),
         dialects: dialects.into_used(),

@@ -2,6 +2,7 @@
 
 mod dialects;
 mod document;
+mod guard;
 mod keys;
 mod limits;
 mod load;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use ipnet::IpNet;
 
+use crate::admit::Bounds;
 use crate::gateway::routes::Routes;
 use crate::key::{Key, PermissionNames, Secret};
 use crate::store::Limit;
@@ -45,6 +47,8 @@ pub struct Config {
     pub server: Server,
     /// What is remembered.
     pub store: Store,
+    /// How many failures are borne.
+    pub guard: Bounds,
     /// Where requests go, by name and in the order routes refer to them.
     pub upstreams: Arc<[Upstream]>,
     /// Which request goes where, and what it must show.

@@ -704,6 +704,26 @@ fn a_header_that_carries_a_credential_reaches_no_backend() {
     assert!(refused.contains("`x-bapi-sign` carries a credential in dialect bybit"), "{refused}");
 }
 
+#[test]
+fn the_guard_can_be_moved_and_taken_away() {
+    let guard = |section: &str| {
+        let text = changed("[admin]", &format!("[guard]\n{section}\n\n[admin]"));
+        parsed(&text).unwrap_or_else(|refused| panic!("{refused}")).config.guard
+    };
+    assert_eq!(guard(""), Bounds::default());
+    let minute = Duration::from_mins(1);
+    let moved =
+        guard("failures = 1000\nfailures_per = \"1s\"\npassphrases = 3\nproven_for = \"1m\"");
+    assert_eq!(moved.failures, Some(Limit { quota: 1_000, period: Duration::from_secs(1) }));
+    assert_eq!(moved.passphrases, Some(Limit { quota: 3, period: 10 * minute }));
+    assert_eq!(moved.proven_for, minute);
+    let none = guard("failures = 0\npassphrases = 0");
+    assert_eq!((none.failures, none.passphrases), (None, None));
+    let text = changed("[admin]", "[guard]\nfailures = 1001\n\n[admin]");
+    let refused = parsed(&text).unwrap_err().to_string();
+    assert!(refused.contains("guard.failures: 1001 is not from 0 to 1000"), "{refused}");
+}
+
 const EXAMPLE: &str = include_str!("../../config/example.toml");
 
 fn production() -> World {

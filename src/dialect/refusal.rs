@@ -39,7 +39,7 @@ impl Facts {
     /// The facts of a denial: what is left of the limit that was exceeded, and how long to wait.
     pub fn of(denial: &Denial, now: Micros) -> Self {
         let waiting = denial.retry_after().unwrap_or_default();
-        let (Denial::Limited(excess) | Denial::AddressLimited(excess)) = denial else {
+        let Some(excess) = denial.excess() else {
             return Self { now, retry_after: waiting, ..Self::default() };
         };
         Self {

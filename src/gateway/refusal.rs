@@ -96,7 +96,7 @@ fn denied(
     if let Some(dialect) = entry.and_then(dialect) {
         let facts = Facts::of(denial, now);
         let mut reply = worded(dialect.refuse(denial, write, &facts));
-        if matches!(denial, Denial::Limited(_) | Denial::AddressLimited(_)) {
+        if denial.excess().is_some() {
             reply.headers_mut().extend(dialect.reply_headers(&facts));
         }
         return reply;

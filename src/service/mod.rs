@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::{NotReady, Readiness};
-use crate::admit::{Ask, Decoys, Gate};
+use crate::admit::{Ask, Decoys, Gate, Guard};
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::config::Config;
 use crate::gateway::{self, Gateway, Running};
@@ -87,6 +87,7 @@ impl Service {
             keys: keys.into_iter().collect(),
             clock,
             decoys: Decoys::new().map_err(StartError::Random)?,
+            guard: Guard::new(&config.guard),
         });
         let metrics = Arc::new(declare(&config).map_err(StartError::Metrics)?);
         metrics.set_keys(counts);

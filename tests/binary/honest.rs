@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use countersign::admit::{Ask, Decoys, Effect, Gate, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{Clock, SystemClock};
 use countersign::denial::Denial;
 use countersign::dialect::{Credentials, Dialect, Draft, Inbound, SignedRequest, builtin};
@@ -45,7 +45,8 @@ impl Exchange {
         let store = MemoryStore::open(&options, clock.now()).unwrap();
         until("the fence has passed", || store.fence_passed(clock.now()));
         let keys = [key(&dialect)].into_iter().collect();
-        let gate = Gate { keys, store, clock, decoys: Decoys::new().unwrap() };
+        let gate =
+            Gate { keys, store, clock, decoys: Decoys::new().unwrap(), guard: Guard::default() };
         let route = route(&dialect);
         let signer = Signer::read(Algorithm::HmacSha256, SECRET).unwrap();
         Self { gate, dialect, route, signer }

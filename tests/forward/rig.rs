@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;
-use countersign::admit::{Ask, Decoys, Effect, Gate, Permit, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Permit, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
 use countersign::config::Upstream;
 use countersign::dialect::{Credentials, Draft, Inbound, builtin};
@@ -137,6 +137,7 @@ impl Rig {
             store: Forgetful,
             clock: Arc::clone(&clock),
             decoys: Decoys::new().unwrap(),
+            guard: Guard::default(),
         };
         let upstreams = worker(&rules, &shared, &clock);
         Self { gate, clock, shared, upstreams, rules }

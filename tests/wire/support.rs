@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use countersign::admit::{Ask, Decoys, Effect, Gate, Route};
+use countersign::admit::{Ask, Bounds, Decoys, Effect, Gate, Guard, Route};
 use countersign::clock::{ManualClock, Micros};
 use countersign::config::{Config, Listener, Server, Store as StoreConfig, TlsFiles, Upstream};
 use countersign::dialect::{Dialect, builtin};
@@ -177,6 +177,7 @@ impl Fixture {
             store: TestStore::default(),
             clock: ManualClock::at(NOW),
             decoys: Decoys::new().unwrap(),
+            guard: Guard::default(),
         });
         let ear = Arc::new(Ear::default());
         let running = Gateway::start(&Arc::new(config), &gate, &ear);
@@ -306,6 +307,7 @@ pub(crate) fn config() -> Config {
         admin: ([127, 0, 0, 1], 0).into(),
         server,
         store,
+        guard: Bounds::default(),
         upstreams: [upstream(backend()), upstream(closed())].into(),
         routes: Arc::new(routes()),
         dialects: Vec::new(),
