@@ -8,12 +8,12 @@ const LONGEST_TARGET: usize = 8_192;
 
 /// Holds when path, query, host and header names can be read in one way only.
 pub(crate) fn check(request: &Inbound<'_>, body_cap: usize) -> Result<(), Denial> {
-    let query = request.query.unwrap_or_default();
-    if request.path.len() + query.len() > LONGEST_TARGET || request.body.len() > body_cap {
+    let text = request.query.unwrap_or_default();
+    if request.path.len() + text.len() > LONGEST_TARGET || request.body.len() > body_cap {
         return Err(Denial::TooLarge);
     }
     path(request.path.as_bytes())?;
-    printable(query.as_bytes())?;
+    query(text.as_bytes())?;
     if request.host.is_empty() {
         return Err(Denial::Malformed("no host"));
     }
@@ -28,11 +28,17 @@ fn path(path: &[u8]) -> Result<(), Denial> {
     if path.first() != Some(&b'/') {
         return Err(Denial::Malformed("a target that is no path"));
     }
-    let found = printable(path)?;
+    let (mut found, mut before) = (0, 0);
+    for byte in path {
+        let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or(OUTSIDE);
+        found |= kind | (kind & before & SLASH) << 1;
+        before = kind;
+    }
+    printable(path, found & OUTSIDE != 0, found & HASH != 0, found & ESCAPE != 0)?;
     if found & SEPARATOR != 0 {
         return Err(Denial::Malformed("`\\` or `;` in the path"));
     }
-    if path.windows(2).any(|pair| pair == b"//") {
+    if found & SLASHES != 0 {
         return Err(Denial::Malformed("an empty path segment"));
     }
     // Neither dots nor escapes can spell a dot segment or a separator if there are none.
@@ -62,48 +68,55 @@ fn is_dots(segment: &[u8]) -> bool {
         && crate::dialect::percent_decoded(segment).count() <= 2
 }
 
-/// Only 0x21 to 0x7e, no `#`, and each `%` with two digits; tells the kinds of bytes there are.
-fn printable(text: &[u8]) -> Result<u8, Denial> {
-    let found = kinds(text);
-    if found & OUTSIDE != 0 {
+/// Queries are long: no early exit, and flags for each of sixteen lanes, so that the compiler looks at as many bytes at
+/// once.
+fn query(query: &[u8]) -> Result<(), Denial> {
+    let [mut outside, mut hash, mut escape] = [[0; 16]; 3];
+    let mut note = |chunk: &[u8; 16]| {
+        for (lane, byte) in chunk.iter().enumerate() {
+            let set = |lanes: &mut [u8; 16], holds: bool| {
+                if let Some(flag) = lanes.get_mut(lane) {
+                    *flag |= u8::from(holds);
+                }
+            };
+            set(&mut outside, byte.wrapping_sub(0x21) > 0x7e - 0x21);
+            set(&mut hash, *byte == b'#');
+            set(&mut escape, *byte == b'%');
+        }
+    };
+    query.as_chunks().0.iter().for_each(&mut note);
+    // The last chunk overlaps the one before it; what is shorter than one is filled up.
+    if let Some(last) = query.last_chunk() {
+        note(last);
+    } else {
+        let mut filled = [b'x'; 16];
+        filled.iter_mut().zip(query).for_each(|(to, from)| *to = *from);
+        note(&filled);
+    }
+    let any = |lanes| u128::from_ne_bytes(lanes) != 0;
+    printable(query, any(outside), any(hash), any(escape))
+}
+
+/// Only 0x21 to 0x7e, no `#`, and each `%` with two digits.
+fn printable(text: &[u8], outside: bool, hash: bool, escape: bool) -> Result<(), Denial> {
+    if outside {
         return Err(Denial::Malformed("a byte outside 0x21 to 0x7e in the target"));
     }
-    if found & HASH != 0 {
+    if hash {
         return Err(Denial::Malformed("a fragment in the target"));
     }
-    if found & ESCAPE != 0 {
-        for place in memchr::memchr_iter(b'%', text) {
-            if decoded(text.get(place + 1..place + 3).unwrap_or_default()).is_none() {
-                return Err(Denial::Malformed("a `%` without two hexadecimal digits"));
-            }
+    if escape {
+        // A signature may be among them: the same steps whatever the digits are.
+        let is_whole = |place: usize| match text.get(place + 1..place + 3) {
+            Some([high, low]) => high.is_ascii_hexdigit() & low.is_ascii_hexdigit(),
+            Some(_) | None => false,
+        };
+        let all = memchr::memchr_iter(b'%', text).fold(true, |all, place| all & is_whole(place));
+        if !all {
+            return Err(Denial::Malformed("a `%` without two hexadecimal digits"));
         }
     }
-    Ok(found)
-}
-
-/// The kinds of bytes that `text` holds.
-///
-/// No early exit, and flags for each of sixteen lanes: so the compiler looks at as many bytes at once.
-fn kinds(text: &[u8]) -> u8 {
-    let mut lanes = [0; 16];
-    let (chunks, rest) = text.as_chunks::<16>();
-    for chunk in chunks {
-        for (lane, byte) in lanes.iter_mut().zip(chunk) {
-            *lane |= kind(*byte);
-        }
-    }
-    let chunks = lanes.into_iter().fold(0, |all, lane| all | lane);
-    rest.iter().fold(chunks, |all, byte| all | kind(*byte))
-}
-
-fn kind(byte: u8) -> u8 {
-    let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
-    flag(byte.wrapping_sub(0x21) > 0x7e - 0x21, OUTSIDE)
-        | flag(byte == b'#', HASH)
-        | flag(byte == b'%', ESCAPE)
-        | flag(byte == b'\\', SEPARATOR)
-        | flag(byte == b';', SEPARATOR)
-        | flag(byte == b'.', DOT)
+    Ok(())
 }
 
 const OUTSIDE: u8 = 1;
@@ -111,6 +124,28 @@ const HASH: u8 = 2;
 const ESCAPE: u8 = 4;
 const SEPARATOR: u8 = 8;
 const DOT: u8 = 16;
+const SLASH: u8 = 32;
+/// Two in a row.
+const SLASHES: u8 = SLASH << 1;
+
+const KINDS: [u8; 256] = kinds();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn kinds() -> [u8; 256] {
+    let mut kinds = [OUTSIDE; 256];
+    let mut byte = 0x21;
+    while byte <= 0x7e {
+        kinds[byte] = 0;
+        byte += 1;
+    }
+    kinds[b'#' as usize] = HASH;
+    kinds[b'%' as usize] = ESCAPE;
+    kinds[b'\\' as usize] = SEPARATOR;
+    kinds[b';' as usize] = SEPARATOR;
+    kinds[b'.' as usize] = DOT;
+    kinds[b'/' as usize] = SLASH;
+    kinds
+}
 
 /// Looks at eight bytes at once: names are short, and every request has many.
 fn holds_underscore(name: &[u8]) -> bool {
