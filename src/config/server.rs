@@ -201,13 +201,13 @@ pub(super) fn store(root: &Table<'_>) -> Store {
     let max_unique = table.or("max_unique", default.max_unique, whole(1_000..=100_000_000));
     let store = Store {
         state_dir: dir,
-        max_records: table.or("max_records", default.max_records, whole(1_000..=1_000_000_000)),
+        max_records: table.or("max_records", default.max_records, whole(1_000..=500_000_000)),
         max_records_per_account: table.or(
             "max_records_per_account",
             default.max_records_per_account.min(default.max_records),
-            whole(100..=1_000_000_000),
+            whole(100..=500_000_000),
         ),
-        max_subjects: table.or("max_subjects", default.max_subjects, whole(1_000..=1_000_000_000)),
+        max_subjects: table.or("max_subjects", default.max_subjects, whole(1_000..=500_000_000)),
         max_marks: table.or("max_marks", default.max_marks, whole(100..=100_000_000)),
         max_unique,
         max_unique_per_key: table.or(

@@ -2,13 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::chains::{Chains, Mixer, Padded, SHARDS};
+use super::chains::{Chains, Heads, Mixer, Padded, SHARDS};
 
 /// Live records by account, exact.
 #[derive(Debug)]
 pub(super) struct Accounts {
     mixer: Mixer,
     shards: Box<[Padded<Mutex<Chains<Account>>>]>,
+    heads: Box<[Heads]>,
     most: u32,
 }
 
@@ -26,7 +27,17 @@ struct Account {
 impl Accounts {
     pub(super) fn new(mixer: Mixer, records: usize, most: u32) -> Self {
         let shard = || Padded(Mutex::new(Chains::reserve(records.div_ceil(SHARDS), None)));
-        Self { mixer, shards: (0..SHARDS).map(|_| shard()).collect(), most }
+        let shards: Box<[_]> = (0..SHARDS).map(|_| shard()).collect();
+        let heads = shards.iter().map(|shard| lock(shard).heads().clone()).collect();
+        Self { mixer, shards, heads, most }
+    }
+
+    /// Starts to bring what belongs to `account` into the cache.
+    pub(super) fn fetch(&self, account: u64) {
+        let hash = self.mixer.of_8(account);
+        if let Some(heads) = self.heads.get(hash.shard()) {
+            heads.fetch(hash.chain());
+        }
     }
 
     pub(super) fn has_room(&self, account: u64) -> bool {

@@ -1,6 +1,9 @@
 //! Hash chains through one slab: nothing moves, and below its capacity nothing is allocated.
 
 use std::fmt;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::OpenError;
 
@@ -10,11 +13,19 @@ pub(super) const NIL: u32 = u32::MAX;
 /// Values in a slab, found by hash.
 #[derive(Debug)]
 pub(super) struct Chains<T> {
-    heads: Box<[u32]>,
+    heads: Heads,
     nodes: Vec<Node<T>>,
     free: u32,
     live: usize,
 }
+
+/// Where the chains begin: a slot, and above it one bit for each eighth of hashes that the chain may hold. Most of what
+/// is looked for is new, and is then known to be so without a look at any value.
+///
+/// Changed under the lock of the chains only; but whoever is about to take that lock can fetch
+/// its chain's head before, and several of them at once.
+#[derive(Clone, Debug)]
+pub(super) struct Heads(Arc<[AtomicU32]>);
 
 #[derive(Clone, Copy, Debug)]
 struct Node<T> {
@@ -34,13 +45,20 @@ impl<T: Copy> Chains<T> {
             nodes.resize(capacity, Node { next: NIL, value });
             nodes.clear();
         }
-        Self { heads: vec![NIL; expected.max(4)].into(), nodes, free: NIL, live: 0 }
+        let heads = Heads((0..expected.max(4)).map(|_| AtomicU32::new(EMPTY)).collect());
+        Self { heads, nodes, free: NIL, live: 0 }
+    }
+
+    /// Where the chains begin, to be fetched without the lock.
+    pub(super) fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// The slot of the first value under `hash` that `matches`; the latest inserted comes first.
     #[inline]
     pub(super) fn find(&self, hash: u32, matches: impl Fn(&T) -> bool) -> Option<u32> {
-        let mut slot = *self.heads.get(self.chain(hash))?;
+        let head = self.heads.of(hash)?.load(Ordering::Relaxed);
+        let mut slot = if head & eighth(hash) == 0 { NIL } else { head & SLOT };
         while let Some(node) = self.nodes.get(index(slot)) {
             if matches(&node.value) {
                 return Some(slot);
@@ -60,8 +78,8 @@ impl<T: Copy> Chains<T> {
 
     /// Adds a value; its slot stays the same until it is removed.
     pub(super) fn insert(&mut self, hash: u32, value: T) -> u32 {
-        let chain = self.chain(hash);
-        let next = self.heads.get(chain).copied().unwrap_or(NIL);
+        let head = self.heads.of(hash).map_or(EMPTY, |head| head.load(Ordering::Relaxed));
+        let next = if head & SLOT == EMPTY { NIL } else { head & SLOT };
         let slot = if let Some(node) = self.nodes.get_mut(index(self.free)) {
             let slot = self.free;
             self.free = node.next;
@@ -71,8 +89,8 @@ impl<T: Copy> Chains<T> {
             self.nodes.push(Node { next, value });
             u32::try_from(self.nodes.len() - 1).unwrap_or(NIL)
         };
-        if let Some(head) = self.heads.get_mut(chain) {
-            *head = slot;
+        if let Some(place) = self.heads.of(hash) {
+            place.store(head & !SLOT | eighth(hash) | slot & SLOT, Ordering::Relaxed);
         }
         self.live += 1;
         slot
@@ -81,12 +99,14 @@ impl<T: Copy> Chains<T> {
     /// Takes the value out of `slot`, which must have been inserted under `hash`.
     pub(super) fn remove(&mut self, hash: u32, slot: u32) -> Option<T> {
         let node = *self.nodes.get(index(slot))?;
-        let chain = self.chain(hash);
-        let head = self.heads.get_mut(chain)?;
-        if *head == slot {
-            *head = node.next;
+        let head = self.heads.of(hash)?;
+        let first = head.load(Ordering::Relaxed);
+        if first & SLOT == slot {
+            // What may be in the chain is known again only once nothing is.
+            let rest = if node.next == NIL { EMPTY } else { first & !SLOT | node.next };
+            head.store(rest, Ordering::Relaxed);
         } else {
-            let mut before = *head;
+            let mut before = first & SLOT;
             loop {
                 let previous = self.nodes.get_mut(index(before))?;
                 if previous.next == slot {
@@ -112,12 +132,21 @@ impl<T: Copy> Chains<T> {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.heads) + self.nodes.capacity() * size_of::<Node<T>>()
+        size_of_val(&*self.heads.0) + self.nodes.capacity() * size_of::<Node<T>>()
+    }
+}
+
+impl Heads {
+    /// Starts to bring the head of this chain into the cache.
+    #[inline]
+    pub(super) fn fetch(&self, hash: u32) {
+        black_box(self.of(hash).map(|head| head.load(Ordering::Relaxed)));
     }
 
-    fn chain(&self, hash: u32) -> usize {
+    #[inline]
+    fn of(&self, hash: u32) -> Option<&AtomicU32> {
         // Scaled, not masked: any number of chains is as good as a power of two.
-        usize::try_from((u64::from(hash) * self.heads.len() as u64) >> 32).unwrap_or(0)
+        self.0.get(usize::try_from((u64::from(hash) * self.0.len() as u64) >> 32).unwrap_or(0))
     }
 }
 
@@ -183,6 +212,18 @@ fn folded(a: u64, b: u64) -> u64 {
 fn low(word: u128) -> u64 {
     u64::try_from(word & u128::from(u64::MAX)).unwrap_or(0)
 }
+
+/// The bit of a head that stands for this hash.
+const fn eighth(hash: u32) -> u32 {
+    1 << (24 + hash % 8)
+}
+
+/// The bits of a head that hold a slot.
+const SLOT: u32 = 0x00ff_ffff;
+/// The head of a chain that holds nothing: no eighth, and a slot beyond every slab.
+const EMPTY: u32 = SLOT;
+/// The most values that one slab may be made for; by chance it may hold a few more.
+pub(super) const MOST_SLOTS: usize = 1 << 23;
 
 /// [`NIL`] lies beyond every slab.
 const fn index(slot: u32) -> usize {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::arrival::{Arrival, Rate};
-use super::chains::{Chains, Hash, Mixer, Padded, SHARDS};
+use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
 use crate::clock::Micros;
 use crate::store::{Cost, Levels, MAX_COSTS, Subject};
 
@@ -16,6 +16,7 @@ use crate::store::{Cost, Levels, MAX_COSTS, Subject};
 pub(super) struct Limits {
     mixer: Mixer,
     shards: Box<[Padded<Mutex<Shard>>]>,
+    heads: Box<[Heads]>,
     live: AtomicUsize,
     capacity: usize,
     swept_at: AtomicU64,
@@ -75,16 +76,22 @@ struct Cell {
 impl Limits {
     pub(super) fn new(mixer: Mixer, capacity: usize) -> Self {
         let shard = || Shard {
-            cells: Chains::reserve(capacity.div_ceil(SHARDS), None),
+            cells: Chains::reserve(capacity.div_ceil(SHARDS).min(MOST_SLOTS), None),
             hand: 0,
             dropped: Micros(0),
         };
-        Self {
-            mixer,
-            shards: (0..SHARDS).map(|_| Padded(Mutex::new(shard()))).collect(),
-            live: AtomicUsize::new(0),
-            capacity,
-            swept_at: AtomicU64::new(0),
+        let shards: Box<[_]> = (0..SHARDS).map(|_| Padded(Mutex::new(shard()))).collect();
+        let heads = shards.iter().map(|shard| lock(shard).cells.heads().clone()).collect();
+        let capacity = capacity.min(SHARDS * MOST_SLOTS);
+        let (live, swept_at) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { mixer, shards, heads, live, capacity, swept_at }
+    }
+
+    /// Starts to bring what belongs to `subject` into the cache.
+    pub(super) fn fetch(&self, subject: Subject) {
+        let hash = self.mixer.of_8(subject.0);
+        if let Some(heads) = self.heads.get(hash.shard()) {
+            heads.fetch(hash.chain());
         }
     }
 
@@ -282,8 +289,9 @@ fn lock(shard: &Padded<Mutex<Shard>>) -> MutexGuard<'_, Shard> {
 
 /// What a slot that holds no subject says: an arrival that never comes is never swept.
 const FREE: Arrival = Arrival::at(Micros(u64::MAX));
-/// Cells that a charge of a new subject looks at: more than the one it adds, so that sweeping keeps up.
-const A_FEW: usize = 4;
+/// Cells that a charge of a new subject looks at: more than the one it adds, so that sweeping keeps up, and no more
+/// than lie next to each other.
+const A_FEW: usize = 2;
 /// How often a full table is looked through.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
 

@@ -40,7 +40,7 @@ use crate::clock::Micros;
 /// How large the store may grow, and what it must withstand.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The most requests remembered at once, up to 2^30; one with a nonce of its own counts twice. Memory for them is
+    /// The most requests remembered at once, up to 2^29; one with a nonce of its own counts twice. Memory for them is
     /// taken at open: about 60 bytes each.
     pub max_records: usize,
     /// The most of them that one account may take.
@@ -241,6 +241,9 @@ impl MemoryStore {
         if let Some(nonce) = charge.nonce {
             return self.attempt_pair(charge, nonce);
         }
+        // Before any lock is taken, since no later read overtakes one.
+        self.replay.fetch(charge.identity, charge.account);
+        charge.costs.iter().for_each(|cost| self.limits.fetch(cost.subject));
         let Some(mut entered) = self.replay.enter(charge.identity, charge.now) else {
             return Verdict::Unavailable;
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::accounts::{AccountSlot, Accounts};
-use super::chains::{Chains, Hash, Mixer, NIL, Padded, SHARDS};
+use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
 use crate::clock::Micros;
 use crate::store::{Charge, Identity, Repeat, SignedTime};
 
@@ -15,6 +15,7 @@ use crate::store::{Charge, Identity, Repeat, SignedTime};
 pub(super) struct ReplaySet {
     mixer: Mixer,
     shards: Box<[Padded<Mutex<Shard>>]>,
+    heads: Box<[Heads]>,
     accounts: Accounts,
     live: AtomicUsize,
     capacity: usize,
@@ -77,14 +78,26 @@ impl ReplaySet {
     pub(super) fn new(mixer: Mixer, capacity: usize, per_account: u32, birth: Micros) -> Self {
         let capacity = capacity.min(MOST_RECORDS);
         let shard = || Padded(Mutex::new(Shard::new(capacity.div_ceil(SHARDS), second(birth))));
+        let shards: Box<[_]> = (0..SHARDS).map(|_| shard()).collect();
+        let heads = shards.iter().map(|shard| lock(shard).records.heads().clone()).collect();
         Self {
             mixer,
-            shards: (0..SHARDS).map(|_| shard()).collect(),
+            shards,
+            heads,
             accounts: Accounts::new(mixer, capacity, per_account),
             live: AtomicUsize::new(0),
             capacity,
             swept_to: AtomicU32::new(0),
         }
+    }
+
+    /// Starts to bring what belongs to this identity and account into the cache.
+    pub(super) fn fetch(&self, identity: Identity, account: u64) {
+        let hash = self.mixer.of_16(identity.0);
+        if let Some(heads) = self.heads.get(hash.shard()) {
+            heads.fetch(hash.chain());
+        }
+        self.accounts.fetch(account);
     }
 
     /// Locks what belongs to `identity`, and clears away a little of what has expired there.
@@ -368,8 +381,8 @@ const PLACE: u16 = 0x1fff;
 const FAR: u16 = 0x4000;
 const REPEATS: u16 = 0x8000;
 
-/// So that the slot of an account fits beside its shard in 32 bits.
-const MOST_RECORDS: usize = 1 << 30;
+/// So that slots fit where they are kept.
+const MOST_RECORDS: usize = SHARDS * MOST_SLOTS;
 /// Expired records that one request clears away: more than the one it may add, so that clearing keeps up.
 const A_FEW: usize = 4;
 /// Expired records that are cleared away under one hold of a lock when room is sought.
