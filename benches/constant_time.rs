@@ -55,7 +55,7 @@ impl Bench {
     fn new(algorithm: Algorithm) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
         let secret = secret_of(algorithm);
-        let keys = FixedKeys::default();
+        let mut keys = FixedKeys::default();
         for (id, state) in [(KNOWN, State::Active), (REVOKED, State::Revoked)] {
             keys.insert(Key {
                 id: id.into(),

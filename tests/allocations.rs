@@ -46,7 +46,7 @@ impl Party {
         let dialect = Arc::new(builtin(dialect).unwrap().unwrap());
         let limit = |quota, seconds| Limit { quota, period: Duration::from_secs(seconds) };
         let venue = Venue("main".into());
-        let keys = FixedKeys::default();
+        let mut keys = FixedKeys::default();
         keys.insert(Key {
             id: KEY_ID.into(),
             tag: Tag::of(KEY_ID),

@@ -167,7 +167,7 @@ fn plain_server(name: &str) -> (SocketAddr, Remembers) {
 fn server(name: &str, wire: Wire) -> (SocketAddr, Remembers, String) {
     let dialect = Arc::new(builtin(name).unwrap().unwrap());
     let store = Remembers::default();
-    let keys = FixedKeys::default();
+    let mut keys = FixedKeys::default();
     for id in ["one", "two", "three"] {
         keys.insert(key(&dialect, id));
     }

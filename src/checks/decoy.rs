@@ -1,7 +1,5 @@
 //! Defeats the search for keys by time: unknown keys are checked against secrets of nobody.
 
-use std::sync::Arc;
-
 use ed25519_dalek::SigningKey;
 
 use crate::key::{Algorithm, Secret};
@@ -9,7 +7,7 @@ use crate::key::{Algorithm, Secret};
 /// Secrets that nobody holds, one for each shape that a signature can have.
 #[derive(Debug)]
 pub struct Decoys {
-    by_shape: Box<[(Shape, Arc<Secret>)]>,
+    by_shape: Box<[(Shape, Secret)]>,
 }
 
 /// What can be told of a signature by its look: the algorithm it could be of, and its length in bytes.
@@ -26,21 +24,18 @@ impl Decoys {
                 Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
                     let length = algorithm.signature_len().unwrap_or_default();
                     let secret = Secret::read(algorithm, &random);
-                    by_shape
-                        .extend(secret.ok().map(|secret| ((algorithm, length), Arc::new(secret))));
+                    by_shape.extend(secret.ok().map(|secret| ((algorithm, length), secret)));
                 }
                 Algorithm::Ed25519 => {
                     let seed: [u8; 32] = random.first_chunk().copied().unwrap_or_default();
                     let point = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
                     let secret = Secret::read(algorithm, &point);
-                    by_shape.extend(secret.ok().map(|secret| ((algorithm, 64), Arc::new(secret))));
+                    by_shape.extend(secret.ok().map(|secret| ((algorithm, 64), secret)));
                 }
                 Algorithm::RsaSha256 => {
                     for length in RSA_LENGTHS {
                         let secret = Secret::read(algorithm, &random_modulus(length)?);
-                        by_shape.extend(
-                            secret.ok().map(|secret| ((algorithm, length), Arc::new(secret))),
-                        );
+                        by_shape.extend(secret.ok().map(|secret| ((algorithm, length), secret)));
                     }
                 }
             }
@@ -49,7 +44,7 @@ impl Decoys {
     }
 
     /// One of that shape, or at least of that algorithm.
-    pub(super) fn of(&self, shape: Shape) -> Option<&Arc<Secret>> {
+    pub(super) fn of(&self, shape: Shape) -> Option<&Secret> {
         let exact = self.by_shape.iter().find(|(known, _)| *known == shape);
         let alike = || self.by_shape.iter().find(|((algorithm, _), _)| *algorithm == shape.0);
         exact.or_else(alike).map(|(_, secret)| secret)

@@ -42,7 +42,20 @@ pub(super) fn keys(
         table.finish();
         all.push(id.zip(key).map(|(id, key)| Key { id: id.into(), tag: Tag::of(id), ..key }));
     }
-    all.into_iter().collect()
+    let mut all: Vec<Key> = all.into_iter().collect::<Option<_>>()?;
+    share_limits(&mut all);
+    Some(all)
+}
+
+/// Keys with the same limits share one list of them, which is then in the cache for most of them.
+fn share_limits(keys: &mut [Key]) {
+    let mut lists: Vec<Arc<[Limit]>> = Vec::new();
+    for key in keys {
+        match lists.iter().find(|known| ***known == *key.limits) {
+            Some(known) => key.limits = Arc::clone(known),
+            None => lists.push(Arc::clone(&key.limits)),
+        }
+    }
 }
 
 /// A key without its id.
@@ -106,14 +119,19 @@ fn id_text(text: &str) -> Result<&str, Fault> {
 }
 
 fn venue(table: &Table<'_>, routes: &Routes) -> Option<Venue> {
-    let served = || routes.all().iter().map(|entry| &*entry.demand.venue.0);
-    let Some(node) = table.find("venue") else { return Some(Venue("main".into())) };
+    let served = || routes.all().iter().map(|entry| &entry.demand.venue);
+    // The routes' own name, which is then in the cache for every key.
+    let called = |name: &str| {
+        let shared = served().find(|known| *known.0 == *name).cloned();
+        shared.unwrap_or_else(|| Venue(name.into()))
+    };
+    let Some(node) = table.find("venue") else { return Some(called("main")) };
     node.read(|value| {
         let name = text(value)?;
-        if served().any(|known| known == name) || routes.all().is_empty() {
-            return Ok(Venue(name.into()));
+        if served().any(|known| *known.0 == *name) || routes.all().is_empty() {
+            return Ok(called(name));
         }
-        let mut known: Vec<_> = served().collect();
+        let mut known: Vec<_> = served().map(|known| &*known.0).collect();
         known.sort_unstable();
         known.dedup();
         Err(Fault::unknown("venue of a route", name, known))
