@@ -13,16 +13,22 @@ use crate::key::Key;
 
 /// A set of keys in memory.
 ///
-/// To look up a key that is not there takes the same steps through memory as one that is: where it would stand, the
-/// next key after that place is read instead. Which one that is hangs on a seed of this process, so time tells a
-/// stranger no more than whether that key or the one asked for was used lately.
+/// Looking up a key that is not there takes the same steps through memory as one that is: a key that stands where it
+/// could stand is read instead. Which one that is hangs on a seed of this process, so time tells a stranger no more
+/// than whether that key or the one asked for was used lately.
 #[derive(Default)]
 pub struct FixedKeys {
-    /// A power of two of places, at most five in eight of them taken.
-    places: Box<[Place]>,
+    /// A power of two of them, at most half full. A key stands in one of two, both of which are always looked through
+    /// to the end.
+    buckets: Box<[Bucket]>,
     taken: usize,
     seed: RandomState,
 }
+
+/// As many places as a cache line holds.
+#[derive(Default)]
+#[repr(align(64))]
+struct Bucket([Place; PLACES]);
 
 /// Where a key may stand. The hash lies beside the key, so that a search reads no key but the one it is for.
 #[derive(Default)]
@@ -31,21 +37,15 @@ struct Place {
     key: Option<Arc<Key>>,
 }
 
+const PLACES: usize = 4;
+
 impl FixedKeys {
     /// Adds a key, or replaces the one of the same id.
     pub fn insert(&mut self, key: Key) {
-        if self.taken * 8 >= self.places.len() * 5 {
+        let mut key = Arc::new(key);
+        while let Err(unplaced) = self.put(key) {
+            key = unplaced;
             self.grow();
-        }
-        let hash = self.seed.hash_one(&*key.id);
-        let is_free = |place: &Place| {
-            place.key.as_ref().is_none_or(|old| place.hash == hash && old.id == key.id)
-        };
-        if let Some(at) = self.search(hash).find(|at| self.places.get(*at).is_some_and(is_free))
-            && let Some(place) = self.places.get_mut(at)
-        {
-            self.taken += usize::from(place.key.is_none());
-            *place = Place { hash, key: Some(Arc::new(key)) };
         }
     }
 
@@ -59,50 +59,90 @@ impl FixedKeys {
         self.taken == 0
     }
 
-    fn grow(&mut self) {
-        let more = (self.places.len() * 2).max(8);
-        let mut old = std::mem::take(&mut self.places);
-        self.places = (0..more).map(|_| Place::default()).collect();
-        for place in &mut old {
-            if place.key.is_some()
-                && let Some(at) = self
-                    .search(place.hash)
-                    .find(|at| self.places.get(*at).is_some_and(|new| new.key.is_none()))
-                && let Some(new) = self.places.get_mut(at)
+    /// Gives the key back where there is no room for it, or where another one hashes alike.
+    fn put(&mut self, key: Arc<Key>) -> Result<(), Arc<Key>> {
+        let hash = self.seed.hash_one(&*key.id);
+        let [first, second] = self.homes(hash);
+        for at in [first, second] {
+            let Some(Bucket(places)) = self.buckets.get_mut(at) else { continue };
+            if let Some(old) = places
+                .iter_mut()
+                .filter(|place| place.hash == hash)
+                .find_map(|place| place.key.as_mut())
             {
-                *new = std::mem::take(place);
+                if old.id != key.id {
+                    return Err(key);
+                }
+                *old = key;
+                return Ok(());
             }
+        }
+        let free = |at: usize| {
+            let places = self.buckets.get(at).map_or(&[][..], |bucket| &bucket.0);
+            places.iter().filter(|place| place.key.is_none()).count()
+        };
+        let emptier = if free(second) > free(first) { second } else { first };
+        let half = self.buckets.len() * PLACES / 2;
+        let place = self.buckets.get_mut(emptier).filter(|_| self.taken < half);
+        match place.and_then(|bucket| bucket.0.iter_mut().find(|place| place.key.is_none())) {
+            Some(place) => {
+                *place = Place { hash, key: Some(key) };
+                self.taken += 1;
+                Ok(())
+            }
+            None => Err(key),
         }
     }
 
-    /// Every place, from the one that belongs to `hash` on.
-    fn search(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.places.len().wrapping_sub(1);
-        let home = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0);
-        (0..self.places.len()).map(move |step| (home + step) & mask)
+    /// Makes room for twice as many, under another seed.
+    fn grow(&mut self) {
+        let mut more = self.buckets.len() * 2;
+        loop {
+            more = more.max(2);
+            let buckets = (0..more).map(|_| Bucket::default()).collect();
+            let mut larger = Self { buckets, taken: 0, seed: RandomState::default() };
+            let all = self.buckets.iter().flat_map(|bucket| &bucket.0);
+            if all.filter_map(|place| place.key.clone()).all(|key| larger.put(key).is_ok()) {
+                *self = larger;
+                return;
+            }
+            more *= 2;
+        }
     }
 
-    /// The key of this id, or else the next one after the place where it would stand; and whether it is that very key.
+    /// The two buckets in which a key of this hash may stand.
+    fn homes(&self, hash: u64) -> [usize; 2] {
+        let mask = self.buckets.len().wrapping_sub(1);
+        let half = |half: u64| usize::try_from(half & u64::from(u32::MAX)).unwrap_or(0);
+        [half(hash) & mask, half(hash >> 32) & mask]
+    }
+
+    /// The key of this id, or else another one that stands where it could stand; and whether it is that very key.
     fn nearest(&self, id: &str) -> Option<(&Arc<Key>, bool)> {
         let hash = self.seed.hash_one(id);
-        let mut next = None;
-        for at in self.search(hash) {
-            let Place { hash: known, key } = self.places.get(at)?;
-            match key {
-                Some(key) if *known == hash => {
-                    key.fetch();
-                    if *key.id == *id {
-                        return Some((key, true));
-                    }
-                }
-                Some(key) => next = next.or(Some(key)),
-                None if next.is_some() => break,
-                None => {}
-            }
-        }
-        let key = next?;
+        let homes = self.homes(hash).map(|at| self.buckets.get(at));
+        let places = || homes.iter().flatten().flat_map(|bucket| &bucket.0);
+        // Taken beats free, and the right hash beats any other: no step hangs on what is found on the way.
+        let best = places().zip(0u8..).map(|(place, number)| {
+            let (taken, alike) = (u8::from(place.key.is_some()), u8::from(place.hash == hash));
+            (taken & alike) << 4 | taken << 3 | number
+        });
+        let best = best.max()?;
+        let key = places().nth(usize::from(best & 0x7))?.key.as_ref();
+        // Both buckets are empty, as one pair in fifty is: then the next that is not.
+        let key = key.or_else(|| self.next_after(hash))?;
         key.fetch();
-        Some((key, black_box(*key.id == *id)))
+        let other = (best >> 4 == 0).then_some(id);
+        // As long a comparison for any key as if it were the one.
+        let known = *black_box(other).unwrap_or(&key.id) == *id;
+        black_box(key.id.as_bytes().first());
+        Some((key, known && best >> 4 == 1))
+    }
+
+    fn next_after(&self, hash: u64) -> Option<&Arc<Key>> {
+        let [first, _] = self.homes(hash);
+        let (before, after) = self.buckets.split_at_checked(first)?;
+        after.iter().chain(before).flat_map(|bucket| &bucket.0).find_map(|place| place.key.as_ref())
     }
 }
 
