@@ -1,9 +1,12 @@
-//! Whether time tells what must stay hidden: `cargo bench --bench constant_time`, or with `-- SAMPLES`.
+//! Whether time tells what must stay hidden: `benches/constant_time.sh`, or with the number of samples.
 //!
 //! Each line pits two classes of requests against each other, drawn at random, a million samples each, and prints
-//! Welch's t of their times, uncropped and with the slowest tenth cut off as dudect does. The controls are the same
-//! work with the fault put in on purpose; they must stand out.
+//! Welch's t of their times, uncropped and with the slowest tenth cut off as dudect does. Every sample is a new message
+//! under another key id: time may depend on the bytes that a client sends, which it knows, and only what is left when
+//! these vary alike in both classes is a secret. The script also builds the same code with faults put in on purpose;
+//! that control must stand out. (There is none for the bytes of an Ed25519 signature: nothing secret is compared.)
 #![expect(
+    clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::indexing_slicing,
     clippy::panic,
@@ -25,20 +28,34 @@ use countersign::key::{
 use countersign::registry::fixed::FixedKeys;
 use countersign::store::Repeat;
 use countersign::store::memory::{MemoryStore, Options};
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, Method};
-use sha2::Sha256;
 
 const NOW: Micros = Micros(1_700_000_000_000_000);
 const HMAC_SECRET: &[u8] = b"s3cretZyXwVu9876543210fedcbaFEDCBA9876543210";
 const ED25519_SEED: [u8; 32] = [7; 32];
-const KNOWN: &str = "k3yAbCdEf0123456789ABCDEFabcdef0123456789";
-const REVOKED: &str = "r3vOkEd00123456789ABCDEFabcdef0123456789A";
-const UNKNOWN: &str = "n0nExIsTn0123456789ABCDEFabcdef0123456789";
+/// As many keys as lie in the near caches, and so many that most do not.
+const FEW: usize = 512;
+const MANY: usize = 1 << 18;
 
-/// A request of one class, copied afresh for every sample so that both classes lie in memory alike.
-#[derive(Clone)]
-struct Sample {
+/// Whose key a request names.
+#[derive(Clone, Copy)]
+enum Whose {
+    Known,
+    Revoked,
+    Nobody,
+}
+
+/// What a request is like; all else about it is drawn afresh for each sample.
+#[derive(Clone, Copy)]
+struct Class {
+    whose: Whose,
+    at: Micros,
+    /// The byte of the signature that is wrong, if any.
+    wrong: Option<usize>,
+}
+
+/// A request as it lies in memory when the check begins.
+struct Request {
     query: String,
     headers: HeaderMap,
 }
@@ -47,21 +64,27 @@ struct Bench {
     gate: Gate<FixedKeys, MemoryStore, ManualClock>,
     route: Route,
     dialect: Arc<Dialect>,
-    algorithm: Algorithm,
+    signer: Signer,
     scratch: Scratch,
+    dice: Dice,
+    keys: usize,
+    symmetric: bool,
 }
 
 impl Bench {
-    fn new(algorithm: Algorithm) -> Self {
+    fn new(algorithm: Algorithm, count: usize) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
         let secret = secret_of(algorithm);
         let mut keys = FixedKeys::default();
-        for (id, state) in [(KNOWN, State::Active), (REVOKED, State::Revoked)] {
+        let limits = Arc::from([]);
+        let states = [("k", State::Active), ("r", State::Revoked)];
+        for (id, state) in (0..count).flat_map(|n| states.map(|(kind, state)| (id(kind, n), state)))
+        {
             keys.insert(Key {
-                id: id.into(),
-                tag: Tag::of(id),
-                account: id.into(),
-                account_tag: Tag::of(id),
+                id: id.as_str().into(),
+                tag: Tag::of(&id),
+                account: id.as_str().into(),
+                account_tag: Tag::of(&id),
                 venue: Venue("main".into()),
                 dialect: Arc::clone(dialect.name()),
                 secret: Secret::read(algorithm, &secret).unwrap(),
@@ -70,7 +93,7 @@ impl Bench {
                 allowlist: Allowlist::default(),
                 state,
                 expires: None,
-                limits: Arc::from([]),
+                limits: Arc::clone(&limits),
             });
         }
         let store =
@@ -94,63 +117,85 @@ impl Bench {
             store,
             clock: ManualClock::at(NOW),
             decoys: Decoys::new().unwrap(),
-            guard: Guard::default(),
+            // Wrong signatures are what is measured here: none may be one too many.
+            guard: Guard::off(),
         };
-        Self { gate, route, dialect, algorithm, scratch: Scratch::new() }
+        Self {
+            gate,
+            route,
+            dialect,
+            signer: Signer::read(algorithm, &secret).unwrap(),
+            scratch: Scratch::new(),
+            dice: Dice(0x9E37_79B9_7F4A_7C15),
+            keys: count,
+            symmetric: algorithm.is_symmetric(),
+        }
     }
 
-    /// A request signed at `at`, its signature then spoilt by `spoil`.
-    fn sample(&self, key_id: &str, at: Micros, spoil: impl Fn(&mut [u8])) -> Sample {
-        let secret = secret_of(self.algorithm);
-        let signer = Signer::read(self.algorithm, &secret).unwrap();
-        let by = Credentials { key_id, signer: &signer, passphrase: None };
+    /// A request that nobody has sent before. What is drawn, and how often, is the same for every class.
+    fn request(&mut self, class: Class) -> Request {
+        let (order, number) = (self.dice.roll(), self.dice.roll() as usize);
+        let key_id = match class.whose {
+            Whose::Known => id("k", number % self.keys),
+            Whose::Revoked => id("r", number % self.keys),
+            Whose::Nobody => id("n", number),
+        };
+        let by = Credentials { key_id: &key_id, signer: &self.signer, passphrase: None };
         let draft = Draft {
             method: Method::GET,
             path: "/api/v3/order",
-            query: "symbol=BTCUSDT&orderId=1234567890123456789",
+            query: &format!("symbol=BTCUSDT&orderId={order:020}"),
             body: "",
             host: "h",
             window_ms: None,
             lead_ms: 0,
         };
-        let request = self.dialect.sign(&draft, &by, at).unwrap();
+        let request = self.dialect.sign(&draft, &by, class.at).unwrap();
         let (_, query) = request.target.split_once('?').unwrap();
         let (before, text) = query.split_once("signature=").unwrap();
-        let (encode, mut bytes): (Encode, _) = if self.algorithm.is_symmetric() {
+        let (encode, mut bytes): (Encode, _) = if self.symmetric {
             (
                 |b| data_encoding::HEXLOWER.encode(b),
                 data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap(),
             )
         } else {
             let plain = text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=");
-            // Bytes above 0xfb could need escapes of another length: both classes get every byte escaped alike.
+            // Some bytes need escapes and some do not: every byte is escaped alike.
             (escaped, data_encoding::BASE64.decode(plain.as_bytes()).unwrap())
         };
-        spoil(&mut bytes);
+        // Every class spoils a byte; one that is right spoils it twice.
+        for _ in 0..if class.wrong.is_some() { 1 } else { 2 } {
+            bytes[class.wrong.unwrap_or_default()] ^= 1;
+        }
         let query = format!("{before}signature={}", encode(&bytes));
         let mut headers = HeaderMap::new();
-        headers.insert("x-mbx-apikey", HeaderValue::from_str(key_id).unwrap());
-        Sample { query, headers }
+        headers.insert("x-mbx-apikey", HeaderValue::from_str(&key_id).unwrap());
+        Request { query, headers }
     }
 
     /// Nanoseconds to refuse one request.
-    fn time(&mut self, sample: &Sample) -> f64 {
-        let sample = black_box(sample.clone());
-        let request = Inbound {
+    fn time(&mut self, class: Class) -> f64 {
+        let request = black_box(self.request(class));
+        let inbound = Inbound {
             method: &Method::GET,
             path: "/api/v3/order",
-            query: Some(&sample.query),
+            query: Some(&request.query),
             host: "h",
-            headers: &sample.headers,
+            headers: &request.headers,
             body: b"",
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };
         let start = Instant::now();
-        let verdict = now_or_never(self.gate.admit(&request, &self.route, &mut self.scratch));
+        let verdict = now_or_never(self.gate.admit(&inbound, &self.route, &mut self.scratch));
         let taken = start.elapsed();
         assert!(black_box(verdict).is_err());
         taken.as_nanos() as f64
     }
+}
+
+/// An id as long as any other.
+fn id(kind: &str, number: usize) -> String {
+    format!("{kind}{number:020}0123456789ABCDEFabcdef01234567890123456")
 }
 
 /// How a signature's bytes are written.
@@ -181,21 +226,25 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Pseudo-random bits: which class comes next must follow no pattern that a processor could learn.
-struct Coin(u64);
+/// Pseudo-random numbers: which class comes next must follow no pattern that a processor could learn.
+struct Dice(u64);
 
-impl Coin {
-    fn toss(&mut self) -> bool {
+impl Dice {
+    fn roll(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 >> 33 & 1 == 1
+        self.0 >> 8
+    }
+
+    fn toss(&mut self) -> bool {
+        self.roll() >> 25 & 1 == 1
     }
 }
 
 /// Times both classes in random order, `samples` of each or nearly so.
 fn duel(samples: usize, mut time: impl FnMut(bool) -> f64) -> [Vec<f64>; 2] {
-    let mut coin = Coin(0x9E37_79B9_7F4A_7C15);
+    let mut coin = Dice(0xD1B5_4A32_D192_ED03);
     let mut times = [Vec::with_capacity(samples), Vec::with_capacity(samples)];
     for _ in 0..samples / 50 {
         time(coin.toss());
@@ -243,82 +292,30 @@ fn report(name: &str, times: &[Vec<f64>; 2]) {
     .unwrap();
 }
 
-fn admit_pairs(algorithm: Algorithm, samples: usize) {
-    let mut bench = Bench::new(algorithm);
-    let name = algorithm.name();
-    let stale = NOW - Duration::from_mins(1);
+fn pairs(algorithm: Algorithm, samples: usize) {
+    let mut bench = Bench::new(algorithm, FEW);
     // In an Ed25519 signature S, the second half, is spoilt: a spoilt R is most often no point, and refused early.
-    let (first, last) = if algorithm.is_symmetric() { (0, 31) } else { (32, 61) };
-    let first_wrong = move |s: &mut [u8]| s[first] ^= 1;
-    let last_wrong = move |s: &mut [u8]| s[last] ^= 1;
-    let pairs = [
-        (
-            "wrong first byte : wrong last byte",
-            bench.sample(KNOWN, NOW, first_wrong),
-            bench.sample(KNOWN, NOW, last_wrong),
-        ),
-        (
-            "wrong signature, known key : unknown key",
-            bench.sample(KNOWN, NOW, first_wrong),
-            bench.sample(UNKNOWN, NOW, first_wrong),
-        ),
-        (
-            "wrong signature, known key : revoked key",
-            bench.sample(KNOWN, NOW, first_wrong),
-            bench.sample(REVOKED, NOW, first_wrong),
-        ),
-        (
-            "stale, right signature : stale, wrong signature",
-            bench.sample(KNOWN, stale, |_| ()),
-            bench.sample(KNOWN, stale, first_wrong),
-        ),
-    ];
-    for (pair, a, b) in pairs {
-        let times = duel(samples, |class| bench.time(if class { &b } else { &a }));
-        report(&format!("{name}: {pair}"), &times);
-    }
-}
-
-/// The comparison as it must not be.
-fn early_exit(mac: &[u8], offered: &[u8]) -> bool {
-    for (ours, theirs) in mac.iter().zip(offered) {
-        if black_box(ours) != black_box(theirs) {
-            return false;
-        }
-    }
-    true
-}
-
-fn controls(samples: usize) {
-    let prepared = Hmac::<Sha256>::new_from_slice(HMAC_SECRET).unwrap();
-    let message = [b'm'; 100];
-    let mac: [u8; 32] = prepared.clone().chain_update(message).finalize().into_bytes().into();
-    let spoilt = |place: usize| {
-        let mut wrong = mac;
-        wrong[place] ^= 1;
-        wrong
+    let (first, last) = if algorithm.is_symmetric() { (0, 31) } else { (32, 62) };
+    let wrong = |whose, wrong| Class { whose, at: NOW, wrong: Some(wrong) };
+    let stale = |wrong| Class { whose: Whose::Known, at: NOW - Duration::from_mins(1), wrong };
+    let mut duel_of = |pair: &str, [a, b]: [Class; 2]| {
+        let times = duel(samples, |class| bench.time(if class { b } else { a }));
+        report(&format!("{}: {pair}", algorithm.name()), &times);
     };
-    let wrong = [spoilt(0), spoilt(31)];
-    let times = duel(samples, |class| {
-        let offered = black_box(wrong[usize::from(class)]);
-        let start = Instant::now();
-        let ours = prepared.clone().chain_update(black_box(message)).finalize().into_bytes();
-        black_box(early_exit(&ours, &offered));
-        start.elapsed().as_nanos() as f64
-    });
-    report("control, early exit: wrong first byte : wrong last byte", &times);
+    let known = wrong(Whose::Known, first);
+    duel_of("wrong first byte : wrong last byte", [known, wrong(Whose::Known, last)]);
+    duel_of("wrong, known key : unknown key", [known, wrong(Whose::Nobody, first)]);
+    duel_of("wrong, known key : revoked key", [known, wrong(Whose::Revoked, first)]);
+    duel_of("stale, right : wrong signature", [stale(None), stale(Some(first))]);
+}
 
-    let known = [KNOWN];
-    let ids = [KNOWN, UNKNOWN];
-    let times = duel(samples, |class| {
-        let id = black_box(ids[usize::from(class)]);
-        let start = Instant::now();
-        if known.contains(&id) {
-            black_box(prepared.clone().chain_update(black_box(message)).finalize().into_bytes());
-        }
-        start.elapsed().as_nanos() as f64
-    });
-    report("control, no decoy: known key : unknown key", &times);
+/// The first request for a key for a while, whose record then is in no near cache.
+fn cold_pair(samples: usize) {
+    let mut bench = Bench::new(Algorithm::HmacSha256, MANY);
+    let [a, b] =
+        [Whose::Known, Whose::Nobody].map(|whose| Class { whose, at: NOW, wrong: Some(0) });
+    let times = duel(samples, |class| bench.time(if class { b } else { a }));
+    report("hmac-sha256: wrong, known key : unknown key, not lately used", &times);
 }
 
 fn main() {
@@ -326,7 +323,9 @@ fn main() {
     let trial = !std::env::args().any(|argument| argument == "--bench");
     let asked = std::env::args().filter_map(|argument| argument.parse().ok()).next_back();
     let samples = if trial { 1_000 } else { asked.unwrap_or(1_000_000) };
-    controls(samples);
-    admit_pairs(Algorithm::HmacSha256, samples);
-    admit_pairs(Algorithm::Ed25519, samples);
+    pairs(Algorithm::HmacSha256, samples);
+    if !trial {
+        cold_pair(samples);
+    }
+    pairs(Algorithm::Ed25519, samples);
 }

@@ -2,6 +2,16 @@
 //!
 //! Each asks for just what it needs and touches nothing else; [`admit`](crate::admit) names them in order.
 
+#[cfg(all(countersign_leaky, feature = "server"))]
+compile_error!(
+    "countersign_leaky puts faults in on purpose: it is for the control of benches/constant_time.sh alone"
+);
+
+/// Whether to leak secrets by time, as the control build of `benches/constant_time.sh` does to show that the bench
+/// would see it: comparisons stop at the first difference, nobody's keys are refused at once, and signatures are
+/// looked at before times are.
+pub(crate) const LEAKY: bool = cfg!(countersign_leaky);
+
 pub(crate) mod address;
 pub(crate) mod decoy;
 pub(crate) mod freshness;

@@ -10,12 +10,13 @@ use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPubl
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::LEAKY;
 use super::decoy::{Decoys, Shape};
 use super::guard::Watch;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
 use crate::dialect::{Claim, Dialect, Inbound, Reading};
-use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial};
+use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial, State};
 use crate::store::Identity;
 
 /// Opens secrets. Only this module can make one.
@@ -109,6 +110,9 @@ pub(crate) fn check(
     let Scratch { message, unescaped, signature, verifications } = scratch;
     let (shape, offered) = decode(dialect, claim.signature, unescaped, signature)?;
     watch.admits(shape.0)?;
+    if LEAKY && !key.as_ref().is_ok_and(|key| key.state == State::Active) {
+        return Err(Denial::BadSignature);
+    }
     let fitting = key.as_ref().ok().filter(|key| key.secret.algorithm() == shape.0);
     // Looked for and read in every case: what follows differs in nothing but whose secret it is.
     let decoy = decoys.of(shape).ok_or(Denial::BadSignature)?;
@@ -277,17 +281,37 @@ pub(crate) fn fetch(secret: &Secret) {
             black_box((**prepared).clone());
         }
         Material::Ed25519(public) => {
-            black_box(*public.as_bytes());
+            black_box(**public);
         }
         Material::Rsa(public) => {
-            black_box(public.first().copied());
+            public.iter().step_by(CACHE_LINE).for_each(|byte| {
+                black_box(byte);
+            });
         }
     }
 }
 
+/// Bytes that come into the cache together.
+const CACHE_LINE: usize = 64;
+
 /// Compares a MAC in constant time. The MAC itself is the digest of secret and signed bytes.
 fn same(mac: &[u8], offered: &[u8]) -> Option<[u8; 16]> {
-    bool::from(mac.ct_eq(offered)).then(|| mac.first_chunk().copied().unwrap_or_default())
+    let equal = if LEAKY { equal_until_they_differ(mac, offered) } else { equal(mac, offered) };
+    equal.then(|| mac.first_chunk().copied().unwrap_or_default())
+}
+
+/// Looks at every byte, eight at a time, and decides once.
+fn equal(mac: &[u8], offered: &[u8]) -> bool {
+    let ((macs, mac_rest), (offers, offer_rest)) = (mac.as_chunks(), offered.as_chunks());
+    let words = macs.iter().zip(offers).fold(0, |differ, (a, b)| {
+        black_box(differ | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)))
+    });
+    let is_same_length = mac.len() == offered.len();
+    is_same_length && bool::from(words.ct_eq(&0) & mac_rest.ct_eq(offer_rest))
+}
+
+fn equal_until_they_differ(mac: &[u8], offered: &[u8]) -> bool {
+    mac.len() == offered.len() && mac.iter().zip(offered).all(|(a, b)| black_box(a) == b)
 }
 
 fn verifies(material: &Material, message: &[u8], offered: &[u8]) -> bool {
@@ -372,6 +396,20 @@ mod tests {
     /// Whether our check takes `offered` for the secret's signature of `message`.
     fn accepts(secret: &Secret, message: &[u8], offered: &[u8]) -> bool {
         holds(secret, &message, offered, &mut Vec::new()).is_some()
+    }
+
+    #[test]
+    fn a_difference_in_any_bit_or_in_length_is_seen() {
+        for length in [0, 1, 7, 8, 9, 32, 48, 64, 67] {
+            let mac: Vec<u8> = (0..length).collect();
+            assert!(equal(&mac, &mac));
+            for bit in 0..mac.len() * 8 {
+                let mut wrong = mac.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                assert!(!equal(&mac, &wrong), "{length} {bit}");
+            }
+            assert!(!equal(&mac, &[&mac[..], &[0]].concat()));
+        }
     }
 
     #[test]
