@@ -138,6 +138,7 @@ impl Case {
             host: "api.example",
             window_ms: Some(5_000),
             lead_ms: 5_000,
+            nonce: None,
         };
         let signed = self.dialect.sign(&draft, &by, at).unwrap();
         let mut headers: HeaderMap = signed.headers.into_iter().collect();

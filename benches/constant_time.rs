@@ -149,6 +149,7 @@ impl Bench {
             host: "h",
             window_ms: None,
             lead_ms: 0,
+            nonce: None,
         };
         let request = self.dialect.sign(&draft, &by, class.at).unwrap();
         let (_, query) = request.target.split_once('?').unwrap();

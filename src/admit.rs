@@ -8,11 +8,12 @@ use arrayvec::ArrayVec;
 
 use crate::checks::limit::Payer;
 use crate::checks::{
-    LEAKY, address, freshness, limit, passphrase, permission, replay, signature, state, syntax,
+    LEAKY, address, digest, freshness, limit, passphrase, permission, replay, signature, state,
+    syntax,
 };
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Claim, Dialect, Inbound, Outgoing, TimeKind};
+use crate::dialect::{Claim, Dialect, Inbound, Outgoing, Room, TimeKind};
 use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
 use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
@@ -130,10 +131,18 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         syntax::check(head, route.body_cap)?;
         match &route.ask {
             Ask::Public => Ok(()),
-            Ask::Key(dialect) => dialect.key_id(head).map(|_| ()),
-            Ask::Signed(dialect) if dialect.claims_in_body() => dialect.key_id(head).map(|_| ()),
+            Ask::Key(dialect) | Ask::Signed(dialect)
+                if dialect.claims_in_body() && !dialect.names_key_in_head() =>
+            {
+                Ok(())
+            }
+            Ask::Key(dialect) => dialect.key_id(head, &mut Room::default()).map(|_| ()),
+            Ask::Signed(dialect) if dialect.claims_in_body() => {
+                dialect.key_id(head, &mut Room::default()).map(|_| ())
+            }
             Ask::Signed(dialect) => {
-                let claim = dialect.claim(head)?;
+                let room = &mut Room::default();
+                let claim = dialect.claim(head, room)?;
                 fresh(dialect, &claim, route, self.clock.now())
             }
         }
@@ -155,15 +164,16 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             Ask::Signed(dialect) => dialect,
         };
         let now = self.clock.now();
-        let claim = dialect.claim(request)?;
+        let Scratch { room, bench } = scratch;
+        let claim = dialect.claim(request, room)?;
         if !LEAKY {
             fresh(dialect, &claim, route, now)?;
         }
+        digest::check(request, &claim)?;
         let key = self.find(dialect, claim.key_id, route).await?;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let signed =
-            signature::check(dialect, request, &claim, key, &self.decoys, &watch, scratch)?;
+        let signed = signature::check(dialect, request, &claim, key, &self.decoys, &watch, bench)?;
         state::check(signed.key(), &route.venue, now)?;
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;
@@ -178,9 +188,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let standing = self.spend(charge, route).await?;
         fresh(dialect, &claim, route, self.clock.now())?;
         watch.proved(signed.key().secret.algorithm());
-        let query = request.query.unwrap_or_default();
-        let outgoing = Outgoing::of(dialect, &claim, signed.reading(), query);
-        let good_until = Some(replay::good_until(dialect, &claim));
+        let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request);
+        let good_until = replay::good_until(dialect, &claim);
         Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until })
     }
 
@@ -193,7 +202,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         request: &Inbound<'_>,
         route: &Route,
     ) -> Result<Permit, Denial> {
-        let key = self.find(dialect, dialect.key_id(request)?, route).await??;
+        let room = &mut Room::default();
+        let key = self.find(dialect, dialect.key_id(request, room)?, route).await??;
         state::check(&key, &route.venue, self.clock.now())
             .and_then(|()| address::check(&key, request.peer))
             .and_then(|()| permission::check(&key, route.permissions))
@@ -257,9 +267,15 @@ fn same(a: &Arc<str>, b: &Arc<str>) -> bool {
 }
 
 fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Result<(), Denial> {
+    let Some(time) = claim.time else { return Ok(()) };
     match dialect.time_kind() {
-        TimeKind::Stamp => freshness::stamp(claim.time.at, now, claim.window, dialect.future()),
-        TimeKind::Deadline => freshness::deadline(claim.time.at, now, route.lead),
+        TimeKind::Stamp => freshness::stamp(time.at, now, claim.window, dialect.future()),
+        TimeKind::Deadline => {
+            let begun = claim.not_before().map(|at| freshness::begun(at, now, dialect.future()));
+            begun.unwrap_or(Ok(()))?;
+            freshness::deadline(time.at, now, route.lead)
+        }
+        TimeKind::None => Ok(()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Every reason to turn a request away, in the order the checks run.
 //!
 //! Precise inside (metrics, logs), coarse outside until the signature is proven: [`Denial::condition`] says
-//! which answer the client gets, and unknown key, revoked key and wrong signature share one.
+//! which answer the client gets, and unknown key, revoked key and wrong signature share one. Where a dialect
+//! imitates its exchange, [`Denial::imitated`] tells them apart.
 
 use std::time::Duration;
 
@@ -23,6 +24,21 @@ pub enum Credential {
 }
 
 impl Credential {
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = 6;
+
+    /// Its place in a list of all kinds.
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Key => 0,
+            Self::Time => 1,
+            Self::Window => 2,
+            Self::Nonce => 3,
+            Self::Signature => 4,
+            Self::Passphrase => 5,
+        }
+    }
+
     /// Its name in messages.
     pub const fn name(self) -> &'static str {
         match self {
@@ -137,6 +153,10 @@ pub enum Condition {
     FutureTimestamp,
     /// Not genuine, and no more is said: unknown key, revoked key, wrong signature.
     BadSignature,
+    /// There is no such key. Said only where the operator lets the dialect imitate its exchange.
+    UnknownKey,
+    /// The key was revoked. Said only where the operator lets the dialect imitate its exchange.
+    RevokedKey,
     /// The passphrase is wrong.
     BadPassphrase,
     /// The key has expired.
@@ -159,7 +179,7 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, with the name recipes use for it.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 23] = [
         (Self::NotFound, "not_found"),
         (Self::Malformed, "malformed"),
         (Self::TooLarge, "too_large"),
@@ -172,6 +192,8 @@ impl Condition {
         (Self::StaleTimestamp, "stale_timestamp"),
         (Self::FutureTimestamp, "future_timestamp"),
         (Self::BadSignature, "bad_signature"),
+        (Self::UnknownKey, "unknown_key"),
+        (Self::RevokedKey, "revoked_key"),
         (Self::BadPassphrase, "bad_passphrase"),
         (Self::ExpiredKey, "expired_key"),
         (Self::IpNotAllowed, "ip_not_allowed"),
@@ -182,6 +204,11 @@ impl Condition {
         (Self::IpRateLimited, "ip_rate_limited"),
         (Self::Unavailable, "unavailable"),
     ];
+
+    /// Whether it is told only by a dialect that imitates its exchange.
+    pub const fn needs_imitation(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::RevokedKey)
+    }
 
     /// The name that recipes use.
     pub fn name(self) -> &'static str {
@@ -340,6 +367,38 @@ impl Denial {
             }
             Self::Limited(_) => Condition::RateLimited,
             Self::Fenced(_) | Self::StoreFull | Self::Unavailable => Condition::Unavailable,
+        }
+    }
+
+    /// What the client is told where strangers may learn which keys exist, as at many exchanges.
+    pub const fn imitated(&self, write: bool) -> Condition {
+        match self {
+            Self::UnknownKey | Self::WrongDialect | Self::WrongVenue => Condition::UnknownKey,
+            Self::KeyInactive => Condition::RevokedKey,
+            Self::NoRoute
+            | Self::Malformed(_)
+            | Self::TooLarge
+            | Self::Missing(_)
+            | Self::Twice(_)
+            | Self::Garbled(_)
+            | Self::Unsigned(_)
+            | Self::Ambiguous(_)
+            | Self::WindowTooLarge
+            | Self::Stale(_)
+            | Self::Ahead(_)
+            | Self::TooManyFailures(_)
+            | Self::BadSignature
+            | Self::TooManyGuesses(_)
+            | Self::BadPassphrase
+            | Self::KeyExpired
+            | Self::AddressRefused
+            | Self::NotPermitted
+            | Self::Fenced(_)
+            | Self::Replayed
+            | Self::Limited(_)
+            | Self::AddressLimited(_)
+            | Self::StoreFull
+            | Self::Unavailable => self.condition(write),
         }
     }
 

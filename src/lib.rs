@@ -48,3 +48,5 @@ pub mod metrics;
 pub mod offline;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "server")]
+pub mod snippet;

@@ -15,10 +15,8 @@ use serde::Deserialize;
 use crate::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use crate::clock::{ManualClock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Dialect, Inbound, Reading};
-use crate::key::{
-    Algorithm, Allowlist, Key, Passphrase, Permission, Permissions, Secret, State, Tag, Venue,
-};
+use crate::dialect::{Dialect, Explained, Inbound, Reading};
+use crate::key::{Algorithm, Allowlist, Key, Permission, Permissions, State, Tag, Venue};
 use crate::registry::fixed::FixedKeys;
 use crate::store::{Charge, Cost, Levels, Repeat, Store, Verdict};
 
@@ -99,6 +97,8 @@ pub struct Judged {
     pub signed_bytes: Vec<(Reading, Vec<u8>)>,
     /// The template they were built from.
     pub template: Option<String>,
+    /// The parts of those bytes, in the same order.
+    pub parts: Vec<(Reading, Vec<Explained>)>,
 }
 
 /// What would be forwarded of an accepted request.
@@ -164,7 +164,8 @@ impl Judge {
                 body: permit.outgoing().body(&bytes::Bytes::copy_from_slice(request.body)),
             }),
             signed_bytes: dialect.signed_bytes(&request),
-            template: dialect.template(&method).map(str::to_owned),
+            template: dialect.template(&request).map(str::to_owned),
+            parts: dialect.explain(&request),
         })
     }
 }
@@ -182,7 +183,7 @@ fn route(dialect: &Arc<Dialect>, method: &Method) -> Route {
         weight: 1,
         body_cap: 1 << 20,
         key_max_age: Duration::from_mins(5),
-        lead: Duration::from_mins(1),
+        lead: dialect.lead().unwrap_or(Duration::from_mins(1)),
         repeat: Repeat::Never,
         address_limit: None,
     }
@@ -191,8 +192,21 @@ fn route(dialect: &Arc<Dialect>, method: &Method) -> Route {
 fn key(recorded: &Recorded, dialect: &Dialect) -> Result<Key, Unjudged> {
     // Some recordings name the padding of RSA signatures too.
     let name = recorded.algorithm.trim_end_matches("-pkcs1v15");
+    // And some the digest that Kraken signs a MAC of.
+    let name = name.trim_start_matches("kraken-sha256-");
+    // And some use the names that tokens have for them.
+    let name = match name {
+        "jwt-hs256" => "hmac-sha256",
+        "jwt-hs512" => "hmac-sha512",
+        "jwt-es256" => "ecdsa-p256-sha256",
+        "jwt-eddsa" => "ed25519",
+        other => other,
+    };
     let algorithm = Algorithm::named(name).ok_or(Unjudged::Field("`algorithm` is not known"))?;
-    let secret = Secret::read(algorithm, recorded.secret.as_bytes());
+    let secret = dialect
+        .read_secret(algorithm, recorded.secret.as_bytes())
+        .map_err(|_| Unjudged::Field("`secret` is no secret of this algorithm"))?;
+    let passphrase = recorded.passphrase.as_deref().filter(|_| dialect.has_passphrase());
     Ok(Key {
         id: recorded.key.as_str().into(),
         tag: Tag::of(&recorded.key),
@@ -200,12 +214,8 @@ fn key(recorded: &Recorded, dialect: &Dialect) -> Result<Key, Unjudged> {
         account_tag: Tag::of("offline"),
         venue: Venue("offline".into()),
         dialect: Arc::clone(dialect.name()),
-        secret: secret.map_err(|_| Unjudged::Field("`secret` is no secret of this algorithm"))?,
-        passphrase: recorded
-            .passphrase
-            .as_deref()
-            .filter(|_| dialect.has_passphrase())
-            .map(Passphrase::new),
+        passphrase: passphrase.map(|clear| dialect.read_passphrase(clear, &secret)),
+        secret,
         permissions: Permissions::NONE.with(Permission::READ),
         allowlist: Allowlist::default(),
         state: State::Active,

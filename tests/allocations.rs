@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{Clock as _, ManualClock, Micros};
-use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, Inbound, builtin};
+use countersign::dialect::{
+    BUILTIN, Credentials, Dialect, Draft, Inbound, SecretForm, TimeKind, builtin,
+};
 use countersign::key::{
-    Algorithm, Allowlist, Key, Passphrase, Permission, Permissions, Secret, Signer, State, Tag,
-    Venue,
+    Algorithm, Allowlist, Key, Permission, Permissions, Signer, State, Tag, Venue,
 };
 use countersign::registry::fixed::FixedKeys;
 use countersign::store::memory::{MemoryStore, Options};
@@ -47,6 +48,7 @@ impl Party {
         let limit = |quota, seconds| Limit { quota, period: Duration::from_secs(seconds) };
         let venue = Venue("main".into());
         let mut keys = FixedKeys::default();
+        let record = dialect.read_secret(algorithm, verifier).unwrap();
         keys.insert(Key {
             id: KEY_ID.into(),
             tag: Tag::of(KEY_ID),
@@ -54,15 +56,17 @@ impl Party {
             account_tag: Tag::of("a"),
             venue: venue.clone(),
             dialect: Arc::clone(dialect.name()),
-            secret: Secret::read(algorithm, verifier).unwrap(),
-            passphrase: dialect.has_passphrase().then(|| Passphrase::new("open sesame")),
+            passphrase: dialect
+                .has_passphrase()
+                .then(|| dialect.read_passphrase("open sesame", &record)),
+            secret: record,
             permissions: Permissions::NONE.with(Permission::TRADE),
             allowlist: Allowlist::new(["127.0.0.0/8".parse().unwrap()]),
             state: State::Active,
             expires: Some(NOW + Duration::from_secs(86_400)),
-            limits: Arc::from([limit(10_000, 60), limit(1_000, 1)]),
+            limits: Arc::from([limit(100_000, 60), limit(10_000, 1)]),
         });
-        let options = Options { max_records: 10_000, ..Options::default() };
+        let options = Options { max_records: 10_000, volatile_marks: true, ..Options::default() };
         let gate = Gate {
             keys,
             store: MemoryStore::open(&options, NOW - Duration::from_secs(600)).unwrap(),
@@ -84,51 +88,79 @@ impl Party {
             repeat: Repeat::Never,
             address_limit: Some(limit(100_000, 60)),
         };
-        Self { dialect, signer: Signer::read(algorithm, secret).unwrap(), gate, route }
+        let signer = dialect.read_signer(algorithm, secret).unwrap();
+        Self { dialect, signer, gate, route }
     }
 
-    /// The `n`-th request, unlike every other.
-    fn request(&self, method: &Method, n: u64) -> Received {
+    /// The `n`-th request, unlike every other; `None` where no client of the dialect sends one by this method.
+    fn request(&self, method: &Method, n: u64) -> Option<Received> {
         let form = format!("symbol=BTCUSDT&quantity=0.01&n={n}");
-        let (query, body) = match *method {
-            Method::GET => (form, String::new()),
-            _ if &**self.dialect.name() == "binance" => (String::new(), form),
-            _ => (String::new(), format!(r#"{{"symbol":"BTCUSDT","qty":"0.01","n":"{n}"}}"#)),
+        let json = match &**self.dialect.name() {
+            "cryptocom" => format!(r#"{{"params":{{"price":"0.01","quantity":"{n}"}}}}"#),
+            _ => format!(r#"{{"symbol":"BTCUSDT","qty":"0.01","n":"{n}"}}"#),
         };
-        let draft = Draft {
-            method: method.clone(),
-            path: "/api/v3/order",
-            query: &query,
-            body: &body,
-            host: "api.example",
-            window_ms: None,
-            lead_ms: 5_000,
+        // What a dialect does not carry it refuses to sign.
+        let ways = match *method {
+            Method::GET => [(&*form, ""), ("", "")],
+            _ => [("", &*form), ("", &*json)],
         };
         let passphrase = self.dialect.has_passphrase().then_some("open sesame");
         let by = Credentials { key_id: KEY_ID, signer: &self.signer, passphrase };
-        let signed = self.dialect.sign(&draft, &by, self.gate.clock.now()).unwrap();
-        Received {
+        // Times and nonces differ too, as some dialects demand.
+        let at = match &**self.dialect.name() {
+            // Its times are whole seconds, and it signs no body that could tell two requests apart.
+            "htx" => self.gate.clock.now() - Duration::from_secs(n),
+            _ => self.gate.clock.now() + Duration::from_millis(n),
+        };
+        let signed = ways.iter().find_map(|(query, body)| {
+            let draft = Draft {
+                method: method.clone(),
+                path: self.path(),
+                query,
+                body,
+                host: "api.example",
+                window_ms: None,
+                lead_ms: 5_000,
+                nonce: None,
+            };
+            self.dialect.sign(&draft, &by, at).ok()
+        })?;
+        Some(Received {
             method: signed.method,
             query: signed.target.split_once('?').map(|(_, query)| query.to_owned()),
             headers: signed.headers.into_iter().collect(),
             body: signed.body,
+        })
+    }
+
+    /// A path that the dialect's clients use.
+    fn path(&self) -> &'static str {
+        match &**self.dialect.name() {
+            "phemex" => "/spot/orders",
+            "coinbase_legacy" => "/v2/orders",
+            "cryptocom" => "/exchange/v1/private/create-order",
+            _ => "/api/v3/order",
         }
     }
 
     /// How many allocations admitting a run of new requests makes, after one run to warm up.
-    fn allocations(&self, method: &Method) -> u64 {
+    fn allocations(&self, method: &Method) -> Option<u64> {
         let mut scratch = Scratch::new();
-        let [warm, counted] = [0, REQUESTS]
-            .map(|from| (from..from + REQUESTS).map(|n| self.request(method, n)).collect());
-        self.admit_all(&warm, &mut scratch);
-        allocation_counter::measure(|| self.admit_all(&counted, &mut scratch)).count_total
+        // Where nothing but a nonce tells requests apart, each part of the store takes its memory with its first one.
+        let warm = if self.dialect.time_kind() == TimeKind::None { 4_000 } else { REQUESTS };
+        let run = |from, to| (from..to).map(|n| self.request(method, n)).collect();
+        let (warm, counted): (Option<Vec<_>>, Option<Vec<_>>) =
+            (run(0, warm), run(warm, warm + REQUESTS));
+        self.admit_all(&warm?, &mut scratch);
+        let counted = counted?;
+        Some(allocation_counter::measure(|| self.admit_all(&counted, &mut scratch)).count_total)
     }
 
-    fn admit_all(&self, requests: &Vec<Received>, scratch: &mut Scratch) {
+    fn admit_all(&self, requests: &[Received], scratch: &mut Scratch) {
         for request in requests {
             let inbound = Inbound {
                 method: &request.method,
-                path: "/api/v3/order",
+                path: self.path(),
                 query: request.query.as_deref(),
                 host: "api.example",
                 headers: &request.headers,
@@ -136,7 +168,9 @@ impl Party {
                 peer: std::net::Ipv4Addr::LOCALHOST.into(),
             };
             let permit = now_or_never(self.gate.admit(&inbound, &self.route, scratch));
-            assert_eq!(permit.unwrap().standing().limits().count(), 3);
+            let permit =
+                permit.unwrap_or_else(|denial| panic!("{}: {denial:?}", self.dialect.name()));
+            assert_eq!(permit.standing().limits().count(), 3);
         }
     }
 }
@@ -162,15 +196,36 @@ fn hmac_requests_of_every_dialect_are_admitted_without_an_allocation() {
     for (name, _) in BUILTIN {
         let dialect = builtin(name).unwrap().unwrap();
         for algorithm in dialect.algorithms().filter(|algorithm| algorithm.is_symmetric()) {
-            let secret = b"s3cretZyXwVu9876543210fedcbaFEDC";
+            let secret: &[u8] = match dialect.secret_form() {
+                SecretForm::Text => b"s3cretZyXwVu9876543210fedcbaFEDC",
+                SecretForm::Base64 => b"czNjcmV0WnlYd1Z1OTg3NjU0MzIxMGZlZGNiYUZFREM=",
+            };
             for method in [Method::GET, Method::POST] {
                 let party = Party::new(name, algorithm, secret, secret);
-                assert_eq!(party.allocations(&method), 0, "{name} {} {method}", algorithm.name());
+                let Some(allocations) = party.allocations(&method) else { continue };
+                // What stands in for the body is copied from the payload, or written anew and then shared.
+                let each = match *name {
+                    "gemini" | "whitebit" => 1,
+                    "cryptocom" => 2,
+                    "upbit" if method == Method::POST => 2,
+                    _ => 0,
+                };
+                if *name == "upbit" {
+                    // A nonce without a clock is handed to the thread that writes it to the disk, and waited for.
+                    assert!(allocations <= 4 * REQUESTS, "{allocations}");
+                } else {
+                    assert_eq!(
+                        allocations,
+                        each * REQUESTS,
+                        "{name} {} {method}",
+                        algorithm.name()
+                    );
+                }
                 judged += 1;
             }
         }
     }
-    assert!(judged >= 6, "{judged}");
+    assert!(judged >= 30, "{judged}");
 }
 
 #[test]
@@ -178,7 +233,7 @@ fn ed25519_requests_are_admitted_without_an_allocation() {
     let private = ed25519_private_key();
     for method in [Method::GET, Method::POST] {
         let party = Party::new("binance", Algorithm::Ed25519, &private, &private);
-        assert_eq!(party.allocations(&method), 0, "{method}");
+        assert_eq!(party.allocations(&method), Some(0), "{method}");
     }
 }
 
@@ -191,7 +246,7 @@ fn rsa_requests_allocate_no_more_than_their_verification_does() {
     let private = secret.split_once('"').unwrap().0.replace("\\n", "\n").into_bytes();
     for method in [Method::GET, Method::POST] {
         let party = Party::new("binance", Algorithm::RsaSha256, &private, &private);
-        let each = party.allocations(&method).div_ceil(REQUESTS);
+        let each = party.allocations(&method).unwrap().div_ceil(REQUESTS);
         assert!(each <= RSA_VERIFICATION, "{method}: {each}");
     }
 }
@@ -203,7 +258,7 @@ const RSA_VERIFICATION: u64 = 5;
 fn the_counter_sees_an_allocation_where_there_is_one() {
     let secret = b"s3cret";
     let party = Party::new("binance", Algorithm::HmacSha256, secret, secret);
-    let requests = vec![party.request(&Method::GET, 0)];
+    let requests = vec![party.request(&Method::GET, 0).unwrap()];
     let mut scratch = Scratch::new();
     let seen = allocation_counter::measure(|| {
         party.admit_all(&requests, &mut scratch);

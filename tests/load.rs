@@ -264,7 +264,7 @@ fn ten_thousand_identical_requests_of_one_key_are_all_accepted_and_all_different
 
 #[test]
 fn each_kind_of_request_gets_the_answer_it_must() {
-    for name in ["binance", "bybit", "bitget"] {
+    for name in ["binance", "bybit", "bitget", "native"] {
         let (address, store) = plain_server(name);
         let order = if name == "binance" { "id={id}" } else { r#"{"id":"{id}"}"# };
         let mut options = options(name, address, &[("GET /a?x=1", ""), ("POST /order", order)]);

@@ -1,6 +1,10 @@
 //! Defeats the search for keys by time: unknown keys are checked against secrets of nobody.
 
+use std::hash::BuildHasher;
+
 use ed25519_dalek::SigningKey;
+use foldhash::quality::RandomState;
+use ring::agreement::{ECDH_P256, EphemeralPrivateKey};
 
 use crate::key::{Algorithm, Secret};
 
@@ -8,6 +12,7 @@ use crate::key::{Algorithm, Secret};
 #[derive(Debug)]
 pub struct Decoys {
     by_shape: Box<[(Shape, Secret)]>,
+    seed: RandomState,
 }
 
 /// What can be told of a signature by its look: the algorithm it could be of, and its length in bytes.
@@ -32,7 +37,12 @@ impl Decoys {
                     let secret = Secret::read(algorithm, &point);
                     by_shape.extend(secret.ok().map(|secret| ((algorithm, 64), secret)));
                 }
-                Algorithm::RsaSha256 => {
+                Algorithm::EcdsaP256Sha256 => {
+                    let secret = point_of_nobody().map(|point| Secret::read(algorithm, &point));
+                    let secret = secret.and_then(Result::ok);
+                    by_shape.extend(secret.map(|secret| ((algorithm, 64), secret)));
+                }
+                Algorithm::RsaSha256 | Algorithm::RsaPssSha512 => {
                     for length in RSA_LENGTHS {
                         let secret = Secret::read(algorithm, &random_modulus(length)?);
                         by_shape.extend(secret.ok().map(|secret| ((algorithm, length), secret)));
@@ -40,7 +50,13 @@ impl Decoys {
                 }
             }
         }
-        Ok(Self { by_shape: by_shape.into() })
+        Ok(Self { by_shape: by_shape.into(), seed: RandomState::default() })
+    }
+
+    /// One of `count`, at random but for ever the same for one key id.
+    pub(super) fn draw(&self, key_id: &str, count: usize) -> usize {
+        let drawn = usize::try_from(self.seed.hash_one(key_id) >> 32).unwrap_or_default();
+        drawn.checked_rem(count).unwrap_or_default()
     }
 
     /// One of that shape, or at least of that algorithm.
@@ -53,6 +69,13 @@ impl Decoys {
 
 /// Lengths of RSA signatures in bytes, for keys of 2048, 3072 and 4096 bits.
 const RSA_LENGTHS: [usize; 3] = [256, 384, 512];
+
+/// A P-256 point whose scalar is forgotten at once.
+fn point_of_nobody() -> Option<Vec<u8>> {
+    let random = ring::rand::SystemRandom::new();
+    let scalar = EphemeralPrivateKey::generate(&ECDH_P256, &random).ok()?;
+    scalar.compute_public_key().ok().map(|point| point.as_ref().to_vec())
+}
 
 /// A PKCS#1 public key whose modulus is random: verification with it costs the same, and nobody can sign for it.
 fn random_modulus(length: usize) -> Result<Vec<u8>, getrandom::Error> {
@@ -68,4 +91,32 @@ fn random_modulus(length: usize) -> Result<Vec<u8>, getrandom::Error> {
     der.extend(&modulus);
     der.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
     Ok(der)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_decoy_for_every_algorithm_and_length() {
+        let decoys = Decoys::new().unwrap();
+        for (algorithm, name) in Algorithm::ALL {
+            let lengths =
+                algorithm.signature_len().map_or(RSA_LENGTHS.to_vec(), |exact| vec![exact]);
+            for length in lengths {
+                let known = decoys.by_shape.iter().any(|(shape, _)| *shape == (algorithm, length));
+                assert!(known, "{name} {length}");
+                assert_eq!(decoys.of((algorithm, length)).unwrap().algorithm(), algorithm);
+            }
+        }
+    }
+
+    #[test]
+    fn one_key_id_always_draws_the_same_and_many_draw_all() {
+        let decoys = Decoys::new().unwrap();
+        assert_eq!(decoys.draw("somebody", 2), decoys.draw("somebody", 2));
+        let drawn: Vec<_> = (0..64).map(|n| decoys.draw(&n.to_string(), 2)).collect();
+        assert!(drawn.contains(&0) && drawn.contains(&1));
+        assert_eq!(decoys.draw("nothing to draw from", 0), 0);
+    }
 }

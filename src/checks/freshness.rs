@@ -30,6 +30,11 @@ pub(crate) fn deadline(deadline: Micros, now: Micros, lead: Duration) -> Result<
     if ahead > lead { Err(Denial::Ahead(ahead)) } else { Ok(()) }
 }
 
+/// Holds when what is good from `moment` on is so at `now`, by a clock that may be `future` behind the client's.
+pub(crate) fn begun(moment: Micros, now: Micros, future: Duration) -> Result<(), Denial> {
+    if moment >= now + future { Err(Denial::Ahead(moment.since(now))) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +67,16 @@ mod tests {
             Err(Denial::Ahead(_))
         ));
         assert!(stamp(Micros(0), Micros(0), WINDOW, FUTURE).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_good_yet_is_refused_but_for_a_clock_that_is_a_little_ahead() {
+        for (micros_from_now, good) in
+            [(i64::MIN, true), (0, true), (999_999, true), (1_000_000, false), (i64::MAX, false)]
+        {
+            let at = Micros(NOW.0.saturating_add_signed(micros_from_now));
+            assert_eq!(begun(at, NOW, FUTURE).is_ok(), good, "{micros_from_now}");
+        }
     }
 
     #[test]

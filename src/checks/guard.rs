@@ -440,6 +440,7 @@ mod tests {
                 host: "h",
                 window_ms: None,
                 lead_ms: 5_000,
+                nonce: None,
             };
             let by = Credentials { key_id, signer: &signer, passphrase };
             let sent = self.dialect.sign(&draft, &by, self.gate.clock.now()).unwrap();

@@ -14,6 +14,7 @@ pub(crate) const LEAKY: bool = cfg!(countersign_leaky);
 
 pub(crate) mod address;
 pub(crate) mod decoy;
+pub(crate) mod digest;
 pub(crate) mod freshness;
 pub(crate) mod guard;
 pub(crate) mod limit;

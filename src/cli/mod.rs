@@ -4,9 +4,12 @@ pub mod check;
 pub mod curl;
 pub mod demo;
 pub mod dialects;
+mod page;
 pub mod serve;
 pub mod sign;
+pub mod snippet;
 pub mod verify;
+mod worked;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,11 +24,17 @@ use crate::load;
 /// Then write a configuration, look it over with `countersign check --config gateway.toml`, and run it with
 /// `countersign serve --config gateway.toml`.
 #[derive(Debug, Parser)]
-#[command(name = "countersign", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "countersign", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "Examples:
+  countersign demo
+  countersign check --config gateway.toml
+  countersign dialects page kraken
+  countersign snippet --dialect okx --lang python > order.py";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -33,6 +42,7 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Sign(Box<sign::Args>),
+    Snippet(snippet::Args),
     Verify(verify::Args),
     Load(Box<load::Args>),
     Dialects(dialects::Args),
@@ -65,6 +75,7 @@ impl Command {
             Self::Serve(args) => serve::run(args, out, err),
             Self::Check(args) => check::run(args, out, err),
             Self::Sign(args) => sign::run(args, out, err),
+            Self::Snippet(args) => snippet::run(args, out, err),
             Self::Verify(args) => verify::run(args, out, err),
             Self::Load(args) => load::command(args, out, err).map(ExitCode::from),
             Self::Dialects(args) => dialects::run(args, out, err),

@@ -1,7 +1,7 @@
 //! `countersign sign`: makes the signed request that a client of a dialect would send.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use http::{Method, Uri};
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::curl;
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::dialect::{Credentials, Dialect, Draft, SignedRequest, builtin};
-use crate::key::{Algorithm, Signer};
+use crate::key::Algorithm;
 
 /// Sign a request in a dialect and print it as a curl line.
 ///
@@ -39,9 +39,9 @@ pub struct Args {
     /// Environment variable that holds the passphrase, for dialects that have one
     #[arg(long, value_name = "VAR")]
     passphrase_env: Option<String>,
-    /// The key's algorithm: hmac-sha256, hmac-sha384, hmac-sha512, ed25519, rsa-sha256
-    #[arg(long, default_value = "hmac-sha256", value_parser = algorithm)]
-    algorithm: Algorithm,
+    /// The key's algorithm, as hmac-sha256 or ed25519; the dialect's HMAC when absent
+    #[arg(long, value_parser = algorithm)]
+    algorithm: Option<Algorithm>,
     /// Method; POST when there is --data, else GET
     #[arg(short = 'X', long)]
     method: Option<Method>,
@@ -62,9 +62,15 @@ pub struct Args {
     json: bool,
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, String> {
+pub(super) fn algorithm(name: &str) -> Result<Algorithm, String> {
     let names = || Algorithm::ALL.map(|(_, name)| name).join(", ");
     Algorithm::named(name).ok_or_else(|| format!("one of {}", names()))
+}
+
+/// The algorithm that most keys of a dialect have.
+fn usual(dialect: &Dialect) -> Option<Algorithm> {
+    let known = || dialect.algorithms();
+    known().find(|known| known.is_symmetric()).or_else(|| known().next())
 }
 
 /// Runs the command.
@@ -86,13 +92,15 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
 }
 
 fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
-    let dialect = dialect(args)?;
+    let dialect = dialect(&args.dialect, args.recipe.as_deref())?;
     let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
         return Err(format!("`{}` is no URL: write http://HOST/PATH", args.url));
     };
-    let signer = Signer::read(args.algorithm, &secret(args)?).map_err(|error| {
-        format!("the secret is of no use for {}: {error}", args.algorithm.name())
-    })?;
+    let algorithm = args.algorithm.or_else(|| usual(&dialect));
+    let algorithm = algorithm.ok_or_else(|| format!("{} has no keys", dialect.name()))?;
+    let signer = dialect
+        .read_signer(algorithm, &secret(args)?)
+        .map_err(|error| format!("the secret is of no use for {}: {error}", algorithm.name()))?;
     let passphrase = args.passphrase_env.as_deref().map(variable).transpose()?;
     let method = match (&args.method, args.data.is_empty()) {
         (Some(method), _) => method.clone(),
@@ -107,6 +115,7 @@ fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
         host: authority.as_str(),
         window_ms: args.window,
         lead_ms: args.lead,
+        nonce: None,
     };
     let by = Credentials {
         key_id: &args.key,
@@ -118,19 +127,17 @@ fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
     Ok((request, format!("{scheme}://{authority}")))
 }
 
-fn dialect(args: &Args) -> Result<Dialect, String> {
-    match &args.recipe {
+/// The dialect in the file `recipe`, or the built-in one called `name`.
+pub(super) fn dialect(name: &str, recipe: Option<&Path>) -> Result<Dialect, String> {
+    match recipe {
         Some(file) => {
             let text = std::fs::read_to_string(file);
             let text = text.map_err(|error| format!("{}: {error}", file.display()))?;
             Dialect::compile(&text).map_err(|error| format!("{}: {error}", file.display()))
         }
-        None => builtin(&args.dialect)
+        None => builtin(name)
             .ok_or_else(|| {
-                format!(
-                    "no dialect is called \"{}\": see `countersign dialects list`",
-                    args.dialect
-                )
+                format!("no dialect is called \"{name}\": see `countersign dialects list`")
             })?
             .map_err(|error| error.to_string()),
     }

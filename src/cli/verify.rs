@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::dialect::{BUILTIN, Dialect};
+use crate::dialect::{BUILTIN, Dialect, Explained};
 use crate::offline::{Judge, Judged, Recorded, Unjudged};
 
 /// Judge recorded requests offline and say why each is accepted or refused.
@@ -131,10 +131,15 @@ impl Told {
 
     fn json(&self, out: &mut impl Write) -> io::Result<()> {
         let judged = self.judged.as_ref().ok();
-        let signed: Vec<_> = judged
-            .iter()
-            .flat_map(|judged| &judged.signed_bytes)
-            .map(|(reading, bytes)| json!({"reading": reading.name(), "text": String::from_utf8_lossy(bytes)}))
+        let both = judged.iter().flat_map(|judged| judged.signed_bytes.iter().zip(&judged.parts));
+        let signed: Vec<_> = both
+            .map(|((reading, bytes), (_, parts))| {
+                json!({
+                    "reading": reading.name(),
+                    "text": String::from_utf8_lossy(bytes),
+                    "parts": parts.iter().map(part).collect::<Vec<_>>(),
+                })
+            })
             .collect();
         let told = json!({
             "line": self.line,
@@ -167,8 +172,32 @@ impl Told {
             let text = String::from_utf8_lossy(bytes);
             writeln!(out, "   {:<10} {}", reading.name(), text.escape_debug())?;
         }
+        if !self.accepted()
+            && let Some((_, parts)) = judged.parts.first()
+        {
+            parts.iter().try_for_each(|part| list(part, 14, out))?;
+        }
         Ok(())
     }
+}
+
+/// A part of what is signed, as JSON.
+fn part(explained: &Explained) -> Value {
+    json!({
+        "part": explained.part,
+        "text": String::from_utf8_lossy(&explained.bytes),
+        "of": explained.inner.iter().map(part).collect::<Vec<_>>(),
+    })
+}
+
+/// The same as lines: those of a digest, and what it is of.
+fn list(explained: &Explained, indent: usize, out: &mut impl Write) -> io::Result<()> {
+    let text = match std::str::from_utf8(&explained.bytes) {
+        Ok(text) => text.escape_debug().to_string(),
+        Err(_) => format!("hex {}", data_encoding::HEXLOWER.encode(&explained.bytes)),
+    };
+    writeln!(out, "{:indent$}{} = {text}", "", explained.part.escape_debug())?;
+    explained.inner.iter().try_for_each(|inner| list(inner, indent + 2, out))
 }
 
 #[derive(Default)]

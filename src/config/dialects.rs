@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::document::{Node, Table, text};
 use super::problem::{ConfigError, Fault, place};
 use super::value::boolean;
+use crate::denial::Condition;
 use crate::dialect::{BUILTIN, Dialect, builtin};
 
 /// The dialects that routes and keys may name.
@@ -60,6 +61,7 @@ impl Dialects {
 fn dialect(name: &str, node: &Node<'_>, table: &Table<'_>) -> Option<Dialect> {
     let recipe = table.find("recipe");
     let split = table.find("split_parameters");
+    let imitate = table.find("imitate");
     let dialect = match &recipe {
         Some(recipe) => own_recipe(name, recipe)?,
         None => node.read(|_| {
@@ -73,7 +75,24 @@ fn dialect(name: &str, node: &Node<'_>, table: &Table<'_>) -> Option<Dialect> {
         })?,
     };
     let split = split.map_or(Some(false), |node| node.read(boolean))?;
-    Some(if split { dialect.with_split_parameters() } else { dialect })
+    let dialect = if split { dialect.with_split_parameters() } else { dialect };
+    match imitate {
+        Some(node) if node.read(boolean)? => imitating(dialect, &node),
+        Some(_) | None => Some(dialect),
+    }
+}
+
+fn imitating(dialect: Dialect, node: &Node<'_>) -> Option<Dialect> {
+    if dialect.worded().all(|(condition, ..)| condition != Condition::UnknownKey) {
+        node.spot.error(Fault::cured(
+            "the recipe has no words for an unknown key, so there is nothing to imitate",
+            "give it `unknown_key` under [refusals], or leave this out",
+        ));
+        return None;
+    }
+    node.spot
+        .warn("strangers can find out which key ids exist: leave it out unless a client needs it");
+    Some(dialect.with_imitation())
 }
 
 fn own_recipe(name: &str, node: &Node<'_>) -> Option<Dialect> {

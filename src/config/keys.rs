@@ -79,7 +79,7 @@ fn key(
     });
     let venue = venue(table, routes);
     let secret = secret_of(table, dialect.as_deref());
-    let passphrase = passphrase(table, dialect.as_deref());
+    let passphrase = passphrase(table, dialect.as_deref(), secret.as_ref());
     let allowlist = table.find("allowlist");
     let networks = allowlist.as_ref().map(|node| (node.texts(network), node.value.as_array()));
     let permissions =
@@ -167,7 +167,7 @@ fn secret_of(table: &Table<'_>, dialect: Option<&Dialect>) -> Option<Secret> {
         return None;
     };
     let bytes = if algorithm.is_symmetric() { secret(&node)? } else { public_key(&node)? };
-    let secret = Secret::read(algorithm, &bytes);
+    let secret = dialect.read_secret(algorithm, &bytes);
     node.spot.noted(secret.map_err(|error| Fault::new(format!("it cannot be used: {error}"))))
 }
 
@@ -190,8 +190,7 @@ fn public_key(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
         Some(pem) => Zeroizing::new(pem.as_bytes().to_vec()),
         None => secret(node)?,
     };
-    let mark = b"PRIVATE KEY";
-    if !bytes.windows(mark.len()).any(|bytes| bytes == mark) {
+    if !Secret::is_plainly_private(&bytes) {
         return Some(bytes);
     }
     if inline.is_some() {
@@ -207,6 +206,7 @@ fn public_key(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
 fn passphrase(
     table: &Table<'_>,
     dialect: Option<&Dialect>,
+    secret_of_key: Option<&Secret>,
 ) -> Result<Option<Passphrase>, Reported> {
     let node = table.find("passphrase");
     let dialect = dialect.ok_or(Reported)?;
@@ -226,7 +226,7 @@ fn passphrase(
     let bytes = secret(&node).ok_or(Reported)?;
     let clear = std::str::from_utf8(&bytes).map_err(|_| Fault::new("it is no UTF-8 text"));
     let clear = node.spot.noted(clear).ok_or(Reported)?;
-    Ok(Some(Passphrase::new(clear)))
+    Ok(Some(dialect.read_passphrase(clear, secret_of_key.ok_or(Reported)?)))
 }
 
 fn permissions(table: &Table<'_>, names: &PermissionNames, is_bound: bool) -> Option<Permissions> {

@@ -127,6 +127,15 @@ fn refuse_shadowed(table: &Table<'_>, rule: &Rule, earlier: &[(Rule, Entry)]) {
     ));
 }
 
+/// What the dialect's clients sign, where it says so.
+fn default_lead(ask: Option<&Ask>) -> Duration {
+    let dialect = match ask {
+        Some(Ask::Key(dialect) | Ask::Signed(dialect)) => Some(dialect),
+        Some(Ask::Public) | None => None,
+    };
+    dialect.and_then(|dialect| dialect.lead()).unwrap_or(Duration::from_mins(1))
+}
+
 impl Scene<'_, '_> {
     fn entry(&mut self, table: &Table<'_>, rule: Option<&Rule>) -> Option<Entry> {
         let target = self.target(table);
@@ -139,9 +148,11 @@ impl Scene<'_, '_> {
         let weight = table.or("weight", 1, whole(0..=1_000_000));
         let body_cap = table.or("body_cap", 64 << 10, size(0..=16 << 20));
         let class = permissions.unwrap_or(Permissions::NONE);
+        refuse_unsigned_body(table, ask.as_ref(), class);
         let (hour, age) = (Duration::from_hours(1), default_age(class, effect));
         let key_max_age = table.or("key_max_age", age, span(Duration::ZERO..=24 * hour));
-        let lead = table.or("lead", Duration::from_mins(1), span(Duration::from_millis(1)..=hour));
+        let lead =
+            table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
         let repeat = repeat(table, ask.as_ref(), effect);
         let address_limit = self.address_limit(table, weight);
         let demand = Route {
@@ -289,11 +300,29 @@ fn effect(table: &Table<'_>, rule: Option<&Rule>) -> Option<Effect> {
     Some(Effect::Write)
 }
 
+/// A dialect that leaves the body unsigned moves no money.
+fn refuse_unsigned_body(table: &Table<'_>, ask: Option<&Ask>, permissions: Permissions) {
+    let Some(Ask::Signed(dialect)) = ask else { return };
+    if dialect.passes_unsigned_body() && permissions.holds_any(moves()) {
+        table.spot.error(Fault::cured(
+            format!(
+                "dialect {} does not sign the body, so whoever alters it in flight would move other money",
+                dialect.name()
+            ),
+            "serve this route in another dialect",
+        ));
+    }
+}
+
+/// What takes money out of an account.
+const fn moves() -> Permissions {
+    Permissions::NONE.with(Permission::WITHDRAW).with(Permission::TRANSFER)
+}
+
 /// How long a revoked key may go on, by what it could do meanwhile.
 fn default_age(permissions: Permissions, effect: Option<Effect>) -> Duration {
-    let moves = Permissions::NONE.with(Permission::WITHDRAW).with(Permission::TRANSFER);
     match effect {
-        _ if permissions.holds_any(moves) => Duration::from_secs(2),
+        _ if permissions.holds_any(moves()) => Duration::from_secs(2),
         Some(Effect::Write) | None => Duration::from_secs(30),
         Some(Effect::Read | Effect::Cancel) => Duration::from_mins(5),
     }

@@ -437,6 +437,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("permission = \"trade\"", "", "32:1: route[0]: `permission` is missing"),
     (
+        "dialect = \"binance\"\npermission = \"trade\"",
+        "dialect = \"htx\"\npermission = \"withdraw\"",
+        "32:1: route[0]: dialect htx does not sign the body",
+    ),
+    (
         "permission = \"trade\"",
         "permission = \"Trade!\"",
         "38:14: route[0].permission: \"Trade!\" is no permission",
@@ -574,6 +579,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "version = 1\n[dialect.own]",
         "2:1: dialect.own: no built-in dialect is called \"own\"",
     ),
+    (
+        "version = 1",
+        "version = 1\n[dialect.seconds]\nrecipe = \"seconds.toml\"\nimitate = true",
+        "4:11: dialect.seconds.imitate: the recipe has no words for an unknown key",
+    ),
     ("id = \"key-1\"", "id = \"key 1\"", "49:6: key[0].id: this cannot be sent"),
     ("id = \"key-1\"", "id = 1", "49:6: key[0].id: expected a string, found an integer"),
     ("workers = 2", "workers = ", "4:"),
@@ -667,6 +677,11 @@ fn what_is_probably_not_meant_is_a_warning() {
             "listener[0].tls.key: every user",
         ),
         ("\"127.0.0.1:9180\"", "\"0.0.0.0:9180\"", "admin.address: metrics and health"),
+        (
+            "version = 1",
+            "version = 1\n[dialect.binance]\nimitate = true",
+            "dialect.binance.imitate: strangers can find out which key ids exist",
+        ),
         ("{ env = \"A_SECRET\" }", "\"none\"", "upstream[0].identity_key: backends cannot tell"),
         ("file = \"secret\"", "file = \"open\"", "key[0].secret.file: every user"),
         (

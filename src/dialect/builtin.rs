@@ -15,11 +15,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_recipe_compiles_under_its_own_name() {
+    fn every_recipe_compiles_under_its_own_name_and_has_an_example() {
         for (name, recipe) in BUILTIN {
             let dialect =
                 Dialect::compile(recipe).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(&**dialect.name(), *name);
+            assert!(recipe.contains("\nexample = {"), "{name} has no example");
         }
     }
 }

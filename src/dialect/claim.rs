@@ -1,143 +1,253 @@
 //! What a request claims, read by its dialect: who signed what and when. All of it unproved.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 use http::Method;
 
-use super::place::{Found, Side};
-use super::reading::percent_decoded;
-use super::template::{self, Sink, Values};
-use super::{
-    BodyKind, Dialect, Encoding, Inbound, Message, Place, Reading, Time, TimeUnit, hex_digit, place,
-};
-use crate::clock::Micros;
+use super::json::Object;
+use super::jwt::{self, Token};
+use super::place::{Offers, Side};
+use super::reading::Order;
+use super::rfc9421::{self, Input};
+use super::time::{Nonce, Time, decimal_millis};
+use super::{BodyKind, Dialect, Inbound, Message, Scheme, member, signatures};
 use crate::denial::{Credential, Denial};
+use crate::key::Algorithm;
 
 /// What a request claims.
 #[derive(Clone, Debug)]
 pub struct Claim<'r> {
     /// Who says so.
     pub key_id: &'r str,
-    /// When.
-    pub time: Time<'r>,
+    /// When; `None` where the dialect signs no time.
+    pub time: Option<Time<'r>>,
     /// For how long it wants to be good.
     pub window: Duration,
     pub(crate) window_text: &'r str,
+    pub(crate) nonce: Option<Nonce<'r>>,
     pub(crate) signature: &'r str,
-    pub(crate) passphrase: Option<&'r str>,
+    /// The algorithm that it says it was made with; the key's decides.
+    pub(crate) algorithm: Option<Algorithm>,
+    pub(crate) passphrase: Option<Offered<'r>>,
     /// The pair that holds the signature, which is not signed itself.
     pub(crate) cut: Option<(Side, Range<usize>)>,
-    pub(crate) message: &'r Message,
+    pub(crate) signed: Signed<'r>,
+    /// What the body is.
+    pub(crate) body: BodyKind,
+    /// The body as parameters; empty where it is none.
+    pub(crate) form: &'r str,
+    pub(crate) order: Order<'r>,
+    pub(crate) content_type: &'r str,
+    pub(crate) payload: Payload<'r>,
+    /// The JSON of payload or body, where something is looked for in it.
+    pub(crate) object: Option<Object<'r>>,
+}
+
+/// What the signature is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signed<'r> {
+    /// The text that a template makes of the request.
+    Text(&'r Message),
+    /// These bytes, as they are.
+    #[expect(dead_code, reason = "for schemes that build what they sign themselves")]
+    Bytes(&'r [u8]),
+    /// Header and payload of this token, which its dialect's rule reads.
+    Token(&'r Message, &'r jwt::Rule, Token<'r>),
+    /// The base of an HTTP message signature.
+    Base(&'r rfc9421::Rule, Input<'r>),
+}
+
+/// A passphrase as sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offered<'r> {
+    pub(crate) text: &'r str,
+    /// Whether it is the MAC of the passphrase under the key's secret, in base64, and not the passphrase itself.
+    pub(crate) keyed: bool,
+}
+
+/// JSON that travels in a header field.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Payload<'r> {
+    /// As it stands there.
+    pub(crate) text: &'r str,
+    /// Decoded.
+    pub(crate) json: &'r [u8],
+}
+
+/// Memory for what a claim must decode or put in order before it can borrow it; a worker uses it again and again.
+#[derive(Default)]
+pub struct Room {
+    pub(super) bytes: Vec<u8>,
+    pub(super) pairs: Vec<(u32, u32)>,
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Room(..)")
+    }
 }
 
 impl Dialect {
     /// Reads who signed what, without believing it, and refuses what the signature would not cover.
-    pub fn claim<'r>(&'r self, request: &Inbound<'r>) -> Result<Claim<'r>, Denial> {
-        let query = request.query.unwrap_or_default();
-        let message = self.message(request.method).ok_or(Denial::Malformed("method"))?;
-        refuse_leftovers(message, request, query)?;
-        let form = self.form(request)?;
-        if !query.is_empty() && !form.is_empty() && !self.split_parameters {
-            return Err(Denial::Unsigned("parameters are split over query and body"));
+    pub fn claim<'r>(
+        &'r self,
+        request: &Inbound<'r>,
+        room: &'r mut Room,
+    ) -> Result<Claim<'r>, Denial> {
+        match &self.scheme {
+            Scheme::Text(messages) => self.claim_text(messages, request, room),
+            Scheme::Token(tokens) => self.claim_token(tokens, request, room),
+            Scheme::Signatures(rule) => self.claim_signature(rule, request),
         }
-        let [time, window, signature] = self.params(query, form)?;
-
-        let places = [
-            Some(&self.key),
-            Some(&self.signature),
-            Some(&self.time.place),
-            self.window.place.as_ref(),
-            self.passphrase.as_ref(),
-        ];
-        let [key_id, offered, time_text, window_text, passphrase] = place::headers(places, request);
-        let value = |found: &Option<Found<'r>>| found.as_ref().map(|found| found.value);
-        let key_id = key_id.single(Credential::Key)?.filter(|id| !id.is_empty());
-        let key_id = key_id.ok_or(Denial::Missing(Credential::Key))?;
-        let offered = match &self.signature {
-            Place::Header(_) => offered.single(Credential::Signature)?,
-            Place::Param(_) => value(&signature),
-        };
-        let offered = offered.filter(|text| !text.is_empty());
-        let time_text = match &self.time.place {
-            Place::Header(_) => time_text.single(Credential::Time)?,
-            Place::Param(_) => value(&time),
-        };
-        let time_text = time_text.ok_or(Denial::Missing(Credential::Time))?;
-        let window_text = match &self.window.place {
-            Some(Place::Header(_)) => window_text.single(Credential::Window)?,
-            Some(Place::Param(_)) => value(&window),
-            None => None,
-        };
-        let passphrase = match &self.passphrase {
-            Some(_) => {
-                let text = passphrase.single(Credential::Passphrase)?;
-                Some(text.ok_or(Denial::Missing(Credential::Passphrase))?)
-            }
-            None => None,
-        };
-        let claim = Claim {
-            key_id,
-            time: Time { text: time_text, at: self.time.unit.read(time_text)? },
-            window: self.window(window_text)?,
-            window_text: window_text.unwrap_or_default(),
-            signature: offered.ok_or(Denial::Missing(Credential::Signature))?,
-            passphrase,
-            cut: signature.map(|found| (found.side, found.pair)),
-            message,
-        };
-        self.refuse_seams(&claim, request, query)?;
-        Ok(claim)
     }
 
     /// The key id alone, for routes that ask for no more.
-    pub fn key_id<'r>(&self, request: &Inbound<'r>) -> Result<&'r str, Denial> {
-        let id = self.key.in_headers(request, Credential::Key)?.filter(|id| !id.is_empty());
+    pub fn key_id<'r>(
+        &'r self,
+        request: &Inbound<'r>,
+        room: &'r mut Room,
+    ) -> Result<&'r str, Denial> {
+        match &self.scheme {
+            Scheme::Token(tokens) => {
+                return self.token(&tokens.rule, request, room).map(|token| token.key_id);
+            }
+            Scheme::Signatures(rule) => return signatures::key_id(rule, request),
+            Scheme::Text(_) => {}
+        }
+        let kind = self.body_kind(request.body);
+        let form = if kind == BodyKind::Form { request.body } else { b"" };
+        let form = std::str::from_utf8(form).unwrap_or_default();
+        let Room { bytes, pairs: _ } = room;
+        let (offers, ..) = self.offers(request, kind, form, bytes)?;
+        let id = offers.of(Credential::Key).filter(|id| !id.is_empty());
         id.ok_or(Denial::Missing(Credential::Key))
     }
 
-    /// The form body as text, where the dialect has forms; empty otherwise.
-    fn form<'r>(&self, request: &Inbound<'r>) -> Result<&'r str, Denial> {
-        if request.body.is_empty() {
-            return Ok("");
+    /// The pair that holds a signature, where it is a parameter.
+    pub(super) fn signature_pair(
+        &self,
+        query: &str,
+        form: &str,
+    ) -> Result<Option<(Side, Range<usize>)>, Denial> {
+        let mut offers = Offers::default();
+        self.places.in_params(query, form, &mut offers)?;
+        Ok(offers.cut)
+    }
+
+    fn claim_text<'r>(
+        &'r self,
+        messages: &'r [Message],
+        request: &Inbound<'r>,
+        room: &'r mut Room,
+    ) -> Result<Claim<'r>, Denial> {
+        let query = request.query.unwrap_or_default();
+        let body = self.body_kind(request.body);
+        if !is_known(request.method) {
+            return Err(Denial::Malformed("method"));
         }
-        self.check_content_type(request)?;
-        match self.body {
-            BodyKind::Form => {
-                // Unlike a target, a body may hold raw spaces and UTF-8: ccxt sends withdrawals so.
-                let text = std::str::from_utf8(request.body).ok();
-                text.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control())).ok_or(
-                    Denial::Malformed("a form body that is no UTF-8, or holds control bytes"),
-                )
+        let message = messages.iter().find(|message| message.is_for(request, body));
+        let message = message.ok_or(Denial::Malformed("method"))?;
+        self.refuse_leftovers(message, request, query)?;
+        let content_type = self.content_type(message, request, body)?;
+        let form = Self::form(request, body)?;
+        if !query.is_empty() && !form.is_empty() && message.joins && !self.split_parameters {
+            return Err(Denial::Unsigned("parameters are split over query and body"));
+        }
+        let Room { bytes, pairs } = room;
+        let (offers, payload, object) = self.offers(request, body, form, bytes)?;
+        if let Some(object) = object {
+            self.refuse_other_path(request.path, object)?;
+            self.refuse_other_members(message, object)?;
+        }
+        let of_body = query.is_empty() && !form.is_empty();
+        let (text, side) = if of_body { (form, Side::Body) } else { (query, Side::Query) };
+        let cut = offers.cut.as_ref().filter(|(of, _)| *of == side).map(|(_, range)| range);
+        let order = if self.sorts { Order::of(text, cut, of_body, pairs) } else { Order::NONE };
+        let details = Details { message, body, form, order, content_type, payload, object };
+        let claim = self.assemble(&offers, &details, request)?;
+        self.refuse_seams(message, request, body)?;
+        Ok(claim)
+    }
+
+    /// Reads each credential where the recipe says, once.
+    fn offers<'r>(
+        &'r self,
+        request: &Inbound<'r>,
+        kind: BodyKind,
+        form: &'r str,
+        bytes: &'r mut Vec<u8>,
+    ) -> Result<(Offers<'r>, Payload<'r>, Option<Object<'r>>), Denial> {
+        let mut offers = Offers::default();
+        self.places.in_headers(request, &mut offers)?;
+        self.places.in_params(request.query.unwrap_or_default(), form, &mut offers)?;
+        let (payload, object) = match self.payload(request, bytes)? {
+            Some((payload, object)) => (payload, Some(object)),
+            None if self.reads_members(kind) && !request.body.is_empty() => {
+                (Payload::default(), Some(member::object(request.body)?))
             }
-            BodyKind::Json if matches!(request.body.first(), Some(b'{' | b'[')) => Ok(""),
-            BodyKind::Json => Err(Denial::Malformed("a body that is no JSON object or array")),
+            None => (Payload::default(), None),
+        };
+        if let Some(object) = object {
+            self.places.in_members(object, &mut offers)?;
         }
+        Ok((offers, payload, object))
     }
 
-    /// The content type is unsigned, so only the one that the dialect means may come.
-    fn check_content_type(&self, request: &Inbound<'_>) -> Result<(), Denial> {
-        let mut sent = request.headers.get_all(http::header::CONTENT_TYPE).iter();
-        let Some(value) = sent.next() else { return Ok(()) };
-        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-        let meant = self.body.media_type().as_bytes();
-        if sent.next().is_none() && essence.trim_ascii().eq_ignore_ascii_case(meant) {
-            return Ok(());
-        }
-        Err(Denial::Unsigned("the content type is not the dialect's, and no signature covers it"))
+    /// Whether something must be looked for in bodies of this kind that are JSON.
+    fn reads_members(&self, kind: BodyKind) -> bool {
+        kind == BodyKind::Json
+            && (self.path_is.is_some()
+                || !self.places.fields.is_empty()
+                || self.other_body.is_some() && !self.places.params.is_empty())
     }
 
-    /// Time, window and signature, where they are parameters.
-    fn params<'r>(&self, query: &'r str, form: &'r str) -> Result<[Option<Found<'r>>; 3], Denial> {
-        let names = [
-            param(Some(&self.time.place), Credential::Time),
-            param(self.window.place.as_ref(), Credential::Window),
-            param(Some(&self.signature), Credential::Signature),
-        ];
-        if names.iter().all(Option::is_none) {
-            return Ok([const { None }; 3]);
-        }
-        place::find(names, query, form)
+    fn assemble<'r>(
+        &'r self,
+        offers: &Offers<'r>,
+        details: &Details<'r>,
+        request: &Inbound<'r>,
+    ) -> Result<Claim<'r>, Denial> {
+        let sent = |credential| offers.of(credential).filter(|text| !text.is_empty());
+        let need = |credential| sent(credential).ok_or(Denial::Missing(credential));
+        let key_id = need(Credential::Key)?;
+        let time_text = self.time.as_ref().map(|_| need(Credential::Time)).transpose()?;
+        let nonce_text = self.nonce.as_ref().map(|_| need(Credential::Nonce)).transpose()?;
+        let passphrase = match &self.passphrase {
+            Some(rule) => Some(Offered {
+                text: need(Credential::Passphrase)?,
+                keyed: rule.is_keyed(request)?,
+            }),
+            None => None,
+        };
+        let time = match self.time.as_ref().zip(time_text) {
+            Some((rule, text)) => Some(Time { text, at: rule.unit.read(text)? }),
+            None => None,
+        };
+        let nonce = match self.nonce.as_ref().zip(nonce_text) {
+            Some((rule, text)) => Some(rule.read(text)?),
+            None => None,
+        };
+        let window_text = offers.of(Credential::Window);
+        Ok(Claim {
+            key_id,
+            time,
+            window: self.window(window_text)?,
+            window_text: window_text.unwrap_or_default(),
+            nonce,
+            signature: need(Credential::Signature)?,
+            algorithm: None,
+            passphrase,
+            cut: offers.cut.clone(),
+            signed: Signed::Text(details.message),
+            body: details.body,
+            form: details.form,
+            order: details.order,
+            content_type: details.content_type,
+            payload: details.payload,
+            object: details.object,
+        })
     }
 
     fn window(&self, text: Option<&str>) -> Result<Duration, Denial> {
@@ -147,296 +257,39 @@ impl Dialect {
         let window = Duration::from_micros(decimal_millis(text)?);
         if window > self.window.max { Err(Denial::WindowTooLarge) } else { Ok(window) }
     }
+}
 
-    /// Where the message has no separator, refuses what could be read as another request.
-    fn refuse_seams(
-        &self,
-        claim: &Claim<'_>,
-        request: &Inbound<'_>,
-        query: &str,
-    ) -> Result<(), Denial> {
-        let seams = claim.message.seams;
-        // Decoded, since some reading may sign it so.
-        let decoded = || percent_decoded(query.as_bytes());
-        let lengthens = |byte: u8| byte.is_ascii_digit() || byte == b'.';
-        if seams.number_then_query && decoded().next().is_some_and(lengthens)
-            || seams.number_then_body && request.body.first().copied().is_some_and(lengthens)
-        {
-            return Err(Denial::Ambiguous("digits follow a signed number without a separator"));
-        }
-        // A body begins with a brace or bracket, so a path and query without them cannot hold one.
-        let opens = |byte: u8| matches!(byte, b'{' | b'[');
-        if seams.text_then_body
-            && self.body == BodyKind::Json
-            && *request.method != Method::GET
-            && (decoded().any(opens) || request.path.bytes().any(opens))
-        {
-            return Err(Denial::Ambiguous("a brace in the path or query could begin a body"));
-        }
-        Ok(())
-    }
-
-    /// The bytes that this request would have to sign, under each reading; none when it makes no claim.
-    ///
-    /// For people who look for a fault: the path of a request writes them straight into the MAC.
-    pub fn signed_bytes(&self, request: &Inbound<'_>) -> Vec<(Reading, Vec<u8>)> {
-        let Ok(claim) = self.claim(request) else { return Vec::new() };
-        let written = |reading: &Reading| {
-            let mut message = Vec::new();
-            self.write_message(&claim, request, *reading, &mut message);
-            (*reading, message)
-        };
-        let query = request.query.unwrap_or_default();
-        let differs = |reading: &&Reading| **reading == Reading::Raw || reading.differs(query);
-        self.readings.iter().filter(differs).map(written).collect()
-    }
-
-    /// The template of what requests of this method sign, as the recipe has it.
-    pub fn template(&self, method: &Method) -> Option<&str> {
-        self.message(method).map(|message| &*message.text)
-    }
-
-    /// Writes the exact bytes that the client signed, if it read its query this way.
-    #[expect(clippy::unused_self, reason = "the claim borrows its message from this dialect")]
-    pub(crate) fn write_message(
-        &self,
-        claim: &Claim<'_>,
-        request: &Inbound<'_>,
-        reading: Reading,
-        sink: &mut impl Sink,
-    ) {
-        let query = request.query.unwrap_or_default();
-        let values = Values {
-            timestamp: claim.time.text,
-            key: claim.key_id,
-            window: claim.window_text,
-            method: request.method.as_str(),
-            host: request.host,
-            path: request.path,
-            query: without(query, claim.cut_in(Side::Query)),
-            body: without_bytes(request.body, claim.cut_in(Side::Body)),
-        };
-        template::write(&claim.message.parts, &values, reading, sink);
-    }
+/// What was read of a request beside its credentials.
+struct Details<'r> {
+    message: &'r Message,
+    body: BodyKind,
+    form: &'r str,
+    order: Order<'r>,
+    content_type: &'r str,
+    payload: Payload<'r>,
+    object: Option<Object<'r>>,
 }
 
 impl Claim<'_> {
-    pub(crate) fn cut_in(&self, side: Side) -> Option<&Range<usize>> {
-        self.cut.as_ref().filter(|(found, _)| *found == side).map(|(_, range)| range)
-    }
-}
-
-impl BodyKind {
-    /// The content type of such bodies.
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Form => "application/x-www-form-urlencoded",
-            Self::Json => "application/json",
+    /// Whether it covers the header field `name`.
+    pub(crate) fn covers(&self, name: &http::HeaderName) -> bool {
+        match &self.signed {
+            Signed::Text(_) | Signed::Bytes(_) | Signed::Token(..) => false,
+            Signed::Base(rule, input) => rule.covers(input.covered, name),
         }
     }
 }
 
-impl TimeUnit {
-    /// The moment that `text` names: digits only, no sign, nothing that wraps.
-    fn read(self, text: &str) -> Result<Micros, Denial> {
-        let garbled = Denial::Garbled(Credential::Time);
-        if text.len() > 20 {
-            return Err(garbled);
-        }
-        let number = whole_number(text).ok_or(garbled)?;
-        Ok(match self {
-            Self::Seconds => Micros(number.saturating_mul(1_000_000)),
-            // Milliseconds reach 10^14 in the year 5138; Binance tells the units apart by size too.
-            Self::MillisOrMicros if number > 100_000_000_000_000 => Micros(number),
-            Self::Millis | Self::MillisOrMicros => Micros::from_millis(number),
-        })
-    }
-
-    /// How `now` is written.
-    pub(super) fn write(self, now: Micros) -> String {
-        match self {
-            Self::Seconds => (now.as_millis() / 1_000).to_string(),
-            Self::Millis | Self::MillisOrMicros => now.as_millis().to_string(),
-        }
-    }
-}
-
-/// Milliseconds with up to three decimals, in microseconds.
-fn decimal_millis(text: &str) -> Result<u64, Denial> {
-    let garbled = Denial::Garbled(Credential::Window);
-    let point = text.bytes().position(|byte| byte == b'.').unwrap_or(text.len());
-    let (whole, decimals) = text.split_at_checked(point).ok_or(garbled)?;
-    let decimals = decimals.strip_prefix('.').unwrap_or("0");
-    if whole.len() > 15 || decimals.len() > 3 {
-        return Err(garbled);
-    }
-    let scale = [1_000_u64, 100, 10, 1].get(decimals.len()).copied().unwrap_or_default();
-    let (whole, decimals) = whole_number(whole).zip(whole_number(decimals)).ok_or(garbled)?;
-    Ok(whole.saturating_mul(1_000).saturating_add(decimals.saturating_mul(scale)))
-}
-
-/// The number that `text` writes in digits alone; `None` when it holds anything else, nothing, or more than 64 bits.
-fn whole_number(text: &str) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.bytes().try_fold(0_u64, |number, byte| {
-        let digit = byte.wrapping_sub(b'0');
-        let number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
-        (digit < 10).then_some(number)
-    })
-}
-
-/// Whatever the message does not cover must not be there.
-fn refuse_leftovers(message: &Message, request: &Inbound<'_>, query: &str) -> Result<(), Denial> {
-    if !query.is_empty() && !message.signs_query {
-        return Err(Denial::Unsigned("a query, which this method does not sign"));
-    }
-    if request.body.is_empty() {
-        return Ok(());
-    }
-    if matches!(*request.method, Method::GET | Method::HEAD) {
-        return Err(Denial::Unsigned("a body on a GET"));
-    }
-    if message.signs_body {
-        Ok(())
-    } else {
-        Err(Denial::Unsigned("a body, which this method does not sign"))
-    }
-}
-
-fn param(place: Option<&Place>, credential: Credential) -> Option<(&str, Credential)> {
-    match place {
-        Some(Place::Param(name)) => Some((name, credential)),
-        Some(Place::Header(_)) | None => None,
-    }
-}
-
-/// `text` without the pair at `cut`, nor the `&` that joined it, in two pieces.
-pub(super) fn without<'r>(text: &'r str, cut: Option<&Range<usize>>) -> [&'r str; 2] {
-    let Some(cut) = cut else { return [text, ""] };
-    let before = text.get(..cut.start).unwrap_or_default();
-    let after = text.get(cut.end..).unwrap_or_default();
-    match before.strip_suffix('&') {
-        // The `&` after the pair, if any, goes on joining what stays.
-        Some(before) => [before, after],
-        None => [before, after.strip_prefix('&').unwrap_or(after)],
-    }
-}
-
-fn without_bytes<'r>(bytes: &'r [u8], cut: Option<&Range<usize>>) -> [&'r [u8]; 2] {
-    let Some(cut) = cut else { return [bytes, b""] };
-    let before = bytes.get(..cut.start).unwrap_or_default();
-    let after = bytes.get(cut.end..).unwrap_or_default();
-    match before.strip_suffix(b"&") {
-        Some(before) => [before, after],
-        None => [before, after.strip_prefix(b"&").unwrap_or(after)],
-    }
-}
-
-impl Encoding {
-    /// Decodes a signature into `buffer`; its length in bytes, or `None` when the text is of another alphabet.
-    pub(crate) fn decode(self, text: &[u8], buffer: &mut [u8]) -> Option<usize> {
-        match self {
-            Self::Hex => decode_hex(text, buffer),
-            Self::Base64 => {
-                let length = data_encoding::BASE64.decode_len(text.len()).ok()?;
-                let buffer = buffer.get_mut(..length)?;
-                data_encoding::BASE64.decode_mut(text, buffer).ok()
-            }
-        }
-    }
-
-    /// The most bytes that `length` bytes of text can hold; padding leaves up to two fewer.
-    pub(crate) const fn longest(self, length: usize) -> usize {
-        match self {
-            Self::Hex => length / 2,
-            Self::Base64 => length / 4 * 3,
-        }
-    }
-
-    /// Writes a signature as text.
-    pub(crate) fn encode(self, signature: &[u8]) -> String {
-        match self {
-            Self::Hex => data_encoding::HEXLOWER.encode(signature),
-            Self::Base64 => data_encoding::BASE64.encode(signature),
-        }
-    }
-}
-
-/// Pairs of digits in one pass, without a branch for each: the general decoder takes a tenth of a whole check.
-#[expect(clippy::indexing_slicing, reason = "a byte never lies beyond a table of 256")]
-fn decode_hex(text: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    let (pairs, []) = text.as_chunks() else { return None };
-    let buffer = buffer.get_mut(..pairs.len())?;
-    let mut all = 0;
-    for (byte, [high, low]) in buffer.iter_mut().zip(pairs) {
-        let (high, low) = (DIGITS[usize::from(*high)], DIGITS[usize::from(*low)]);
-        all |= high | low;
-        *byte = high << 4 | low;
-    }
-    (all != NO_DIGIT).then_some(pairs.len())
-}
-
-/// Set in no digit's value, and all of them in what is no digit.
-const NO_DIGIT: u8 = u8::MAX;
-
-/// The value of each byte as a hexadecimal digit.
-#[expect(
-    clippy::indexing_slicing,
-    reason = "worked out by the compiler, which would not compile it"
-)]
-const DIGITS: [u8; 256] = {
-    let mut digits = [NO_DIGIT; 256];
-    let mut byte = 0_u8;
-    while byte < u8::MAX {
-        if let Some(digit) = hex_digit(byte) {
-            digits[byte as usize] = digit;
-        }
-        byte += 1;
-    }
-    digits
-};
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hexadecimal_is_read_as_pairs_of_digits_in_either_case_and_nothing_else() {
-        for high in 0..=u8::MAX {
-            for low in [b'0', b'9', b'a', b'F', b'g', b'/', b'@', 0xff] {
-                let text = [b'0', b'1', high, low];
-                let mut buffer = [0; 4];
-                let read = decode_hex(&text, &mut buffer).map(|length| buffer[..length].to_vec());
-                let expected = data_encoding::HEXLOWER_PERMISSIVE.decode(&text).ok();
-                assert_eq!(read, expected, "{text:?}");
-            }
-        }
-        assert_eq!(decode_hex(b"012", &mut [0; 4]), None);
-        assert_eq!(decode_hex(b"0123", &mut [0; 1]), None);
-        assert_eq!(decode_hex(b"", &mut []), Some(0));
-    }
-
-    #[test]
-    fn numbers_are_digits_alone_and_fit_64_bits() {
-        assert_eq!(whole_number("18446744073709551615"), Some(u64::MAX));
-        assert_eq!(whole_number("007"), Some(7));
-        for text in ["", "18446744073709551616", "+1", "-1", "1 ", "1.0", "\u{661}", ":", "/"] {
-            assert_eq!(whole_number(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_window_has_up_to_three_decimals() {
-        for (text, micros) in [("5000", 5_000_000), ("0.5", 500), ("1.25", 1_250), ("1.001", 1_001)]
-        {
-            assert_eq!(decimal_millis(text), Ok(micros), "{text}");
-        }
-        for text in
-            ["", ".", "1.", ".5", "1.0001", "1.2.3", "-1", "1e3", "\u{e9}", "1234567890123456"]
-        {
-            assert!(decimal_millis(text).is_err(), "{text}");
-        }
-    }
+/// Methods of capital letters of which none begins another, so that none can be lengthened by what stands beside.
+pub(super) fn is_known(method: &Method) -> bool {
+    let known = [
+        Method::GET,
+        Method::POST,
+        Method::DELETE,
+        Method::PUT,
+        Method::PATCH,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    known.contains(method)
 }

@@ -1,7 +1,8 @@
 //! What a dialect's signature does not cover, derived from the compiled recipe.
 
+use super::form::BodyIs;
 use super::template::{Field, mentions};
-use super::{BodyKind, Dialect, Message, Place};
+use super::{BodyKind, Dialect, Fate, Message, Place, Scheme};
 use crate::denial::Credential;
 
 /// What one message of a dialect signs, and what becomes of the rest.
@@ -20,19 +21,23 @@ pub struct Coverage {
 impl Dialect {
     /// What each message signs.
     pub fn coverage(&self) -> Vec<Coverage> {
-        self.messages().iter().map(|message| self.cover(message)).collect()
+        match &self.scheme {
+            Scheme::Text(_) | Scheme::Token(_) => {
+                self.messages().iter().map(|message| self.cover(message)).collect()
+            }
+            Scheme::Signatures(rule) => vec![self.cover_signatures(rule)],
+        }
     }
 
     /// Where each credential travels, for those that the dialect has.
     pub fn places(&self) -> impl Iterator<Item = (Credential, &Place)> {
-        let always = [
-            (Credential::Key, &self.key),
-            (Credential::Time, &self.time.place),
-            (Credential::Signature, &self.signature),
-        ];
+        let always = [(Credential::Key, &self.key), (Credential::Signature, &self.signature)];
+        let time = self.time.as_ref().map(|rule| (Credential::Time, &rule.place));
+        let nonce = self.nonce.as_ref().map(|rule| (Credential::Nonce, &rule.place));
         let window = self.window.place.as_ref().map(|place| (Credential::Window, place));
-        let passphrase = self.passphrase.as_ref().map(|place| (Credential::Passphrase, place));
-        always.into_iter().chain(window).chain(passphrase)
+        let passphrase = self.passphrase.as_ref();
+        let passphrase = passphrase.map(|rule| (Credential::Passphrase, &rule.place));
+        always.into_iter().chain(time).chain(nonce).chain(window).chain(passphrase)
     }
 
     /// How long a stamp is good where the client asks for no window.
@@ -42,7 +47,11 @@ impl Dialect {
 
     fn cover(&self, message: &Message) -> Coverage {
         let covers = |field| mentions(&message.parts, field);
-        let in_param = |place: &Place| matches!(place, Place::Param(_));
+        let time = self.time.as_ref().map(|rule| &rule.place);
+        let nonce = self.nonce.as_ref().map(|rule| &rule.place);
+        let carried = |place: Option<&Place>, field| {
+            place.is_some_and(|place| covers(field) || place.header().is_none())
+        };
         let parts = [
             (
                 "method",
@@ -55,22 +64,34 @@ impl Dialect {
                 covers(Field::Path),
                 "bound by the replay record: a capture cannot come again on another",
             ),
-            ("query", message.signs_query, "refused when present"),
-            ("body", message.signs_body, "refused when present"),
-            ("time", covers(Field::Timestamp) || in_param(&self.time.place), "refused at load"),
+            ("query", message.query == Fate::Signed, unless_passed(message.query)),
+            ("body", message.entity == Fate::Signed, self.body_note(message.entity)),
             (
-                "window",
-                covers(Field::Window) || self.window.place.as_ref().is_some_and(in_param),
-                "fixed by the recipe",
+                "time",
+                carried(time, Field::Timestamp),
+                "the dialect has none: its nonce must grow, or may come once",
             ),
-            ("key id", covers(Field::Key), "bound by its secret"),
-            ("content type", false, self.content_type_note()),
+            ("nonce", carried(nonce, Field::Nonce), "the dialect has none"),
+            ("window", carried(self.window.place.as_ref(), Field::Window), "fixed by the recipe"),
+            ("key id", covers(Field::Key) || self.key.header().is_none(), "bound by its secret"),
+            ("content type", message.signs_type, self.content_type_note()),
             ("other headers", false, "only those on the forward list reach the backend"),
         ];
-        let methods = message.methods.as_ref().map_or_else(
-            || if self.messages().len() == 1 { "any".to_owned() } else { "any other".to_owned() },
+        let alone = self.messages().len() == 1;
+        let mut methods = message.methods.as_ref().map_or_else(
+            || if alone { "any".to_owned() } else { "any other".to_owned() },
             |all| all.iter().map(http::Method::as_str).collect::<Vec<_>>().join(" "),
         );
+        methods.push_str(match message.body {
+            None => "",
+            Some(BodyIs::Empty) => " without a body",
+            Some(BodyIs::A(BodyKind::Form)) => " with a form",
+            Some(BodyIs::A(BodyKind::Json)) => " with JSON",
+        });
+        if let Some(prefix) = &message.under {
+            methods.push_str(" under ");
+            methods.push_str(prefix);
+        }
         Coverage {
             methods,
             text: message.text.to_string(),
@@ -83,10 +104,28 @@ impl Dialect {
         }
     }
 
-    fn content_type_note(&self) -> &'static str {
-        match self.body {
-            BodyKind::Form => "any but a form's is refused, and the backend gets a form's",
-            BodyKind::Json => "any but JSON's is refused, and the backend gets JSON's",
+    fn body_note(&self, fate: Fate) -> &'static str {
+        if self.payload.is_some() {
+            "dropped: the backend gets the payload"
+        } else {
+            unless_passed(fate)
         }
+    }
+
+    pub(super) fn content_type_note(&self) -> &'static str {
+        match (self.body, self.other_body) {
+            (_, Some(_)) => {
+                "any but what the body's first byte says is refused, and the backend gets that"
+            }
+            (BodyKind::Form, None) => "any but a form's is refused, and the backend gets a form's",
+            (BodyKind::Json, None) => "any but JSON's is refused, and the backend gets JSON's",
+        }
+    }
+}
+
+const fn unless_passed(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Passed => "forwarded as it came: whoever can alter it in flight may",
+        Fate::Signed | Fate::Refused => "refused when present",
     }
 }

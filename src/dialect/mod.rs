@@ -3,16 +3,42 @@
 //! A recipe (TOML, `config/dialects/`) says where each credential travels and which bytes are signed. It is
 //! compiled once to a [`Dialect`]; the verifier, the signer, the refusals and the documentation all read it.
 
+mod attempt;
 mod builtin;
 mod claim;
+mod component;
 mod coverage;
+mod encoding;
+mod explain;
+pub(crate) mod fields;
+mod form;
+pub(crate) mod json;
+mod json_forward;
+mod json_guard;
+mod json_names;
+mod json_rendering;
+mod json_text;
+pub(crate) mod jwt;
+mod jwt_claim;
+mod jwt_rule;
+mod member;
+mod message;
 mod outgoing;
 mod place;
+mod raw;
 mod reading;
 mod recipe;
 mod refusal;
+pub(crate) mod rfc9421;
+mod seam;
+mod secret;
 mod sign;
+mod signatures;
+mod sound;
 pub(crate) mod template;
+mod time;
+mod told;
+mod unsignable;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,19 +47,32 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+pub(crate) use attempt::Attempt;
 pub use builtin::{BUILTIN, builtin};
-pub use claim::Claim;
+pub(crate) use claim::Offered;
+pub use claim::{Claim, Room};
 pub use coverage::Coverage;
+pub use encoding::Encoding;
+pub use explain::Explained;
+pub use form::BodyKind;
+#[cfg(feature = "server")]
+pub(crate) use json_rendering::Style;
+#[cfg(feature = "server")]
+pub(crate) use jwt_rule::Content;
+pub(crate) use message::{Fate, Message};
 pub use outgoing::Outgoing;
 pub use place::Place;
 pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};
 pub use recipe::RecipeError;
 pub use refusal::Facts;
-pub use sign::{Credentials, Draft, SignedRequest, Unsignable};
-use template::{Part, Seams};
+#[cfg(feature = "server")]
+pub(crate) use sign::Marks;
+pub use sign::{Credentials, Draft, SignedRequest};
+pub use time::{NonceKind, Time, TimeKind, TimeUnit};
+pub(crate) use time::{NonceRule, TimeRule, WindowRule};
+pub use unsignable::Unsignable;
 
-use crate::clock::Micros;
 use crate::denial::{Condition, Denial};
 use crate::key::Algorithm;
 
@@ -67,72 +106,92 @@ pub struct Answer {
     pub body: bytes::Bytes,
 }
 
-/// What a signed time means.
+impl Answer {
+    /// What a dialect says that has not even a word for a bad signature; none such compiles.
+    fn unworded() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            headers: Vec::new(),
+            body: bytes::Bytes::new(),
+        }
+    }
+}
+
+/// A request that clients of a dialect send, before it is signed: for its documentation.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Example {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    /// The body.
+    pub body: String,
+}
+
+impl Default for Example {
+    fn default() -> Self {
+        Self { method: Method::GET, target: "/orders".to_owned(), body: String::new() }
+    }
+}
+
+/// How the text of a shared secret becomes the bytes of a MAC key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TimeKind {
-    /// The moment of signing.
-    Stamp,
-    /// The moment after which the request is void.
-    Deadline,
-}
-
-/// How a signed time is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TimeUnit {
-    /// Whole seconds.
-    Seconds,
-    /// Whole milliseconds.
-    Millis,
-    /// Milliseconds, or microseconds where the number is over 10^14 (Binance).
-    MillisOrMicros,
-}
-
-/// Where the signed time travels and what it means.
-#[derive(Clone, Debug)]
-pub(crate) struct TimeRule {
-    pub(crate) place: Place,
-    pub(crate) kind: TimeKind,
-    pub(crate) unit: TimeUnit,
-    /// How far ahead of the server's clock a stamp may lie.
-    pub(crate) future: Duration,
-}
-
-/// How long a stamp is good.
-#[derive(Clone, Debug)]
-pub(crate) struct WindowRule {
-    pub(crate) place: Option<Place>,
-    pub(crate) default: Duration,
-    pub(crate) max: Duration,
-}
-
-/// How a signature is written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Encoding {
-    /// Hexadecimal, either case.
-    Hex,
-    /// Base64, standard alphabet with padding.
+pub enum SecretForm {
+    /// As it is.
+    Text,
+    /// Decoded from base64.
     Base64,
 }
 
-/// What bodies hold.
+/// What proves that the holder of a shared secret signed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BodyKind {
-    /// Parameters, as in a query.
-    Form,
-    /// JSON: an object or an array.
-    Json,
+pub(crate) enum Proof {
+    /// A MAC of the message.
+    Mac,
+    /// The same, or a plain digest of the message with the secret behind it.
+    MacOrSuffix,
 }
 
-/// What is signed, for some methods.
+/// Where the passphrase travels, and which header field says that it comes as a MAC of itself.
 #[derive(Clone, Debug)]
-pub(crate) struct Message {
-    /// The methods it holds for; all that no earlier message names, when `None`.
-    pub(crate) methods: Option<Box<[Method]>>,
-    pub(crate) text: Box<str>,
-    pub(crate) parts: Box<[Part]>,
-    pub(crate) signs_query: bool,
-    pub(crate) signs_body: bool,
-    pub(crate) seams: Seams,
+pub(crate) struct PassphraseRule {
+    pub(crate) place: Place,
+    pub(crate) keyed: Option<KeyedRule>,
+}
+
+/// When a passphrase comes as a MAC of itself under the key's secret, in base64: by the version of the key.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyedRule {
+    pub(crate) version: Place,
+    /// The versions of keys whose passphrase is keyed.
+    pub(crate) keyed: Box<[Box<str>]>,
+    /// Those whose passphrase is not; as where no version is said.
+    pub(crate) clear: Box<[Box<str>]>,
+}
+
+/// Which member of the signed JSON must name the path.
+#[derive(Clone, Debug)]
+pub(crate) struct PathRule {
+    pub(crate) member: Place,
+    /// What stands before it in the path.
+    pub(crate) after: Box<str>,
+}
+
+/// The parameters that each method has.
+pub(crate) type Names = Box<[(Box<str>, json_names::Names)]>;
+
+/// Fixed texts, each with its place.
+pub(crate) type Sends = Box<[(Place, Box<str>)]>;
+
+/// How a dialect finds what is signed.
+#[derive(Clone, Debug)]
+pub(crate) enum Scheme {
+    /// The text that a template makes of the request.
+    Text(Box<[Message]>),
+    /// A token, which says what it covers.
+    Token(Box<jwt_claim::Tokens>),
+    /// The base of an HTTP message signature.
+    Signatures(Box<rfc9421::Rule>),
 }
 
 /// A compiled recipe: one exchange's way to sign. It holds no secret and never compares a signature.
@@ -142,16 +201,37 @@ pub struct Dialect {
     title: String,
     sources: Vec<String>,
     notes: Vec<String>,
+    pub(crate) scheme: Scheme,
     pub(crate) key: Place,
-    pub(crate) time: TimeRule,
+    pub(crate) time: Option<TimeRule>,
+    pub(crate) nonce: Option<NonceRule>,
     pub(crate) window: WindowRule,
     pub(crate) signature: Place,
     pub(crate) encodings: Box<[(Algorithm, Encoding)]>,
-    pub(crate) passphrase: Option<Place>,
-    messages: Box<[Message]>,
+    secret: SecretForm,
+    pub(crate) passphrase: Option<PassphraseRule>,
+    places: place::Places,
+    authorization: Option<Box<str>>,
     pub(crate) readings: Box<[Reading]>,
+    /// Whether pairs must be put in order, for some reading or message.
+    sorts: bool,
     pub(crate) body: BodyKind,
+    other_body: Option<BodyKind>,
+    /// The header field that holds all that counts, as JSON in base64; the body is then ignored.
+    payload: Option<HeaderName>,
+    path_is: Option<PathRule>,
+    /// The parameters that methods have, where the message does not separate them; `*` for all other methods.
+    names: Names,
+    no_names: json_names::Names,
+    /// What clients send beside credentials, at fixed places.
+    sends: Sends,
+    pub(crate) proof: Proof,
+    /// The paths that may have a query, where the message does not tell where the path ends.
+    paths: Box<[Box<str>]>,
     split_parameters: bool,
+    /// Whether strangers are told which keys exist, as the exchange tells them.
+    imitates: bool,
+    example: Example,
     forward_headers: Box<[HeaderName]>,
     refusals: refusal::Refusals,
 }
@@ -171,87 +251,94 @@ impl Dialect {
         self
     }
 
+    /// The same dialect, which tells an unknown or revoked key apart from a wrong signature, as its exchange does.
+    ///
+    /// Whoever guesses or finds key ids then learns which of them exist.
+    #[must_use]
+    pub fn with_imitation(mut self) -> Self {
+        self.imitates = true;
+        self
+    }
+
     /// The name used in configuration and metrics.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Whose dialect it is, for people.
-    pub fn title(&self) -> &str {
-        &self.title
-    }
-
-    /// Where its rules come from.
-    pub fn sources(&self) -> &[String] {
-        &self.sources
-    }
-
-    /// What the recipe's author wants operators to know.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// Whether a passphrase belongs to each key.
-    pub fn has_passphrase(&self) -> bool {
-        self.passphrase.is_some()
-    }
-
-    /// The algorithms its keys may have.
-    pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
-        self.encodings.iter().map(|(algorithm, _)| *algorithm)
-    }
-
     /// Whether the claim may stand in the body, so that the head alone decides little.
     pub fn claims_in_body(&self) -> bool {
-        [&self.time.place, &self.signature].iter().any(|place| matches!(place, Place::Param(_)))
+        let has_forms = [Some(self.body), self.other_body].contains(&Some(BodyKind::Form));
+        self.places().any(|(_, place)| match place {
+            Place::Param(_) => has_forms,
+            Place::Field(_) => self.payload.is_none(),
+            Place::Header(_)
+            | Place::After(..)
+            | Place::Auth(_)
+            | Place::TokenHeader(_)
+            | Place::TokenPayload(_) => false,
+        })
+    }
+
+    /// Whether the key id stands in the head.
+    pub(crate) fn names_key_in_head(&self) -> bool {
+        self.key.header().is_some()
     }
 
     /// What its signed time means.
     pub fn time_kind(&self) -> TimeKind {
-        self.time.kind
+        self.time.as_ref().map_or(TimeKind::None, |time| time.kind)
     }
 
-    /// Whether its signed time counts whole seconds, so that honest clients may send identical bytes twice.
-    pub fn counts_seconds(&self) -> bool {
-        self.time.unit == TimeUnit::Seconds
+    /// What its nonce is good for, where it has one.
+    pub fn nonce_kind(&self) -> Option<NonceKind> {
+        self.nonce.as_ref().map(|nonce| nonce.kind)
     }
 
-    /// How far ahead of the clock a stamp may lie.
-    pub fn future(&self) -> Duration {
-        self.time.future
+    /// How far below the highest number of its key a growing nonce may lie; zero where it must exceed all before.
+    pub fn nonce_window(&self) -> u64 {
+        self.nonce.as_ref().map_or(0, |nonce| nonce.window)
     }
 
-    /// The longest window a client may ask for.
-    pub fn max_window(&self) -> Duration {
-        self.window.max
+    /// Whether some reading of it decodes.
+    fn decodes(&self) -> bool {
+        self.readings.iter().any(|reading| reading.decodes())
     }
 
-    /// The header fields that its clients need passed on, beside those that always are.
-    pub fn forward_headers(&self) -> &[HeaderName] {
-        &self.forward_headers
+    /// The furthest ahead that its clients put a deadline, where the recipe says it: what a route accepts unless its
+    /// configuration says otherwise.
+    pub fn lead(&self) -> Option<Duration> {
+        self.time.as_ref().and_then(|time| time.lead)
+    }
+
+    /// Whether it has requests whose pairs are put in order.
+    #[cfg(feature = "server")]
+    pub(crate) fn sorts(&self) -> bool {
+        self.sorts
     }
 
     /// The header fields that hold credentials and never reach a backend.
     pub fn credential_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        [Some(&self.signature), self.passphrase.as_ref()].into_iter().flatten().filter_map(
-            |place| match place {
-                Place::Header(name) => Some(name),
-                Place::Param(_) => None,
-            },
-        )
+        let passphrase = self.passphrase.as_ref().map(|rule| &rule.place);
+        // What names the key of a message signature is of no use without the signature.
+        let input = match self.scheme {
+            Scheme::Text(_) | Scheme::Token(_) => None,
+            Scheme::Signatures(_) => Some(&self.key),
+        };
+        let places = [Some(&self.signature), passphrase, input].into_iter().flatten();
+        places.filter_map(Place::header).chain(&self.payload)
     }
 
     /// The refusal of a request in this dialect's words; a plain one where the recipe has none.
     pub fn refuse(&self, denial: &Denial, write: bool, facts: &Facts) -> Answer {
-        let condition = denial.condition(write);
-        self.refusals
-            .answer(condition, facts)
-            .or_else(|| self.refusals.answer(fallback(condition), facts))
-            .unwrap_or_else(|| Answer {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                headers: Vec::new(),
-                body: bytes::Bytes::new(),
-            })
+        let mut condition =
+            if self.imitates { denial.imitated(write) } else { denial.condition(write) };
+        loop {
+            if let Some(answer) = self.refusals.answer(condition, facts) {
+                return answer;
+            }
+            let Some(next) = fallback(condition) else { return Answer::unworded() };
+            condition = next;
+        }
     }
 
     /// The header fields that every reply carries, as used limits.
@@ -259,21 +346,13 @@ impl Dialect {
         self.refusals.reply_headers(facts)
     }
 
-    /// The conditions that the recipe words, with status and body.
-    pub fn worded(&self) -> impl Iterator<Item = (Condition, StatusCode, String)> {
-        self.refusals.worded()
-    }
-
-    /// The message that requests of this method sign.
-    pub(crate) fn message(&self, method: &Method) -> Option<&Message> {
-        self.messages
-            .iter()
-            .find(|message| message.methods.as_ref().is_none_or(|methods| methods.contains(method)))
-    }
-
-    /// Every message with the methods it is for.
+    /// Every message with the requests it is for.
     pub(crate) fn messages(&self) -> &[Message] {
-        &self.messages
+        match &self.scheme {
+            Scheme::Text(messages) => messages,
+            Scheme::Token(tokens) => &tokens.messages,
+            Scheme::Signatures(_) => &[],
+        }
     }
 }
 
@@ -284,8 +363,8 @@ impl fmt::Debug for Dialect {
 }
 
 /// What a dialect that has no word for a condition says instead: the nearest that its clients know.
-const fn fallback(condition: Condition) -> Condition {
-    match condition {
+const fn fallback(condition: Condition) -> Option<Condition> {
+    Some(match condition {
         Condition::MissingTimestamp
         | Condition::MalformedTimestamp
         | Condition::FutureTimestamp => Condition::StaleTimestamp,
@@ -295,25 +374,18 @@ const fn fallback(condition: Condition) -> Condition {
             Condition::Malformed
         }
         Condition::ExpiredKey | Condition::IpNotAllowed => Condition::NoPermission,
+        Condition::RevokedKey => Condition::UnknownKey,
         Condition::MissingPassphrase
         | Condition::BadPassphrase
         | Condition::Malformed
         | Condition::MissingKey
         | Condition::MissingSignature
         | Condition::StaleTimestamp
-        | Condition::BadSignature
+        | Condition::UnknownKey
         | Condition::NoPermission
         | Condition::ReplayedWrite
         | Condition::RateLimited
         | Condition::Unavailable => Condition::BadSignature,
-    }
-}
-
-/// A signed time, as text and as a moment.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Time<'r> {
-    /// As sent, and as signed.
-    pub text: &'r str,
-    /// The moment it names.
-    pub at: Micros,
+        Condition::BadSignature => return None,
+    })
 }

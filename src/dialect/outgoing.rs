@@ -3,18 +3,21 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::claim::without;
-use super::place::{self, Side};
-use super::reading::{Reading, canonical};
-use super::{BodyKind, Claim, Dialect, Inbound, Place};
-use crate::denial::{Credential, Denial};
+use super::attempt::without;
+use super::place::Side;
+use super::reading::{Reading, canonical, sorted};
+use super::{BodyKind, Claim, Dialect, Inbound};
+use crate::denial::Denial;
 
 /// What a proven request may forward. On a public route everything is as received.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
     cut: Option<(Side, Range<usize>)>,
     encode: Option<Reading>,
+    sort: bool,
     body: Option<BodyKind>,
+    /// What stands in for the body: the payload that was signed, or the one JSON for what was.
+    payload: Option<bytes::Bytes>,
 }
 
 impl Outgoing {
@@ -22,55 +25,65 @@ impl Outgoing {
     ///
     /// A dialect with decoding readings takes what was signed literally. A raw match without `%` is then its own
     /// decoding and gets the same canonical encoding as every other spelling; one with `%` can be no other
-    /// spelling's decoding, since decoded values that hold `%` are refused, and goes on as it is.
-    pub(crate) fn of(dialect: &Dialect, claim: &Claim<'_>, reading: Reading, query: &str) -> Self {
-        let decodes = dialect.readings.len() > 1;
-        let literal = decodes
-            && (reading != Reading::Raw || memchr::memchr(b'%', query.as_bytes()).is_none());
+    /// spelling's decoding, since decoded values that hold `%` are refused, and goes on as it is. Pairs whose order
+    /// was not signed go on in order.
+    pub(crate) fn of(
+        dialect: &Dialect,
+        claim: &Claim<'_>,
+        reading: Reading,
+        request: &Inbound<'_>,
+    ) -> Self {
+        let escaped = |text: &str| memchr::memchr(b'%', text.as_bytes()).is_some();
+        let query = request.query.unwrap_or_default();
+        // The signature's own pair is not signed, so its spelling decides nothing.
+        let cut = |side| claim.cut.as_ref().filter(|(of, _)| *of == side).map(|(_, range)| range);
+        let [query, form] = [(query, Side::Query), (claim.form, Side::Body)]
+            .map(|(text, side)| without(text, cut(side)).into_iter().any(escaped));
+        let literal = dialect.decodes() && (reading.decodes() || !query && !form);
+        let payload = dialect.stand_in(claim);
         Self {
             cut: claim.cut.clone(),
             encode: literal.then_some(reading),
-            body: Some(dialect.body),
+            sort: reading.sorts() || claim.merges(),
+            // A content type that was signed is the client's to say.
+            body: (!claim.covers(&http::header::CONTENT_TYPE)).then_some(if payload.is_some() {
+                BodyKind::Json
+            } else {
+                claim.body
+            }),
+            payload,
         }
     }
 
     /// What may be forwarded where a key was only named: all but a signature that nobody asked for. It was not
     /// spent here, so whoever read it behind us could spend it.
     pub(crate) fn unproven(dialect: &Dialect, request: &Inbound<'_>) -> Result<Self, Denial> {
-        let Place::Param(name) = &dialect.signature else { return Ok(Self::default()) };
-        let body = std::str::from_utf8(request.body).unwrap_or_default();
-        let query = request.query.unwrap_or_default();
-        let [found] = place::find([Some((name, Credential::Signature))], query, body)?;
-        Ok(Self { cut: found.map(|found| (found.side, found.pair)), ..Self::default() })
+        let form = std::str::from_utf8(request.body).unwrap_or_default();
+        let cut = dialect.signature_pair(request.query.unwrap_or_default(), form)?;
+        Ok(Self { cut, ..Self::default() })
     }
 
     /// The query to forward, without its `?`; `None` when there is none.
     pub fn query<'r>(&self, received: Option<&'r str>) -> Option<Cow<'r, str>> {
-        let received = received?;
-        let [before, after] = without(received, self.cut_in(Side::Query));
-        let kept = match (before, after) {
-            (kept, "") | ("", kept) => Cow::Borrowed(kept),
-            (before, after) => Cow::Owned([before, after].concat()),
-        };
-        if kept.is_empty() {
-            return None;
-        }
-        match self.encode {
-            None => Some(kept),
-            Some(reading) => Some(match kept {
-                Cow::Borrowed(kept) => canonical(reading, kept),
-                Cow::Owned(kept) => Cow::Owned(canonical(reading, &kept).into_owned()),
-            }),
-        }
+        let kept = joined(without(received?, self.cut_in(Side::Query)));
+        if kept.is_empty() { None } else { Some(self.canonical(kept)) }
     }
 
     /// The body to forward.
     pub fn body(&self, received: &bytes::Bytes) -> bytes::Bytes {
-        let Some(cut) = self.cut_in(Side::Body) else { return received.clone() };
+        if let Some(payload) = &self.payload {
+            return payload.clone();
+        }
+        let cut = self.cut_in(Side::Body);
+        let reads = (self.encode.is_some() || self.sort) && self.body == Some(BodyKind::Form);
+        if cut.is_none() && !reads {
+            return received.clone();
+        }
         let text = std::str::from_utf8(received).unwrap_or_default();
-        match without(text, Some(cut)) {
-            [before, ""] => received.slice(..before.len()),
-            ["", after] => received.slice(received.len() - after.len()..),
+        match without(text, cut) {
+            [before, ""] if !reads => received.slice(..before.len()),
+            ["", after] if !reads => received.slice(received.len() - after.len()..),
+            pieces if reads => self.canonical(joined(pieces)).into_owned().into(),
             [before, after] => [before, after].concat().into(),
         }
     }
@@ -82,5 +95,21 @@ impl Outgoing {
 
     fn cut_in(&self, side: Side) -> Option<&Range<usize>> {
         self.cut.as_ref().filter(|(found, _)| *found == side).map(|(_, range)| range)
+    }
+
+    fn canonical<'r>(&self, kept: Cow<'r, str>) -> Cow<'r, str> {
+        let kept = if self.sort { Cow::Owned(sorted(&kept)) } else { kept };
+        match (self.encode, kept) {
+            (None, kept) => kept,
+            (Some(reading), Cow::Borrowed(kept)) => canonical(reading, kept),
+            (Some(reading), Cow::Owned(kept)) => Cow::Owned(canonical(reading, &kept).into_owned()),
+        }
+    }
+}
+
+fn joined(pieces: [&str; 2]) -> Cow<'_, str> {
+    match pieces {
+        [kept, ""] | ["", kept] => Cow::Borrowed(kept),
+        [before, after] => Cow::Owned([before, after].concat()),
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
+use http::header::AUTHORIZATION;
 
 use super::Inbound;
 use crate::denial::{Credential, Denial};
@@ -13,85 +14,220 @@ use crate::denial::{Credential, Denial};
 pub enum Place {
     /// In a header field.
     Header(HeaderName),
-    /// In a parameter of the query or of the form body.
+    /// In a header field, after a word and a space.
+    After(HeaderName, Box<str>),
+    /// In a parameter of the query or of the form body; in a dialect that also has JSON bodies, in a top-level
+    /// member of one.
     Param(Box<str>),
+    /// In a top-level member of the JSON body, or of the JSON payload where the dialect has one.
+    Field(Box<str>),
+    /// In a `name=value` item of the `Authorization` header field.
+    Auth(Box<str>),
+    /// In a member of the token's header.
+    TokenHeader(Box<str>),
+    /// In a member of the token's payload.
+    TokenPayload(Box<str>),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(name) => write!(f, "header {name}"),
+            Self::After(name, word) => write!(f, "header {name} after \"{word}\""),
             Self::Param(name) => write!(f, "param {name}"),
+            Self::Field(name) => write!(f, "field {name}"),
+            Self::Auth(name) => write!(f, "auth {name}"),
+            Self::TokenHeader(name) => write!(f, "token header {name}"),
+            Self::TokenPayload(name) => write!(f, "token payload {name}"),
         }
     }
 }
 
 impl Place {
-    /// Reads `header NAME` or `param NAME`.
+    /// Reads `header NAME`, `header NAME after "WORD"`, `param NAME`, `field NAME`, `auth NAME`, `token header NAME`
+    /// or `token payload NAME`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (kind, name) = text.split_once(' ').unwrap_or((text, ""));
+        let plain = |what: &str| {
+            let named = || format!("`{name}` is no {what} name of letters, digits, - and _");
+            is_plain(name).then(|| name.into()).ok_or_else(named)
+        };
         match kind {
-            "header" => HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes())
-                .map(Self::Header)
-                .map_err(|_| format!("`{name}` is no header name")),
-            "param" if is_plain(name) => Ok(Self::Param(name.into())),
-            "param" => Err(format!("`{name}` is no parameter name of letters, digits, - and _")),
-            _ => Err(format!("`{text}` is no place: write `header NAME` or `param NAME`")),
+            "header" => match name.split_once(" after ") {
+                None => header(name).map(Self::Header),
+                Some((name, word)) => Ok(Self::After(header(name)?, quoted(word)?.into())),
+            },
+            "param" => plain("parameter").map(Self::Param),
+            "field" => plain("field").map(Self::Field),
+            "auth" => plain("item").map(Self::Auth),
+            "token" => Self::in_token(name).ok_or_else(|| {
+                format!("`{text}` is no place: write `token header NAME` or `token payload NAME`")
+            }),
+            _ => Err(format!(
+                "`{text}` is no place: write `header NAME`, `header NAME after \"WORD\"`, `param NAME`, `field NAME`, `auth NAME` or `token payload NAME`"
+            )),
         }
     }
 
-    /// The header's single value.
+    fn in_token(text: &str) -> Option<Self> {
+        let (part, name) = text.split_once(' ').filter(|(_, name)| is_plain(name))?;
+        match part {
+            "header" => Some(Self::TokenHeader(name.into())),
+            "payload" => Some(Self::TokenPayload(name.into())),
+            _ => None,
+        }
+    }
+
+    /// The header field that it stands in, if it stands in one.
+    pub fn header(&self) -> Option<&HeaderName> {
+        match self {
+            Self::Header(name) | Self::After(name, _) => Some(name),
+            Self::Auth(_) | Self::TokenHeader(_) | Self::TokenPayload(_) => Some(&AUTHORIZATION),
+            Self::Param(_) | Self::Field(_) => None,
+        }
+    }
+}
+
+fn header(name: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes())
+        .map_err(|_| format!("`{name}` is no header name"))
+}
+
+fn quoted(word: &str) -> Result<&str, String> {
+    let inner = word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner
+        .filter(|word| is_plain(word))
+        .ok_or_else(|| format!("`{word}` is no word in quotes, as in `after \"BITSTAMP\"`"))
+}
+
+/// What a request offers of each credential, as text; and where the signature's pair stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Offers<'r> {
+    texts: [Option<&'r str>; Credential::COUNT],
+    /// The pair that holds the signature, which is not signed itself.
+    pub(super) cut: Option<(Side, Range<usize>)>,
+}
+
+impl<'r> Offers<'r> {
+    pub(super) fn of(&self, credential: Credential) -> Option<&'r str> {
+        self.texts.get(credential.index()).copied().flatten()
+    }
+
+    pub(super) fn put(&mut self, credential: Credential, text: &'r str) -> Result<(), Denial> {
+        let Some(slot) = self.texts.get_mut(credential.index()) else { return Ok(()) };
+        if slot.replace(text).is_some() { Err(Denial::Twice(credential)) } else { Ok(()) }
+    }
+}
+
+/// Where each credential of a dialect travels, by kind of place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    headers: Box<[(Credential, HeaderName, Box<str>)]>,
+    pub(super) params: Box<[(Credential, Box<str>)]>,
+    pub(super) fields: Box<[(Credential, Box<str>)]>,
+    items: Box<[(Credential, Box<str>)]>,
+    /// The scheme of the `Authorization` header field that holds the items.
+    scheme: Box<str>,
+}
+
+impl Places {
+    pub(super) fn new<'p>(
+        all: impl Iterator<Item = (Credential, &'p Place)>,
+        scheme: Option<&str>,
+    ) -> Self {
+        let (mut headers, mut params) = (Vec::new(), Vec::new());
+        let (mut fields, mut items) = (Vec::new(), Vec::new());
+        for (credential, place) in all {
+            match place.clone() {
+                Place::Header(name) => headers.push((credential, name, "".into())),
+                Place::After(name, word) => headers.push((credential, name, word)),
+                Place::Param(name) => params.push((credential, name)),
+                Place::Field(name) => fields.push((credential, name)),
+                Place::Auth(name) => items.push((credential, name)),
+                // Read with the token, which stands where the signature does.
+                Place::TokenHeader(_) | Place::TokenPayload(_) => {}
+            }
+        }
+        Self {
+            headers: headers.into(),
+            params: params.into(),
+            fields: fields.into(),
+            items: items.into(),
+            scheme: scheme.unwrap_or_default().into(),
+        }
+    }
+
+    /// Reads what stands in the headers, in one pass: a look-up by hash costs more for each than all of this.
     pub(super) fn in_headers<'r>(
         &self,
         request: &Inbound<'r>,
-        credential: Credential,
-    ) -> Result<Option<&'r str>, Denial> {
-        let [sent] = headers([Some(self)], request);
-        sent.single(credential)
-    }
-}
-
-/// What the headers hold under one name.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Sent<'r> {
-    Never,
-    Once(&'r HeaderValue),
-    Twice,
-}
-
-impl<'r> Sent<'r> {
-    /// The single value, if there is one.
-    pub(super) fn single(self, credential: Credential) -> Result<Option<&'r str>, Denial> {
-        match self {
-            Self::Never => Ok(None),
-            Self::Once(value) => value.to_str().map(Some).map_err(|_| Denial::Garbled(credential)),
-            Self::Twice => Err(Denial::Twice(credential)),
-        }
-    }
-}
-
-/// What stands in the headers of `places`, in one pass: a look-up by hash costs more for each than all of this.
-pub(super) fn headers<'r, const N: usize>(
-    places: [Option<&Place>; N],
-    request: &Inbound<'r>,
-) -> [Sent<'r>; N] {
-    let wanted = places.map(|place| match place {
-        Some(Place::Header(name)) => name.as_str(),
-        Some(Place::Param(_)) | None => "",
-    });
-    let mut sent = [Sent::Never; N];
-    for (name, value) in request.headers {
-        let name = name.as_str();
-        for (wanted, sent) in wanted.iter().zip(&mut sent) {
-            if name == *wanted {
-                *sent = match sent {
-                    Sent::Never => Sent::Once(value),
-                    Sent::Once(_) | Sent::Twice => Sent::Twice,
-                };
+        offers: &mut Offers<'r>,
+    ) -> Result<(), Denial> {
+        for (name, value) in request.headers {
+            let text = name.as_str();
+            for (credential, _, word) in
+                self.headers.iter().filter(|(_, wanted, _)| wanted.as_str() == text)
+            {
+                let value = value.to_str().map_err(|_| Denial::Garbled(*credential))?;
+                let value = after_word(value, word).ok_or(Denial::Garbled(*credential))?;
+                offers.put(*credential, value)?;
+            }
+            if !self.items.is_empty() && *name == AUTHORIZATION {
+                let value = value.to_str().map_err(|_| Denial::Garbled(Credential::Signature))?;
+                self.in_items(value, offers)?;
             }
         }
+        Ok(())
     }
-    sent
+
+    /// Reads `name=value` items, separated by commas. A header field of another scheme offers nothing.
+    fn in_items<'r>(&self, value: &'r str, offers: &mut Offers<'r>) -> Result<(), Denial> {
+        let Some(items) = after_word(value, &self.scheme) else { return Ok(()) };
+        for item in items.split(',') {
+            let (name, value) = item.trim().split_once('=').unwrap_or((item.trim(), ""));
+            let wanted = self.items.iter().find(|(_, wanted)| **wanted == *name);
+            let (credential, _) =
+                wanted.ok_or(Denial::Malformed("an unknown item in the authorization header"))?;
+            offers.put(*credential, value)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the named parameters in one pass over query and form body; each may occur once in all.
+    ///
+    /// A name spelled with `%XX` counts as the name it decodes to, since a backend would read it so.
+    pub(super) fn in_params<'r>(
+        &self,
+        query: &'r str,
+        form: &'r str,
+        offers: &mut Offers<'r>,
+    ) -> Result<(), Denial> {
+        if self.params.is_empty() {
+            return Ok(());
+        }
+        for (side, text) in [(Side::Query, query), (Side::Body, form)] {
+            let escaped = memchr::memchr(b'%', text.as_bytes()).is_some();
+            for (range, pair) in split(text) {
+                let found = self.params.iter().find(|(_, wanted)| {
+                    is_named(pair, wanted) || escaped && decodes_to(name_of(pair), wanted)
+                });
+                let Some((credential, _)) = found else { continue };
+                offers.put(*credential, parted(pair).1)?;
+                if *credential == Credential::Signature {
+                    offers.cut = Some((side, range));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What follows `word` and a space; all of `value` where there is no word.
+fn after_word<'r>(value: &'r str, word: &str) -> Option<&'r str> {
+    if word.is_empty() {
+        return Some(value);
+    }
+    value.strip_prefix(word)?.strip_prefix(' ').map(str::trim_start)
 }
 
 /// Which part of a request a parameter stands in.
@@ -99,42 +235,6 @@ pub(super) fn headers<'r, const N: usize>(
 pub(crate) enum Side {
     Query,
     Body,
-}
-
-/// A parameter that was found: its value, and the range of its whole pair in its side.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Found<'r> {
-    pub(crate) value: &'r str,
-    pub(crate) side: Side,
-    pub(crate) pair: Range<usize>,
-}
-
-/// Finds the named parameters in one pass over query and form body; each may occur once in all.
-///
-/// A name spelled with `%XX` counts as the name it decodes to, since a backend would read it so.
-pub(super) fn find<'r, const N: usize>(
-    names: [Option<(&str, Credential)>; N],
-    query: &'r str,
-    body: &'r str,
-) -> Result<[Option<Found<'r>>; N], Denial> {
-    let mut found = [const { None }; N];
-    for (side, text) in [(Side::Query, query), (Side::Body, body)] {
-        let escaped = memchr::memchr(b'%', text.as_bytes()).is_some();
-        for (range, pair) in split(text) {
-            let place = names.iter().position(|wanted| {
-                wanted.is_some_and(|(wanted, _)| {
-                    is_named(pair, wanted) || escaped && decodes_to(name_of(pair), wanted)
-                })
-            });
-            let Some(slot) = place.and_then(|place| found.get_mut(place)) else { continue };
-            let (_, value) = parted(pair);
-            if slot.replace(Found { value, side, pair: range }).is_some() {
-                let credential = place.and_then(|at| names.get(at).copied().flatten());
-                return Err(Denial::Twice(credential.map_or(Credential::Key, |(_, c)| c)));
-            }
-        }
-    }
-    Ok(found)
 }
 
 /// Whether `pair` is `name=…`, or the name alone.
@@ -154,12 +254,12 @@ fn parted(pair: &str) -> (&str, &str) {
     (pair.get(..end).unwrap_or_default(), value)
 }
 
-fn name_of(pair: &str) -> &str {
+pub(super) fn name_of(pair: &str) -> &str {
     parted(pair).0
 }
 
 /// The pairs of a query or form, each with its range.
-fn split(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
+pub(super) fn split(text: &str) -> impl Iterator<Item = (Range<usize>, &str)> {
     let mut start = 0;
     let mut ends = memchr::memchr_iter(b'&', text.as_bytes());
     let mut done = text.is_empty();
@@ -200,7 +300,12 @@ fn is_plain(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const SIGNATURE: [Option<(&str, Credential)>; 1] = [Some(("signature", Credential::Signature))];
+    fn find<'r>(query: &'r str, body: &'r str) -> Result<Offers<'r>, Denial> {
+        let place = Place::parse("param signature").unwrap();
+        let places = Places::new([(Credential::Signature, &place)].into_iter(), None);
+        let mut offers = Offers::default();
+        places.in_params(query, body, &mut offers).map(|()| offers)
+    }
 
     #[test]
     fn a_parameter_is_found_wherever_it_stands() {
@@ -209,11 +314,11 @@ mod tests {
             ("a=1&signature=ab", 4..16),
             ("a=1&signature=ab&b=2", 4..16),
         ] {
-            let [found] = find(SIGNATURE, query, "").unwrap();
-            assert_eq!(found, Some(Found { value: "ab", side: Side::Query, pair }), "{query}");
+            let found = find(query, "").unwrap();
+            assert_eq!(found.of(Credential::Signature), Some("ab"), "{query}");
+            assert_eq!(found.cut, Some((Side::Query, pair)), "{query}");
         }
-        let [found] = find(SIGNATURE, "", "a=1&signature=ab").unwrap();
-        assert_eq!(found.unwrap().side, Side::Body);
+        assert_eq!(find("", "a=1&signature=ab").unwrap().cut, Some((Side::Body, 4..16)));
     }
 
     #[test]
@@ -224,9 +329,46 @@ mod tests {
             ("signature=a&%73ignature=b", ""),
             ("signature=a&signatur%65", ""),
         ] {
-            let twice = Err(Denial::Twice(Credential::Signature));
-            assert_eq!(find(SIGNATURE, query, body), twice, "{query} {body}");
+            let twice = Denial::Twice(Credential::Signature);
+            assert_eq!(find(query, body).unwrap_err(), twice, "{query} {body}");
         }
-        assert_eq!(find(SIGNATURE, "Signature=a&xsignature=b", ""), Ok([None]));
+        let other = find("Signature=a&xsignature=b", "").unwrap();
+        assert_eq!(other.of(Credential::Signature), None);
+    }
+
+    #[test]
+    fn places_are_written_as_they_are_read() {
+        for text in
+            ["header x-a", "header x-auth after \"BITSTAMP\"", "param a_b", "field sig", "auth ts"]
+        {
+            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+        }
+        for text in
+            ["", "header", "header a b", "header x after BITSTAMP", "param a b", "cookie a", "auth"]
+        {
+            assert!(Place::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn items_of_the_authorization_header_are_read_in_any_order_and_once() {
+        let (id, ts) = (Place::parse("auth id").unwrap(), Place::parse("auth ts").unwrap());
+        let all = [(Credential::Key, &id), (Credential::Time, &ts)];
+        let places = Places::new(all.into_iter(), Some("deri"));
+        let read = |value| {
+            let mut offers = Offers::default();
+            places.in_items(value, &mut offers).map(|()| offers)
+        };
+        for value in ["deri id=a,ts=1", "deri ts=1, id=a"] {
+            let offers = read(value).unwrap();
+            assert_eq!(
+                offers.of(Credential::Key).zip(offers.of(Credential::Time)),
+                Some(("a", "1"))
+            );
+        }
+        assert_eq!(read("Basic aWQ6").unwrap().of(Credential::Key), None);
+        for value in ["deri id=a,id=b", "deri id=a,x=b", "deri id=a,"] {
+            assert!(read(value).is_err(), "{value}");
+        }
     }
 }

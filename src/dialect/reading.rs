@@ -6,12 +6,13 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
-use super::place::pairs;
+use super::place::{name_of, pairs, split};
 use super::template::Sink;
 use crate::denial::Denial;
 
-/// How the query is read before it is signed or verified.
+/// How the query, and a form body, are read before they are signed or verified.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Reading {
     /// As on the wire.
@@ -20,56 +21,99 @@ pub enum Reading {
     Decoded,
     /// Each `%XX` decoded, and `+` is a space.
     FormDecoded,
+    /// The pairs in order of their names.
+    Sorted,
+    /// The same, then decoded.
+    DecodedSorted,
+    /// The same, then decoded as forms are.
+    FormDecodedSorted,
+}
+
+/// What is done to the bytes of a name or value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Decoding {
+    None,
+    Percent,
+    Form,
 }
 
 impl Reading {
     /// Every reading, with the name that recipes use.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Raw, "raw"), (Self::Decoded, "decoded"), (Self::FormDecoded, "form-decoded")];
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Raw, "raw"),
+        (Self::Decoded, "decoded"),
+        (Self::FormDecoded, "form-decoded"),
+        (Self::Sorted, "sorted"),
+        (Self::DecodedSorted, "decoded-sorted"),
+        (Self::FormDecodedSorted, "form-decoded-sorted"),
+    ];
 
     /// The name that recipes use.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(reading, _)| *reading == self).map_or("", |(_, name)| name)
     }
 
-    /// Whether this reading of `query` can differ from the raw one.
-    pub(crate) fn differs(self, query: &str) -> bool {
+    const fn decoding(self) -> Decoding {
         match self {
-            Self::Raw => false,
-            Self::Decoded => memchr::memchr(b'%', query.as_bytes()).is_some(),
-            Self::FormDecoded => memchr::memchr2(b'%', b'+', query.as_bytes()).is_some(),
+            Self::Raw | Self::Sorted => Decoding::None,
+            Self::Decoded | Self::DecodedSorted => Decoding::Percent,
+            Self::FormDecoded | Self::FormDecodedSorted => Decoding::Form,
+        }
+    }
+
+    /// Whether it puts pairs in order.
+    pub(crate) const fn sorts(self) -> bool {
+        match self {
+            Self::Raw | Self::Decoded | Self::FormDecoded => false,
+            Self::Sorted | Self::DecodedSorted | Self::FormDecodedSorted => true,
+        }
+    }
+
+    /// Whether it decodes.
+    pub(crate) const fn decodes(self) -> bool {
+        !matches!(self.decoding(), Decoding::None)
+    }
+
+    /// Whether this reading of `text` can differ from the one that leaves out its decoding.
+    pub(crate) fn decodes_any(self, text: &[u8]) -> bool {
+        match self.decoding() {
+            Decoding::None => true,
+            Decoding::Percent => memchr::memchr(b'%', text).is_some(),
+            Decoding::Form => memchr::memchr2(b'%', b'+', text).is_some(),
         }
     }
 
     /// Writes `text`, read this way.
-    pub(super) fn write(self, text: &str, sink: &mut impl Sink) {
-        match self {
-            Self::Raw => sink.put(text.as_bytes()),
-            Self::Decoded | Self::FormDecoded => {
-                for byte in self.bytes(text) {
-                    sink.put(&[byte]);
-                }
+    pub(super) fn write(self, text: &[u8], sink: &mut impl Sink) {
+        if self.decodes() {
+            for byte in self.bytes(text) {
+                sink.put(&[byte]);
             }
+        } else {
+            sink.put(text);
         }
     }
 
-    fn bytes(self, text: &str) -> impl Iterator<Item = u8> {
-        let form = self == Self::FormDecoded;
-        let mut rest = text.as_bytes();
+    fn bytes(self, text: &[u8]) -> impl Iterator<Item = u8> {
+        let decoding = self.decoding();
+        let mut rest = text;
         std::iter::from_fn(move || {
-            let (byte, after) = next_decoded(rest)?;
+            let (byte, after) = match decoding {
+                Decoding::None => rest.split_first().map(|(byte, after)| (*byte, after))?,
+                Decoding::Percent | Decoding::Form => next_decoded(rest)?,
+            };
             let plus = rest.first() == Some(&b'+');
             rest = after;
-            Some(if form && plus { b' ' } else { byte })
+            Some(if decoding == Decoding::Form && plus { b' ' } else { byte })
         })
     }
 
-    /// Refuses a query of which another spelling with another meaning would decode to the same bytes.
-    pub(crate) fn guard(self, query: &str) -> Result<(), Denial> {
-        if self == Self::Raw {
+    /// Refuses parameters of which another spelling with another meaning would be read as the same bytes.
+    pub(crate) fn guard(self, params: &str) -> Result<(), Denial> {
+        if !self.decodes() {
             return Ok(());
         }
-        for (name, value) in pairs(query) {
+        for (name, value) in pairs(params) {
             let mut name = percent_decoded(name.as_bytes());
             if name.any(|byte| matches!(byte, b'&' | b'=' | b'%' | 0..0x20 | 0x7f)) {
                 return Err(Denial::Ambiguous("decoding a parameter's name moves a boundary"));
@@ -81,6 +125,120 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+/// The pairs of a query in order of their names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'r> {
+    text: &'r str,
+    pairs: &'r [(u32, u32)],
+    /// Whether they are the body's and not the query's.
+    pub(super) of_body: bool,
+    /// Whether to write them in order is to write something else than what was sent.
+    moves: bool,
+}
+
+impl<'r> Order<'r> {
+    /// No pairs.
+    pub(crate) const NONE: Self = Self { text: "", pairs: &[], of_body: false, moves: false };
+
+    /// Orders the pairs of `text`, all but the one at `cut`, in the memory of `pairs`.
+    pub(super) fn of(
+        text: &'r str,
+        cut: Option<&Range<usize>>,
+        of_body: bool,
+        pairs: &'r mut Vec<(u32, u32)>,
+    ) -> Self {
+        pairs.clear();
+        let mut moves = false;
+        for (range, pair) in split(text) {
+            moves |= pair.is_empty();
+            if Some(&range) != cut && !pair.is_empty() {
+                // A query is shorter than 4 GiB: longer targets are refused before.
+                let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+                pairs.push((place(range.start), place(range.end)));
+            }
+        }
+        if !pairs.is_sorted_by_key(|pair| name_of(at(text, *pair))) {
+            pairs.sort_unstable_by_key(|pair| name_of(at(text, *pair)));
+            moves = true;
+        }
+        Self { text, pairs, of_body, moves }
+    }
+
+    /// Whether to write the pairs in order is to write something else than what was sent.
+    pub(super) const fn moves(&self) -> bool {
+        self.moves
+    }
+
+    /// The pairs, in order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = &'r str> {
+        let text = self.text;
+        self.pairs.iter().map(move |pair| at(text, *pair))
+    }
+
+    /// Refuses what has no single order: a name that stands twice, or one that is spelled with `%` or `+`.
+    pub(crate) fn guard(&self, merged: Option<&str>) -> Result<(), Denial> {
+        let mut before = None;
+        for name in self.pairs().map(name_of) {
+            if before == Some(name) || merged == Some(name) {
+                return Err(Denial::Ambiguous("a name stands twice among sorted parameters"));
+            }
+            if name.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+                return Err(Denial::Ambiguous("a sorted parameter's name is spelled with escapes"));
+            }
+            before = Some(name);
+        }
+        Ok(())
+    }
+
+    /// Writes the pairs, with one more among them where it is given.
+    pub(super) fn write(
+        &self,
+        reading: Reading,
+        mut merged: Option<(&str, &str)>,
+        sink: &mut impl Sink,
+    ) {
+        let mut first = true;
+        let mut join = |sink: &mut _| {
+            if !std::mem::take(&mut first) {
+                Sink::put(sink, b"&");
+            }
+        };
+        for pair in self.pairs() {
+            if let Some((name, value)) = merged.take_if(|(name, _)| *name < name_of(pair)) {
+                join(sink);
+                write_pair(name, value, sink);
+            }
+            join(sink);
+            reading.write(pair.as_bytes(), sink);
+        }
+        if let Some((name, value)) = merged {
+            join(sink);
+            write_pair(name, value, sink);
+        }
+    }
+}
+
+fn write_pair(name: &str, value: &str, sink: &mut impl Sink) {
+    for text in [name, "=", value] {
+        sink.put(text.as_bytes());
+    }
+}
+
+fn at(text: &str, (from, to): (u32, u32)) -> &str {
+    let place = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+    text.get(place(from)..place(to)).unwrap_or_default()
+}
+
+/// `query` with its pairs in order of their names.
+pub(super) fn sorted(query: &str) -> String {
+    let mut memory = Vec::new();
+    let order = Order::of(query, None, false, &mut memory);
+    let mut out = Vec::with_capacity(query.len());
+    order.write(Reading::Raw, None, &mut out);
+    // What is put together from pieces of text at `&` is text.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// One encoding for all wire spellings of the same signed bytes.
@@ -119,7 +277,7 @@ pub(super) fn canonical(reading: Reading, query: &str) -> Cow<'_, str> {
 }
 
 fn encode(reading: Reading, text: &str, out: &mut String) {
-    for byte in reading.bytes(text) {
+    for byte in reading.bytes(text.as_bytes()) {
         if is_kept(byte) {
             out.push(char::from(byte));
         } else {
@@ -187,7 +345,7 @@ mod tests {
 
     fn read(reading: Reading, query: &str) -> String {
         let mut out = Vec::new();
-        reading.write(query, &mut out);
+        reading.write(query.as_bytes(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -224,6 +382,33 @@ mod tests {
             canonical(Reading::FormDecoded, "a=x+y"),
             canonical(Reading::Decoded, "a=x%20y")
         );
+    }
+
+    #[test]
+    fn pairs_are_signed_in_order_with_the_time_among_them() {
+        let mut memory = Vec::new();
+        let order = Order::of("b=2&signature=x&a=1&c=%20", Some(&(4..15)), false, &mut memory);
+        let mut out = Vec::new();
+        order.write(Reading::Sorted, None, &mut out);
+        out.push(b'|');
+        order.write(Reading::DecodedSorted, Some(("bb", "9")), &mut out);
+        assert_eq!(out, b"a=1&b=2&c=%20|a=1&b=2&bb=9&c= ");
+        assert_eq!(sorted("z=1&b&a=2&&a0=3"), "a=2&a0=3&b&z=1");
+    }
+
+    #[test]
+    fn names_that_stand_twice_or_are_escaped_have_no_order() {
+        for (query, merged, sound) in [
+            ("a=1&b=2", None, true),
+            ("a=1&b=2", Some("t"), true),
+            ("a=1&a=2", None, false),
+            ("a=1&t=2", Some("t"), false),
+            ("a=1&%62=2", None, false),
+        ] {
+            let mut memory = Vec::new();
+            let order = Order::of(query, None, false, &mut memory);
+            assert_eq!(order.guard(merged).is_ok(), sound, "{query}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The recipe as written (TOML), and its compilation to a [`Dialect`]. What cannot be safe is refused here.
+//! From a recipe as written to a [`Dialect`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,13 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
-use serde::Deserialize;
 
-use super::place::Place;
+use super::json_names::Names;
+use super::jwt_rule::RawToken;
+use super::place::{Place, Places};
+use super::raw::{
+    Raw, RawBody, RawEncoding, RawExample, RawKind, RawMessage, RawNonce, RawNonceKind, RawPart,
+    RawPassphrase, RawPath, RawPlace, RawSecret, RawSignature, RawTime, RawUnit, RawWindow,
+};
 use super::reading::Reading;
-use super::refusal::{RawRefusal, Refusals};
-use super::template::{self, Field, Seams};
-use super::{BodyKind, Dialect, Encoding, Message, TimeKind, TimeRule, TimeUnit, WindowRule};
+use super::refusal::Refusals;
+use super::signatures::{self, RawSignatures};
+use super::{
+    BodyKind, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule, PassphraseRule,
+    PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit, WindowRule, jwt_rule,
+    message, sound,
+};
 use crate::key::Algorithm;
 
 /// Why a recipe is refused.
@@ -33,102 +42,6 @@ impl fmt::Display for RecipeError {
 
 impl std::error::Error for RecipeError {}
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    name: String,
-    title: String,
-    sources: Vec<String>,
-    #[serde(default)]
-    notes: Vec<String>,
-    key: RawPlace,
-    time: RawTime,
-    window: RawWindow,
-    signature: RawSignature,
-    passphrase: Option<RawPlace>,
-    message: Vec<RawMessage>,
-    readings: Vec<String>,
-    body: RawBody,
-    #[serde(default)]
-    forward_headers: Vec<String>,
-    #[serde(default)]
-    reply_headers: BTreeMap<String, String>,
-    refusals: BTreeMap<String, RawRefusal>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPlace {
-    r#in: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTime {
-    r#in: String,
-    kind: RawKind,
-    unit: RawUnit,
-    #[serde(default = "one_second")]
-    future_ms: u64,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawKind {
-    Stamp,
-    Deadline,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-enum RawUnit {
-    #[serde(rename = "s")]
-    Seconds,
-    #[serde(rename = "ms")]
-    Millis,
-    #[serde(rename = "ms or us")]
-    MillisOrMicros,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawWindow {
-    r#in: Option<String>,
-    default_ms: u64,
-    max_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSignature {
-    r#in: String,
-    algorithms: BTreeMap<String, RawEncoding>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawEncoding {
-    Hex,
-    Base64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMessage {
-    methods: Option<Vec<String>>,
-    text: String,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum RawBody {
-    Form,
-    Json,
-}
-
-const fn one_second() -> u64 {
-    1_000
-}
-
 /// The longest window or lead that any recipe may allow: what was seen must be remembered that long.
 const LONGEST: Duration = Duration::from_hours(1);
 
@@ -146,35 +59,95 @@ fn build(raw: Raw) -> Result<Dialect, String> {
     if raw.name.is_empty() || !raw.name.bytes().all(is_plain) {
         return Err(format!("name `{}`: use lower-case letters, digits, - and _", raw.name));
     }
-    let dialect = Dialect {
+    let (body, other_body) = match raw.body {
+        RawBody::Form => (BodyKind::Form, None),
+        RawBody::Json => (BodyKind::Json, None),
+        RawBody::FormOrJson => (BodyKind::Form, Some(BodyKind::Json)),
+    };
+    let mut dialect = Dialect {
         name: Arc::from(raw.name),
         title: raw.title,
         sources: raw.sources,
         notes: raw.notes,
+        scheme: Scheme::Text(Box::default()),
         key: Place::parse(&raw.key.r#in)?,
-        time: time(&raw.time)?,
-        window: window(&raw.window)?,
+        time: raw.time.as_ref().map(time).transpose()?,
+        nonce: raw.nonce.as_ref().map(nonce).transpose()?,
+        window: window(raw.window.as_ref())?,
         encodings: encodings(&raw.signature)?,
         signature: Place::parse(&raw.signature.r#in)?,
-        passphrase: raw.passphrase.map(|place| Place::parse(&place.r#in)).transpose()?,
-        messages: raw.message.iter().map(message).collect::<Result<_, _>>()?,
-        readings: readings(&raw.readings)?,
-        body: match raw.body {
-            RawBody::Form => BodyKind::Form,
-            RawBody::Json => BodyKind::Json,
+        secret: match raw.signature.secret {
+            RawSecret::Text => SecretForm::Text,
+            RawSecret::Base64 => SecretForm::Base64,
         },
+        passphrase: raw.passphrase.as_ref().map(passphrase).transpose()?,
+        places: Places::default(),
+        authorization: raw.authorization.map(Into::into),
+        readings: readings(&raw.readings)?,
+        sorts: false,
+        body,
+        other_body,
+        payload: raw.payload.as_ref().map(payload).transpose()?,
+        path_is: raw.path_is.map(path_rule),
+        sends: sends(&raw.sends)?,
+        names: names(&raw.names)?,
+        no_names: Names::new(&[""; 0])?,
+        proof: if raw.signature.or_suffixed { Proof::MacOrSuffix } else { Proof::Mac },
+        paths: raw.paths.into_iter().map(Into::into).collect(),
         split_parameters: false,
+        imitates: false,
+        example: raw.example.map(example).transpose()?.unwrap_or_default(),
         forward_headers: header_names(&raw.forward_headers)?,
         refusals: Refusals::compile(&raw.refusals, &raw.reply_headers)?,
     };
-    refuse_unsafe(&dialect)?;
+    dialect.scheme = match &raw.signatures {
+        Some(table) => signed(table, raw.message.is_empty() && raw.token.is_none(), &dialect)?,
+        None => scheme(&raw.message, raw.token.as_ref(), &raw.unsigned, &dialect)?,
+    };
+    let merges = |message: &Message| message.merged.is_some();
+    dialect.sorts = dialect.readings.iter().any(|reading| reading.sorts())
+        || dialect.messages().iter().any(merges);
+    dialect.places = Places::new(dialect.places(), dialect.authorization.as_deref());
+    sound::refuse_unsafe(&dialect)?;
     Ok(dialect)
+}
+
+fn signed(table: &RawSignatures, alone: bool, dialect: &Dialect) -> Result<Scheme, String> {
+    if !alone {
+        return Err(
+            "`[signatures]` says what is signed, so leave `[[message]]` and `[token]` out".into()
+        );
+    }
+    Ok(Scheme::Signatures(Box::new(signatures::compile(table, dialect)?)))
+}
+
+fn scheme(
+    messages: &[RawMessage],
+    token: Option<&RawToken>,
+    unsigned: &[RawPart],
+    dialect: &Dialect,
+) -> Result<Scheme, String> {
+    match token {
+        Some(_) if !messages.is_empty() => {
+            Err("`[token]` says what is signed, so leave `[[message]]` out".into())
+        }
+        Some(token) => jwt_rule::compile(token, unsigned, dialect)
+            .map(|tokens| Scheme::Token(Box::new(tokens))),
+        None => {
+            let compiled = messages.iter().map(|raw| message::compile(raw, unsigned, dialect));
+            compiled.collect::<Result<_, _>>().map(Scheme::Text)
+        }
+    }
 }
 
 fn time(raw: &RawTime) -> Result<TimeRule, String> {
     let future = Duration::from_millis(raw.future_ms);
     if future > Duration::from_secs(10) {
         return Err("time: future_ms is over 10000: clocks are not that wrong".into());
+    }
+    let lead = raw.lead_ms.map(Duration::from_millis);
+    if lead.is_some_and(|lead| lead.is_zero() || lead > LONGEST) {
+        return Err("time: 0 < lead_ms <= 3600000 must hold".into());
     }
     Ok(TimeRule {
         place: Place::parse(&raw.r#in)?,
@@ -184,14 +157,78 @@ fn time(raw: &RawTime) -> Result<TimeRule, String> {
         },
         unit: match raw.unit {
             RawUnit::Seconds => TimeUnit::Seconds,
+            RawUnit::DecimalSeconds => TimeUnit::DecimalSeconds,
             RawUnit::Millis => TimeUnit::Millis,
             RawUnit::MillisOrMicros => TimeUnit::MillisOrMicros,
+            RawUnit::Iso => TimeUnit::Iso,
+            RawUnit::IsoSeconds => TimeUnit::IsoSeconds,
         },
         future,
+        lead,
     })
 }
 
-fn window(raw: &RawWindow) -> Result<WindowRule, String> {
+fn path_rule(raw: RawPath) -> PathRule {
+    PathRule { member: Place::Field(raw.field.into()), after: raw.after.unwrap_or_default().into() }
+}
+
+fn example(raw: RawExample) -> Result<Example, String> {
+    let method = Method::from_bytes(raw.method.as_bytes());
+    let method = method.map_err(|_| format!("example: `{}` is no method", raw.method))?;
+    if !raw.target.starts_with('/') {
+        return Err(format!("example: `{}` is no target: it begins with /", raw.target));
+    }
+    Ok(Example { method, target: raw.target, body: raw.body })
+}
+
+fn nonce(raw: &RawNonce) -> Result<NonceRule, String> {
+    Ok(NonceRule {
+        place: Place::parse(&raw.r#in)?,
+        kind: match raw.kind {
+            RawNonceKind::None => NonceKind::None,
+            RawNonceKind::Unique => NonceKind::Unique,
+            RawNonceKind::Growing => NonceKind::Growing,
+        },
+        length: raw.length,
+        window: raw.window,
+    })
+}
+
+fn passphrase(raw: &RawPassphrase) -> Result<PassphraseRule, String> {
+    let texts = |all: &Vec<String>| all.iter().map(|text| text.as_str().into()).collect();
+    let keyed = raw.keyed.as_ref().map(|raw| {
+        Ok::<_, String>(KeyedRule {
+            version: Place::parse(&raw.by)?,
+            keyed: texts(&raw.keyed),
+            clear: texts(&raw.clear),
+        })
+    });
+    Ok(PassphraseRule { place: Place::parse(&raw.r#in)?, keyed: keyed.transpose()? })
+}
+
+fn payload(raw: &RawPlace) -> Result<HeaderName, String> {
+    let place = Place::parse(&raw.r#in)?;
+    let name = place.header().filter(|_| matches!(place, Place::Header(_)));
+    name.cloned().ok_or_else(|| format!("payload: it travels in a header, not in {place}"))
+}
+
+fn sends(raw: &BTreeMap<String, String>) -> Result<Sends, String> {
+    raw.iter().map(|(place, text)| Ok((Place::parse(place)?, text.as_str().into()))).collect()
+}
+
+fn names(raw: &BTreeMap<String, Vec<String>>) -> Result<super::Names, String> {
+    let known = |(method, names): (&String, &Vec<String>)| {
+        Ok((method.as_str().into(), Names::new(names).map_err(|error| format!("names: {error}"))?))
+    };
+    raw.iter().map(known).collect()
+}
+
+fn window(raw: Option<&RawWindow>) -> Result<WindowRule, String> {
+    // What has no stamp has no window; the value is never asked for.
+    let Some(raw) = raw else {
+        let unused = Duration::from_secs(1);
+        return Ok(WindowRule { place: None, default: unused, max: unused });
+    };
     let default = Duration::from_millis(raw.default_ms);
     let max = raw.max_ms.map_or(default, Duration::from_millis);
     if default.is_zero() || default > max || max > LONGEST {
@@ -207,6 +244,7 @@ fn encodings(raw: &RawSignature) -> Result<Box<[(Algorithm, Encoding)]>, String>
         let encoding = match encoding {
             RawEncoding::Hex => Encoding::Hex,
             RawEncoding::Base64 => Encoding::Base64,
+            RawEncoding::Base64url => Encoding::Base64Url,
         };
         Ok((algorithm, encoding))
     };
@@ -215,23 +253,6 @@ fn encodings(raw: &RawSignature) -> Result<Box<[(Algorithm, Encoding)]>, String>
         return Err("signature: name at least one algorithm, as in `algorithms = { hmac-sha256 = \"hex\" }`".into());
     }
     Ok(found)
-}
-
-fn message(raw: &RawMessage) -> Result<Message, String> {
-    let parts = template::parse(&raw.text).map_err(|error| format!("message: {error}"))?;
-    let method = |name: &String| {
-        Method::from_bytes(name.as_bytes()).map_err(|_| format!("message: `{name}` is no method"))
-    };
-    let methods = raw.methods.as_ref().map(|all| all.iter().map(method).collect()).transpose()?;
-    let covers = |field| template::mentions(&parts, field);
-    Ok(Message {
-        methods,
-        text: raw.text.clone().into(),
-        signs_query: covers(Field::Query) || covers(Field::MarkedQuery),
-        signs_body: covers(Field::Body),
-        seams: Seams::of(&parts),
-        parts,
-    })
 }
 
 fn readings(raw: &[String]) -> Result<Box<[Reading]>, String> {
@@ -245,6 +266,13 @@ fn readings(raw: &[String]) -> Result<Box<[Reading]>, String> {
     if found.first() != Some(&Reading::Raw) {
         return Err("readings: the first must be \"raw\"".into());
     }
+    let needs = [
+        (Reading::DecodedSorted, Reading::Decoded),
+        (Reading::FormDecodedSorted, Reading::FormDecoded),
+    ];
+    if needs.iter().any(|(sorted, plain)| found.contains(sorted) && !found.contains(plain)) {
+        return Err("readings: a sorted reading needs the same one unsorted before it".into());
+    }
     Ok(found)
 }
 
@@ -253,37 +281,6 @@ fn header_names(raw: &[String]) -> Result<Box<[HeaderName]>, String> {
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is no header name"))
     };
     raw.iter().map(known).collect()
-}
-
-/// Refuses a recipe under which a request could be altered or sent again for ever.
-fn refuse_unsafe(dialect: &Dialect) -> Result<(), String> {
-    if dialect.messages.last().is_none_or(|message| message.methods.is_some()) {
-        return Err(
-            "message: the last one must hold for every method, so leave out its `methods`".into()
-        );
-    }
-    for message in &*dialect.messages {
-        let text = &message.text;
-        let covers = |field| template::mentions(&message.parts, field);
-        let signed = |place: &Place, field| match place {
-            Place::Header(_) => covers(field),
-            Place::Param(_) => message.signs_query && message.signs_body,
-        };
-        if !signed(&dialect.time.place, Field::Timestamp) {
-            return Err(format!(
-                "message `{text}` does not sign the time: a captured request would be good for ever"
-            ));
-        }
-        if dialect.window.place.as_ref().is_some_and(|place| !signed(place, Field::Window)) {
-            return Err(format!(
-                "message `{text}` does not sign the window: a captured request could be given a longer one"
-            ));
-        }
-        if !message.signs_query && !message.signs_body {
-            return Err(format!("message `{text}` signs no parameters: they could be changed"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

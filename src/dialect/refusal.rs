@@ -1,6 +1,7 @@
 //! What a refusal says in a dialect's own words, so that the client's library raises its own exception.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -50,6 +51,14 @@ impl Facts {
             period: excess.period,
         }
     }
+
+    /// After how long a refused client fits again, or an admitted one has its whole allowance back.
+    fn reset_after(&self) -> Duration {
+        if self.limit == 0 || !self.retry_after.is_zero() {
+            return self.retry_after;
+        }
+        self.period.saturating_mul(self.used) / self.limit
+    }
 }
 
 /// The wording of every condition.
@@ -78,7 +87,7 @@ enum Piece {
     Fact(Fact),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fact {
     NowMs,
     NowS,
@@ -89,9 +98,13 @@ enum Fact {
     Limit,
     Left,
     PeriodS,
+    PeriodMs,
+    ResetAfterMs,
+    ResetAtMs,
+    ResetAtS,
 }
 
-const FACTS: [(&str, Fact); 9] = [
+const FACTS: [(&str, Fact); 13] = [
     ("now_ms", Fact::NowMs),
     ("now_s", Fact::NowS),
     ("retry_after_s", Fact::RetryAfterS),
@@ -101,6 +114,10 @@ const FACTS: [(&str, Fact); 9] = [
     ("limit", Fact::Limit),
     ("left", Fact::Left),
     ("period_s", Fact::PeriodS),
+    ("period_ms", Fact::PeriodMs),
+    ("reset_after_ms", Fact::ResetAfterMs),
+    ("reset_at_ms", Fact::ResetAtMs),
+    ("reset_at_s", Fact::ResetAtS),
 ];
 
 impl Refusals {
@@ -129,7 +146,8 @@ impl Refusals {
         let (_, wording) = self.by_condition.iter().find(|(known, _)| *known == condition)?;
         let mut fields = Vec::with_capacity(wording.headers.len() + 2);
         let kind = if wording.json { "application/json" } else { "text/plain; charset=utf-8" };
-        if !wording.body.0.is_empty() {
+        let named = wording.headers.iter().any(|(name, _)| *name == http::header::CONTENT_TYPE);
+        if !named && !wording.body.0.is_empty() {
             fields.push((http::header::CONTENT_TYPE, HeaderValue::from_static(kind)));
         }
         for (name, text) in &wording.headers {
@@ -154,12 +172,39 @@ impl Refusals {
         self.on_all.iter().filter_map(|(name, text)| Some((name.clone(), text.value(facts)?)))
     }
 
+    /// The names of the fields that every reply carries.
+    pub(super) fn reply_header_names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.on_all.iter().map(|(name, _)| name)
+    }
+
+    /// The conditions that are worded, with the places of facts as the recipe has them.
+    pub(super) fn wording(&self) -> impl Iterator<Item = (Condition, StatusCode, String)> {
+        self.by_condition.iter().map(|(c, wording)| (*c, wording.status, wording.body.to_string()))
+    }
+
+    /// The fields that every reply carries, in the same way.
+    pub(super) fn reply_wording(&self) -> impl Iterator<Item = (&HeaderName, String)> {
+        self.on_all.iter().map(|(name, text)| (name, text.to_string()))
+    }
+
     /// The conditions that are worded, with status and body as the recipe has them.
     pub(super) fn worded(&self) -> impl Iterator<Item = (Condition, StatusCode, String)> {
         let facts = Facts::default();
         self.by_condition
             .iter()
             .map(move |(c, wording)| (*c, wording.status, wording.body.fill(&facts)))
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Literal(text) => f.write_str(text),
+            Piece::Fact(fact) => {
+                let known = FACTS.iter().find(|(_, known)| known == fact);
+                write!(f, "<{}>", known.map_or("", |(name, _)| name))
+            }
+        })
     }
 }
 
@@ -238,6 +283,12 @@ impl Fact {
             Self::Limit => facts.limit.into(),
             Self::Left => facts.limit.saturating_sub(facts.used).into(),
             Self::PeriodS => facts.period.as_secs(),
+            Self::PeriodMs => facts.period.as_millis().try_into().unwrap_or(u64::MAX),
+            Self::ResetAfterMs => {
+                facts.reset_after().as_micros().div_ceil(1_000).try_into().unwrap_or(u64::MAX)
+            }
+            Self::ResetAtMs => (facts.now + facts.reset_after()).0.div_ceil(1_000),
+            Self::ResetAtS => (facts.now + facts.reset_after()).0.div_ceil(1_000_000),
         }
     }
 }
@@ -245,12 +296,98 @@ impl Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::denial::Credential;
+    use crate::dialect::{BUILTIN, Dialect};
+
+    #[test]
+    fn a_limit_resets_when_it_is_whole_again_or_when_the_refused_request_fits() {
+        let spent = Facts {
+            now: Micros(5_000_000),
+            used: 3,
+            limit: 12,
+            period: Duration::from_mins(1),
+            ..Facts::default()
+        };
+        assert_eq!(Fact::ResetAfterMs.of(&spent), 15_000);
+        assert_eq!(Fact::ResetAtS.of(&spent), 20);
+        let refused = Facts { retry_after: Duration::from_millis(700), used: 12, ..spent };
+        assert_eq!(Fact::ResetAfterMs.of(&refused), 700);
+        assert_eq!(Fact::ResetAtMs.of(&refused), 5_700);
+        assert_eq!(Fact::ResetAtS.of(&refused), 6);
+        assert_eq!(Fact::ResetAfterMs.of(&Facts { used: 3, ..Facts::default() }), 0);
+    }
 
     #[test]
     fn the_least_wait_is_told_as_a_second() {
         for (micros, seconds) in [(1, 1), (999, 1), (1_000_000, 1), (1_000_001, 2)] {
             let facts = Facts { retry_after: Duration::from_micros(micros), ..Facts::default() };
             assert_eq!(Fact::RetryAfterS.of(&facts), seconds, "{micros}");
+        }
+    }
+
+    fn builtins() -> impl Iterator<Item = Dialect> {
+        BUILTIN.iter().map(|(_, recipe)| Dialect::compile(recipe).unwrap())
+    }
+
+    fn told(dialect: &Dialect, denial: &Denial, write: bool) -> (StatusCode, String, String) {
+        let facts = Facts::of(denial, Micros(1_700_000_000_000_000));
+        let answer = dialect.refuse(denial, write, &facts);
+        let body = String::from_utf8(answer.body.to_vec()).unwrap();
+        (answer.status, format!("{:?}", answer.headers), body)
+    }
+
+    #[test]
+    fn unproven_requests_are_answered_alike_in_every_dialect() {
+        let unproven =
+            [Denial::UnknownKey, Denial::WrongDialect, Denial::WrongVenue, Denial::KeyInactive];
+        for dialect in builtins() {
+            for write in [false, true] {
+                let wrong = told(&dialect, &Denial::BadSignature, write);
+                for denial in unproven {
+                    assert_eq!(told(&dialect, &denial, write), wrong, "{dialect:?} {denial:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_dialect_that_imitates_says_what_its_recipe_says_of_unknown_keys() {
+        for dialect in builtins() {
+            let worded = |wanted: Condition| {
+                dialect.worded().find(|(condition, ..)| *condition == wanted).map(|(_, s, _)| s)
+            };
+            let Some(status) = worded(Condition::UnknownKey) else { continue };
+            let revoked = worded(Condition::RevokedKey).unwrap_or(status);
+            let wrong = told(&dialect, &Denial::BadSignature, false);
+            let imitating = dialect.clone().with_imitation();
+            assert_eq!(told(&imitating, &Denial::BadSignature, false), wrong, "{dialect:?}");
+            assert_eq!(told(&imitating, &Denial::UnknownKey, false).0, status, "{dialect:?}");
+            assert_eq!(told(&imitating, &Denial::KeyInactive, false).0, revoked, "{dialect:?}");
+        }
+    }
+
+    #[test]
+    fn no_client_is_told_to_sign_a_replayed_write_again() {
+        for dialect in builtins() {
+            let duplicate = told(&dialect, &Denial::Replayed, true);
+            for denial in [
+                Denial::Stale(Duration::ZERO),
+                Denial::Ahead(Duration::ZERO),
+                Denial::Missing(Credential::Time),
+                Denial::BadSignature,
+                Denial::Unavailable,
+            ] {
+                assert_ne!(told(&dialect, &denial, true).2, duplicate.2, "{dialect:?} {denial:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_judged_now_is_a_503_that_says_when_to_come_back() {
+        for dialect in builtins() {
+            let (status, headers, _) = told(&dialect, &Denial::Unavailable, true);
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{dialect:?}");
+            assert!(headers.contains("retry-after"), "{dialect:?} {headers}");
         }
     }
 }

@@ -1,10 +1,15 @@
 //! The text of what is signed: `"{timestamp}{method}{path}{?query}{body}"`, compiled to parts that write to a sink.
 
+use std::fmt;
+
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-use super::reading::Reading;
+use super::json::Object;
+use super::json_rendering::Style;
+use super::member::plain;
+use super::reading::{Order, Reading};
 
 /// Takes the signed bytes, piece by piece: a MAC, a digest, or a buffer.
 pub(crate) trait Sink {
@@ -53,37 +58,35 @@ pub(crate) enum Field {
     Timestamp,
     Key,
     Window,
+    Nonce,
     Method,
     Host,
     Path,
     Query,
     /// The query with a `?` before it, or nothing when it is empty.
     MarkedQuery,
+    /// The media type of a body, or nothing when there is none.
+    ContentType,
     Body,
+    /// The payload as it stands in its header.
+    Payload,
 }
 
 impl Field {
-    pub(super) const ALL: [(Self, &'static str); 9] = [
+    pub(super) const ALL: [(Self, &'static str); 12] = [
         (Self::Timestamp, "timestamp"),
         (Self::Key, "key"),
         (Self::Window, "window"),
+        (Self::Nonce, "nonce"),
         (Self::Method, "method"),
         (Self::Host, "host"),
         (Self::Path, "path"),
         (Self::Query, "query"),
         (Self::MarkedQuery, "?query"),
+        (Self::ContentType, "content-type"),
         (Self::Body, "body"),
+        (Self::Payload, "payload"),
     ];
-
-    /// Whether it is a number, which the first digits of what follows could lengthen.
-    const fn is_number(self) -> bool {
-        matches!(self, Self::Timestamp | Self::Window)
-    }
-
-    /// Whether the client may write whatever it likes there.
-    const fn is_free(self) -> bool {
-        matches!(self, Self::Path | Self::Query | Self::MarkedQuery | Self::Body)
-    }
 }
 
 /// A digest inside a message.
@@ -93,12 +96,39 @@ pub(crate) enum Inner {
     Sha512Hex,
 }
 
+impl Inner {
+    const ALL: [(Self, &'static str); 2] =
+        [(Self::Sha256, "sha256"), (Self::Sha512Hex, "sha512-hex")];
+}
+
 /// A piece of a message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Part {
     Literal(Box<str>),
     Field(Field),
+    /// The query's pairs in order of their names, the signed time among them under this name.
+    Merged(Box<str>),
+    /// A member of the JSON body, of digits alone unless it names the path.
+    Member(Box<str>),
+    /// The JSON body, or in a dialect that has an envelope its `params`, by this exchange's rendering.
+    Params(Style),
     Digest(Inner, Box<[Self]>),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = |all: &[(Field, &'static str)], field: Field| {
+            all.iter().find(|(known, _)| *known == field).map_or("", |(_, name)| *name)
+        };
+        match self {
+            Self::Literal(text) => write!(f, "`{}`", text.escape_debug()),
+            Self::Field(field) => write!(f, "`{{{}}}`", named(&Field::ALL, *field)),
+            Self::Merged(name) => write!(f, "`{{query+{name}}}`"),
+            Self::Member(name) => write!(f, "`{{field {name}}}`"),
+            Self::Params(_) => f.write_str("`{params}`"),
+            Self::Digest(..) => f.write_str("the digest"),
+        }
+    }
 }
 
 /// The values of the fields of one request, as slices of it.
@@ -107,13 +137,24 @@ pub(crate) struct Values<'r> {
     pub(crate) timestamp: &'r str,
     pub(crate) key: &'r str,
     pub(crate) window: &'r str,
+    pub(crate) nonce: &'r str,
     pub(crate) method: &'r str,
     pub(crate) host: &'r str,
     pub(crate) path: &'r str,
     /// The query without the signature's pair, in two pieces.
     pub(crate) query: [&'r str; 2],
+    /// The same pairs in order of their names.
+    pub(crate) order: Order<'r>,
+    pub(crate) content_type: &'r str,
     /// The body without the signature's pair, in two pieces.
     pub(crate) body: [&'r [u8]; 2],
+    /// Whether the body is a form, which is read as the query is.
+    pub(crate) form: bool,
+    pub(crate) payload: &'r str,
+    /// The JSON that is read by its members.
+    pub(crate) object: Option<Object<'r>>,
+    /// Whether the literals are written as Python does.
+    pub(crate) python: bool,
 }
 
 /// Compiles the text of a template.
@@ -153,17 +194,25 @@ fn closing(text: &str) -> Option<usize> {
 
 fn part(inside: &str) -> Result<Part, String> {
     if let Some((digest, text)) = inside.split_once(':') {
-        let digest = match digest {
-            "sha256" => Inner::Sha256,
-            "sha512-hex" => Inner::Sha512Hex,
-            _ => return Err(format!("`{digest}` is no digest: sha256, sha512-hex")),
-        };
+        let known = Inner::ALL.iter().find(|(_, name)| *name == digest);
+        let names = || Inner::ALL.map(|(_, name)| name).join(", ");
+        let (digest, _) = known.ok_or_else(|| format!("`{digest}` is no digest: {}", names()))?;
         let inner = parse(text)?;
         // A digest of a digest would be counted as signed, and no exchange signs one.
         if inner.iter().any(|part| matches!(part, Part::Digest(..))) {
             return Err(format!("`{inside}`: a digest may not stand inside another"));
         }
-        return Ok(Part::Digest(digest, inner));
+        return Ok(Part::Digest(*digest, inner));
+    }
+    if let Some(name) = inside.strip_prefix("query+") {
+        return Ok(Part::Merged(name.into()));
+    }
+    if let Some(name) = inside.strip_prefix("field ") {
+        return Ok(Part::Member(name.into()));
+    }
+    if let Some(name) = inside.strip_prefix("params ") {
+        let style = Style::named(name).filter(|style| *style != Style::CryptoComPython);
+        return style.map(Part::Params).ok_or_else(|| format!("`{name}` is no rendering of JSON"));
     }
     let field = Field::ALL.iter().find(|(_, name)| *name == inside);
     field.map(|(field, _)| Part::Field(*field)).ok_or_else(|| {
@@ -176,32 +225,60 @@ fn part(inside: &str) -> Result<Part, String> {
 pub(crate) fn write(parts: &[Part], values: &Values<'_>, reading: Reading, sink: &mut impl Sink) {
     for part in parts {
         match part {
-            Part::Literal(text) => sink.put(text.as_bytes()),
-            Part::Field(field) => write_field(*field, values, reading, sink),
             Part::Digest(Inner::Sha256, inner) => {
                 let mut digest = Sha256::new();
-                write_flat(inner, values, reading, &mut digest);
+                inner.iter().for_each(|part| write_flat(part, values, reading, &mut digest));
                 sink.put(&digest.finalize());
             }
             Part::Digest(Inner::Sha512Hex, inner) => {
                 let mut digest = Sha512::new();
-                write_flat(inner, values, reading, &mut digest);
+                inner.iter().for_each(|part| write_flat(part, values, reading, &mut digest));
                 let mut text = [0; 128];
                 HEXLOWER.encode_mut(&digest.finalize(), &mut text);
                 sink.put(&text);
             }
+            Part::Literal(_)
+            | Part::Field(_)
+            | Part::Merged(_)
+            | Part::Member(_)
+            | Part::Params(_) => write_flat(part, values, reading, sink),
         }
     }
 }
 
-/// The inside of a digest holds literals and fields only: [`parse`] refuses another digest there.
-fn write_flat(parts: &[Part], values: &Values<'_>, reading: Reading, sink: &mut impl Sink) {
-    for part in parts {
-        match part {
-            Part::Literal(text) => sink.put(text.as_bytes()),
-            Part::Field(field) => write_field(*field, values, reading, sink),
-            Part::Digest(..) => {}
+/// The inside of a digest holds no other: [`parse`] refuses one there.
+fn write_flat(part: &Part, values: &Values<'_>, reading: Reading, sink: &mut impl Sink) {
+    match part {
+        Part::Literal(text) => sink.put(text.as_bytes()),
+        Part::Field(field) => write_field(*field, values, reading, sink),
+        Part::Merged(name) => {
+            values.order.write(reading, Some((name, values.timestamp)), sink);
         }
+        Part::Member(name) => {
+            let member = values.object.and_then(|object| object.member(name));
+            sink.put(member.and_then(|member| plain(member.value)).unwrap_or_default().as_bytes());
+        }
+        Part::Params(style) => {
+            let (style, object) = rendered(*style, values.python, values.object);
+            if let Some(object) = object {
+                style.write(object, sink);
+            }
+        }
+        Part::Digest(..) => {}
+    }
+}
+
+/// The style and the object that it renders: Crypto.com has an envelope, and signs its `params`.
+pub(super) fn rendered(
+    style: Style,
+    python: bool,
+    object: Option<Object<'_>>,
+) -> (Style, Option<Object<'_>>) {
+    let params = || object?.member("params")?.value.object();
+    match style {
+        Style::CryptoCom | Style::CryptoComPython if python => (Style::CryptoComPython, params()),
+        Style::CryptoCom | Style::CryptoComPython => (Style::CryptoCom, params()),
+        Style::BingX | Style::Upbit => (style, object),
     }
 }
 
@@ -210,57 +287,57 @@ fn write_field(field: Field, values: &Values<'_>, reading: Reading, sink: &mut i
         Field::Timestamp => sink.put(values.timestamp.as_bytes()),
         Field::Key => sink.put(values.key.as_bytes()),
         Field::Window => sink.put(values.window.as_bytes()),
+        Field::Nonce => sink.put(values.nonce.as_bytes()),
         Field::Method => sink.put(values.method.as_bytes()),
-        Field::Host => sink.put(values.host.as_bytes()),
+        Field::Host => write_host(values.host, sink),
         Field::Path => sink.put(values.path.as_bytes()),
-        Field::Query => values.query.iter().for_each(|piece| reading.write(piece, sink)),
+        Field::Query => write_query(values, reading, sink),
         Field::MarkedQuery => {
             if values.query.iter().any(|piece| !piece.is_empty()) {
                 sink.put(b"?");
-                values.query.iter().for_each(|piece| reading.write(piece, sink));
+                write_query(values, reading, sink);
             }
         }
+        Field::ContentType => {
+            if values.body.iter().any(|piece| !piece.is_empty()) {
+                sink.put(values.content_type.as_bytes());
+            }
+        }
+        Field::Body if reading.sorts() && values.order.of_body => {
+            values.order.write(reading, None, sink);
+        }
+        Field::Body if values.form => {
+            values.body.iter().for_each(|piece| reading.write(piece, sink));
+        }
         Field::Body => values.body.iter().for_each(|piece| sink.put(piece)),
+        Field::Payload => sink.put(values.payload.as_bytes()),
     }
 }
 
-/// What has no separator in a message, so that bytes could move from one field to the next.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Seams {
-    /// A number is followed by the query: it must not begin with a digit.
-    pub(crate) number_then_query: bool,
-    /// A number is followed by the body: it must not begin with a digit.
-    pub(crate) number_then_body: bool,
-    /// The path or query runs into the body.
-    pub(crate) text_then_body: bool,
+fn write_query(values: &Values<'_>, reading: Reading, sink: &mut impl Sink) {
+    if reading.sorts() && !values.order.of_body {
+        values.order.write(reading, None, sink);
+    } else {
+        values.query.iter().for_each(|piece| reading.write(piece.as_bytes(), sink));
+    }
 }
 
-impl Seams {
-    /// Looks at each pair of neighbours, inside digests too.
-    pub(super) fn of(parts: &[Part]) -> Self {
-        let mut seams = Self::default();
-        for part in parts {
-            let Part::Digest(_, inner) = part else { continue };
-            let within = Self::of(inner);
-            seams.number_then_query |= within.number_then_query;
-            seams.number_then_body |= within.number_then_body;
-            seams.text_then_body |= within.text_then_body;
-        }
-        for (part, next) in parts.iter().zip(parts.iter().skip(1)) {
-            let (Part::Field(field), Part::Field(next)) = (part, next) else { continue };
-            seams.number_then_query |= field.is_number() && *next == Field::Query;
-            seams.number_then_body |= field.is_number() && *next == Field::Body;
-            seams.text_then_body |= field.is_free() && *next == Field::Body;
-        }
-        seams
+/// In lower case, as every client signs it, however it spells the header field.
+fn write_host(host: &str, sink: &mut impl Sink) {
+    if !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return sink.put(host.as_bytes());
+    }
+    for byte in host.bytes() {
+        sink.put(&[byte.to_ascii_lowercase()]);
     }
 }
 
 /// Whether `field` stands anywhere in `parts`, inside digests too.
-pub(super) fn mentions(parts: &[Part], field: Field) -> bool {
+pub(crate) fn mentions(parts: &[Part], field: Field) -> bool {
     parts.iter().any(|part| match part {
-        Part::Literal(_) => false,
         Part::Field(found) => *found == field,
+        Part::Merged(_) => matches!(field, Field::Query | Field::Timestamp),
+        Part::Literal(_) | Part::Member(_) | Part::Params(_) => false,
         Part::Digest(_, inner) => mentions(inner, field),
     })
 }
@@ -273,11 +350,18 @@ mod tests {
         timestamp: "1700000000000",
         key: "key",
         window: "5000",
+        nonce: "7",
         method: "POST",
         host: "api.example",
         path: "/order",
         query: ["a=1", ""],
+        order: Order::NONE,
+        content_type: "application/json",
         body: [b"{}", b""],
+        form: false,
+        payload: "e30=",
+        object: None,
+        python: false,
     };
 
     fn written(text: &str, values: &Values<'_>) -> String {
@@ -288,8 +372,12 @@ mod tests {
 
     #[test]
     fn a_template_writes_its_fields_and_literals_in_order() {
-        let text = "{timestamp}{method}{path}{?query}{body}|{key}\n{window}";
-        assert_eq!(written(text, &VALUES), "1700000000000POST/order?a=1{}|key\n5000");
+        let text =
+            "{timestamp}{method}{path}{?query}{body}|{key}\n{window}{nonce}{content-type}{payload}";
+        assert_eq!(
+            written(text, &VALUES),
+            "1700000000000POST/order?a=1{}|key\n50007application/jsone30="
+        );
         let empty = Values { query: ["", ""], ..VALUES };
         assert_eq!(written("{path}{?query}", &empty), "/order");
     }
@@ -306,14 +394,5 @@ mod tests {
         for text in ["{nothing}", "{body", "{md5:{body}}", "a{b", "{sha256:{sha512-hex:{body}}}"] {
             assert!(parse(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn seams_are_seen_where_no_literal_separates() {
-        let seams = |text| Seams::of(&parse(text).unwrap());
-        assert!(seams("{timestamp}{key}{window}{query}").number_then_query);
-        assert!(seams("{path}{?query}{body}").text_then_body);
-        assert!(seams("{path}{sha256:{window}{body}}").number_then_body);
-        assert_eq!(seams("{method}\n{path}\n{query}\n{body}"), Seams::default());
     }
 }

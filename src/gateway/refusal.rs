@@ -191,6 +191,8 @@ const fn status(condition: Condition) -> StatusCode {
         | Condition::StaleTimestamp
         | Condition::FutureTimestamp
         | Condition::BadSignature
+        | Condition::UnknownKey
+        | Condition::RevokedKey
         | Condition::BadPassphrase
         | Condition::ExpiredKey => StatusCode::UNAUTHORIZED,
         Condition::IpNotAllowed | Condition::NoPermission => StatusCode::FORBIDDEN,

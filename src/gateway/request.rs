@@ -211,7 +211,7 @@ fn may_pass(name: &HeaderName, upstream: &Upstream, route: &Route) -> bool {
 
 /// Whether `name` holds the key id, which is public.
 fn names_key(dialect: &Dialect, name: &HeaderName) -> bool {
-    matches!(&dialect.key, Place::Header(key) if key == name)
+    matches!(&dialect.key, Place::Header(key) | Place::After(key, _) if key == name)
 }
 
 /// What no configuration can pass on: another hop's fields, framing, and what only the gateway says.

@@ -24,7 +24,7 @@ use super::{body, client, time, wire};
 use crate::admit::Permit;
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Facts, Inbound};
+use crate::dialect::{Facts, Inbound, Room};
 use crate::registry::Keys;
 use crate::store::Store;
 
@@ -216,9 +216,12 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         if !matches!(denial, Denial::Stale(_) | Denial::Ahead(_)) {
             return Refusal::Denied(denial);
         }
-        let claim = refusal::dialect(entry).and_then(|dialect| dialect.claim(inbound).ok());
-        let Some(claim) = claim else { return Refusal::Denied(denial) };
-        Refusal::Skewed(denial, Skew { signed: claim.time.at, now: self.gate.clock.now() })
+        let room = &mut Room::default();
+        let claim = refusal::dialect(entry).and_then(|dialect| dialect.claim(inbound, room).ok());
+        let Some(time) = claim.and_then(|claim| claim.time) else {
+            return Refusal::Denied(denial);
+        };
+        Refusal::Skewed(denial, Skew { signed: time.at, now: self.gate.clock.now() })
     }
 }
 

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use hmac::{Hmac, KeyInit};
-use ring::signature::RsaKeyPair;
+use hmac::{Hmac, KeyInit, Mac};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::der;
+use super::der::{self, Point};
 use crate::checks::signature::Opener;
 
 /// How a key signs. The key record fixes it; a request never chooses.
@@ -25,16 +26,22 @@ pub enum Algorithm {
     Ed25519,
     /// RSASSA-PKCS1-v1_5 with SHA-256, 2048 bits or more.
     RsaSha256,
+    /// RSASSA-PSS with SHA-512 and 64 bytes of salt, 2048 bits or more.
+    RsaPssSha512,
+    /// ECDSA on P-256 with SHA-256, a signature of 64 bytes (r, s). Whoever holds (r, s) can write (r, n-s).
+    EcdsaP256Sha256,
 }
 
 impl Algorithm {
     /// Every algorithm, with the name that recipes and configuration use.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::HmacSha256, "hmac-sha256"),
         (Self::HmacSha384, "hmac-sha384"),
         (Self::HmacSha512, "hmac-sha512"),
         (Self::Ed25519, "ed25519"),
         (Self::RsaSha256, "rsa-sha256"),
+        (Self::RsaPssSha512, "rsa-pss-sha512"),
+        (Self::EcdsaP256Sha256, "ecdsa-p256-sha256"),
     ];
 
     /// The algorithm called `name`.
@@ -51,7 +58,7 @@ impl Algorithm {
     pub const fn is_symmetric(self) -> bool {
         match self {
             Self::HmacSha256 | Self::HmacSha384 | Self::HmacSha512 => true,
-            Self::Ed25519 | Self::RsaSha256 => false,
+            Self::Ed25519 | Self::RsaSha256 | Self::RsaPssSha512 | Self::EcdsaP256Sha256 => false,
         }
     }
 
@@ -60,9 +67,14 @@ impl Algorithm {
         match self {
             Self::HmacSha256 => Some(32),
             Self::HmacSha384 => Some(48),
-            Self::HmacSha512 | Self::Ed25519 => Some(64),
-            Self::RsaSha256 => None,
+            Self::HmacSha512 | Self::Ed25519 | Self::EcdsaP256Sha256 => Some(64),
+            Self::RsaSha256 | Self::RsaPssSha512 => None,
         }
+    }
+
+    /// Whether a signature can be of `length` bytes.
+    pub(crate) fn fits(self, length: usize) -> bool {
+        self.signature_len().map_or(length >= 256, |exact| length == exact)
     }
 }
 
@@ -71,9 +83,11 @@ impl Algorithm {
 pub enum BadSecret {
     /// Empty.
     Empty,
+    /// Not the base64 that secrets of the dialect are.
+    NotBase64,
     /// Neither PEM nor DER of the kind that the algorithm needs.
     Unreadable,
-    /// An Ed25519 public key of small order: anyone could sign for it.
+    /// A public key of small order, for which anyone could sign, or one that is not on its curve.
     WeakKey,
     /// An RSA modulus shorter than 2048 or longer than 8192 bits, or an exponent below 3.
     RsaSize,
@@ -83,8 +97,9 @@ impl fmt::Display for BadSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "it is empty",
+            Self::NotBase64 => "it is no base64 text (standard alphabet, with padding), as this dialect's secrets are",
             Self::Unreadable => "it is no PEM or DER key of the kind that the algorithm needs",
-            Self::WeakKey => "it is a weak Ed25519 public key (small order)",
+            Self::WeakKey => "it is a weak public key: of small order, or not on its curve",
             Self::RsaSize => {
                 "its RSA modulus is not 2048 to 8192 bits long, or its exponent is below 3"
             }
@@ -97,7 +112,12 @@ impl std::error::Error for BadSecret {}
 /// What a gateway holds of a key: the prepared MAC key, or the public half.
 ///
 /// The text of a shared secret is not kept: an HMAC key is absorbed into its two hash states at once.
-pub struct Secret(Material);
+pub struct Secret {
+    material: Material,
+    tag: [u8; 16],
+    /// The text itself, for the one dialect that puts it behind the message (`CoinEx`).
+    suffix: Option<Zeroizing<Box<[u8]>>>,
+}
 
 pub(crate) enum Material {
     HmacSha256(Hmac<Sha256>),
@@ -106,6 +126,10 @@ pub(crate) enum Material {
     Ed25519(Box<VerifyingKey>),
     /// PKCS#1 `RSAPublicKey`, checked when made.
     Rsa(Box<[u8]>),
+    /// The same, for RSASSA-PSS.
+    RsaPss(Box<[u8]>),
+    /// An uncompressed point, on the curve.
+    P256(Box<Point>),
 }
 
 impl Secret {
@@ -115,7 +139,7 @@ impl Secret {
         let (key, first) = (bytes, bytes.first());
         first.ok_or(BadSecret::Empty)?;
         let unreadable = |_| BadSecret::Unreadable;
-        Ok(Self(match algorithm {
+        let material = match algorithm {
             Algorithm::HmacSha256 => {
                 Material::HmacSha256(Hmac::new_from_slice(key).map_err(unreadable)?)
             }
@@ -133,35 +157,94 @@ impl Secret {
                 }
                 Material::Ed25519(Box::new(public))
             }
-            Algorithm::RsaSha256 => {
-                let public = der::rsa_public(key).ok_or(BadSecret::Unreadable)?;
-                der::rsa_is_strong(&public).ok_or(BadSecret::RsaSize)?;
-                Material::Rsa(public)
+            Algorithm::RsaSha256 => Material::Rsa(rsa_public(key)?),
+            Algorithm::RsaPssSha512 => Material::RsaPss(rsa_public(key)?),
+            Algorithm::EcdsaP256Sha256 => {
+                let point = der::p256_public(key).ok_or(BadSecret::Unreadable)?;
+                if !der::p256_is_on_curve(&point) {
+                    return Err(BadSecret::WeakKey);
+                }
+                Material::P256(Box::new(point))
             }
-        }))
+        };
+        let tag = material.tag();
+        Ok(Self { material, tag, suffix: None })
+    }
+
+    /// Reads a shared secret that also signs as the suffix of a message, and keeps it.
+    pub(crate) fn read_suffix(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadSecret> {
+        let suffix = algorithm.is_symmetric().then(|| Zeroizing::new(bytes.into()));
+        Ok(Self { suffix, ..Self::read(algorithm, bytes)? })
+    }
+
+    /// Tells this secret from every other, and nothing of it: what is spent under a secret is remembered by it.
+    pub(crate) const fn tag(&self) -> [u8; 16] {
+        self.tag
+    }
+
+    /// Whether `bytes` are plainly a private key, of which a gateway needs the public half alone.
+    pub fn is_plainly_private(bytes: &[u8]) -> bool {
+        der::is_plainly_private(bytes)
     }
 
     /// How this key signs.
     pub fn algorithm(&self) -> Algorithm {
-        match &self.0 {
+        match &self.material {
             Material::HmacSha256(_) => Algorithm::HmacSha256,
             Material::HmacSha384(_) => Algorithm::HmacSha384,
             Material::HmacSha512(_) => Algorithm::HmacSha512,
             Material::Ed25519(_) => Algorithm::Ed25519,
             Material::Rsa(_) => Algorithm::RsaSha256,
+            Material::RsaPss(_) => Algorithm::RsaPssSha512,
+            Material::P256(_) => Algorithm::EcdsaP256Sha256,
         }
     }
 
     /// Opens it, for the signature check alone: nobody else can make an [`Opener`].
     pub(crate) fn open(&self, _by: &Opener) -> &Material {
-        &self.0
+        &self.material
     }
+
+    /// The text that is the suffix of a message, where it was kept; for the signature check alone.
+    pub(crate) fn suffix(&self, _by: &Opener) -> Option<&[u8]> {
+        self.suffix.as_ref().map(|suffix| &***suffix)
+    }
+}
+
+impl Material {
+    /// 16 bytes of a MAC of a fixed text, or of a digest of the public key.
+    fn tag(&self) -> [u8; 16] {
+        match self {
+            Self::HmacSha256(mac) => tag_of(mac.clone()),
+            Self::HmacSha384(mac) => tag_of((**mac).clone()),
+            Self::HmacSha512(mac) => tag_of((**mac).clone()),
+            Self::Ed25519(public) => first_half(&Sha256::digest(public.as_bytes())),
+            Self::Rsa(public) | Self::RsaPss(public) => first_half(&Sha256::digest(public)),
+            Self::P256(public) => first_half(&Sha256::digest(public.as_slice())),
+        }
+    }
+}
+
+fn tag_of(mut mac: impl Mac) -> [u8; 16] {
+    mac.update(b"countersign secret tag");
+    first_half(&mac.finalize().into_bytes())
+}
+
+fn first_half(digest: &[u8]) -> [u8; 16] {
+    digest.first_chunk().copied().unwrap_or_default()
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
+}
+
+/// A PKCS#1 `RSAPublicKey` of decent size.
+fn rsa_public(bytes: &[u8]) -> Result<Box<[u8]>, BadSecret> {
+    let public = der::rsa_public(bytes).ok_or(BadSecret::Unreadable)?;
+    der::rsa_is_strong(&public).ok_or(BadSecret::RsaSize)?;
+    Ok(public)
 }
 
 /// The half that signs: held by clients, the load tester and whoever signs for backends.
@@ -171,10 +254,23 @@ pub(crate) enum SignerMaterial {
     Mac(Secret),
     Ed25519(Box<SigningKey>),
     Rsa(Box<RsaKeyPair>),
+    RsaPss(Box<RsaKeyPair>),
+    P256(Box<EcdsaKeyPair>),
 }
 
 impl Signer {
-    /// Reads the secret bytes of an HMAC key, or a private key in PEM or PKCS#8 DER.
+    /// How it signs.
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.0 {
+            SignerMaterial::Mac(secret) => secret.algorithm(),
+            SignerMaterial::Ed25519(_) => Algorithm::Ed25519,
+            SignerMaterial::Rsa(_) => Algorithm::RsaSha256,
+            SignerMaterial::RsaPss(_) => Algorithm::RsaPssSha512,
+            SignerMaterial::P256(_) => Algorithm::EcdsaP256Sha256,
+        }
+    }
+
+    /// Reads the secret bytes of an HMAC key, or a private key in PEM or DER.
     pub fn read(algorithm: Algorithm, bytes: &[u8]) -> Result<Self, BadSecret> {
         Ok(Self(match algorithm {
             Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
@@ -185,9 +281,22 @@ impl Signer {
                 SignerMaterial::Ed25519(Box::new(SigningKey::from_bytes(&seed)))
             }
             Algorithm::RsaSha256 => {
-                let der = der::unarmoured(bytes).ok_or(BadSecret::Unreadable)?;
-                let pair = RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der));
-                SignerMaterial::Rsa(Box::new(pair.map_err(|_| BadSecret::Unreadable)?))
+                let pair = der::rsa_pair(bytes).ok_or(BadSecret::Unreadable)?;
+                SignerMaterial::Rsa(Box::new(pair))
+            }
+            Algorithm::RsaPssSha512 => {
+                let pair = der::rsa_pair(bytes).ok_or(BadSecret::Unreadable)?;
+                SignerMaterial::RsaPss(Box::new(pair))
+            }
+            Algorithm::EcdsaP256Sha256 => {
+                let (scalar, point) = der::p256_pair(bytes).ok_or(BadSecret::Unreadable)?;
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(
+                    &ECDSA_P256_SHA256_FIXED_SIGNING,
+                    &*scalar,
+                    &point,
+                    &SystemRandom::new(),
+                );
+                SignerMaterial::P256(Box::new(pair.map_err(|_| BadSecret::Unreadable)?))
             }
         }))
     }
@@ -205,19 +314,30 @@ impl fmt::Debug for Signer {
 }
 
 /// A passphrase, kept as its SHA-256 digest.
-pub struct Passphrase([u8; 32]);
+pub struct Passphrase {
+    clear: [u8; 32],
+    /// The digest of the other form in which it may come.
+    keyed: Option<[u8; 32]>,
+}
 
 impl Passphrase {
     /// Takes a passphrase in clear.
     pub fn new(clear: &str) -> Self {
-        let clear = Zeroizing::new(clear.as_bytes().to_vec());
-        Self(Sha256::digest(&*clear).into())
+        Self { clear: Sha256::digest(clear).into(), keyed: None }
     }
 
-    /// Whether `offered` is the passphrase, in constant time.
-    pub(crate) fn is(&self, offered: &[u8]) -> bool {
+    /// Takes a passphrase in clear that may also come as its MAC under `secret`, in base64 (`KuCoin`).
+    pub fn keyed(clear: &str, secret: &Secret) -> Self {
+        let keyed = crate::checks::signature::mac(secret, &[clear.as_bytes()]);
+        let keyed = keyed.map(|mac| Zeroizing::new(data_encoding::BASE64.encode(&mac)));
+        Self { keyed: keyed.map(|text| Sha256::digest(&*text).into()), ..Self::new(clear) }
+    }
+
+    /// Whether `offered` is the passphrase, in the form that `keyed` says, in constant time.
+    pub(crate) fn is(&self, offered: &[u8], keyed: bool) -> bool {
         let offered: [u8; 32] = Sha256::digest(offered).into();
-        self.0.ct_eq(&offered).into()
+        let meant = if keyed { self.keyed.as_ref() } else { Some(&self.clear) };
+        meant.is_some_and(|meant| meant.ct_eq(&offered).into())
     }
 }
 
@@ -230,6 +350,8 @@ impl fmt::Debug for Passphrase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checks::signature::sign;
+    use crate::checks::signature::tests::accepts;
 
     #[test]
     fn secrets_print_nothing() {
@@ -247,10 +369,115 @@ mod tests {
     }
 
     #[test]
+    fn what_a_signer_signs_the_public_half_of_its_pem_verifies() {
+        for (algorithm, pem, public) in [
+            (Algorithm::EcdsaP256Sha256, P256_SEC1, P256_SPKI),
+            (Algorithm::EcdsaP256Sha256, P256_PKCS8, P256_SPKI),
+            (Algorithm::Ed25519, ED25519_PAIR, ED25519_SPKI),
+        ] {
+            let signer = Signer::read(algorithm, pem.as_bytes()).unwrap();
+            let signature = sign(&signer, b"message").unwrap();
+            for half in [pem, public] {
+                let secret = Secret::read(algorithm, half.as_bytes()).unwrap();
+                assert_eq!(secret.algorithm(), signature.0);
+                let holds = |message: &[u8]| accepts(&secret, message, &signature.1);
+                assert!(holds(b"message") && !holds(b"messag3"), "{half}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_parameters_before_an_elliptic_key_are_passed_over() {
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let both = [parameters, P256_SEC1].concat();
+        assert!(Signer::read(Algorithm::EcdsaP256Sha256, both.as_bytes()).is_ok());
+        assert!(Secret::read(Algorithm::EcdsaP256Sha256, parameters.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_pair_whose_halves_do_not_belong_together_signs_nothing() {
+        let other = P256_SEC1.replace("AwEHoUQDQgAE5E6F", "AwEHoUQDQgAE5E6G");
+        assert_ne!(other, P256_SEC1);
+        assert!(Signer::read(Algorithm::EcdsaP256Sha256, other.as_bytes()).is_err());
+        let other = ED25519_PAIR.replacen("AAEC", "AAED", 1);
+        assert!(Signer::read(Algorithm::Ed25519, other.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_point_off_the_curve_and_a_key_of_another_kind_are_refused() {
+        let mut point = [7; 65];
+        point[0] = 4;
+        let read = |bytes: &[u8]| Secret::read(Algorithm::EcdsaP256Sha256, bytes).map(|_| ());
+        assert_eq!(read(&point), Err(BadSecret::WeakKey));
+        assert_eq!(read(&[4; 33]), Err(BadSecret::Unreadable));
+        assert_eq!(read(ED25519_SPKI.as_bytes()), Err(BadSecret::Unreadable));
+        let read = |bytes: &[u8]| Secret::read(Algorithm::Ed25519, bytes).map(|_| ());
+        assert_eq!(read(P256_SPKI.as_bytes()), Err(BadSecret::Unreadable));
+    }
+
+    #[test]
+    fn an_rsa_pair_signs_pss_whether_its_pkcs8_names_rsa_or_pss() {
+        let recorded = include_str!("../../tests/vectors/binance.jsonl");
+        let line = recorded.lines().find(|line| line.contains("rsa-sha256")).unwrap();
+        let secret = line.split_once("\"secret\": \"").unwrap().1.split_once('"').unwrap().0;
+        let body: String = secret.split("\\n").filter(|line| !line.contains("-----")).collect();
+        let plain = data_encoding::BASE64.decode(body.as_bytes()).unwrap();
+        // `rsaEncryption` with NULL becomes `id-RSASSA-PSS` with nothing: two bytes less.
+        let mut pss = plain.clone();
+        pss.splice(7..22, [&[0x30, 0x0b][..], &der::PSS_OID].concat());
+        pss[3] -= 2;
+        for pair in [plain, pss] {
+            let signer = Signer::read(Algorithm::RsaPssSha512, &pair).unwrap();
+            let secret = Secret::read(Algorithm::RsaPssSha512, &pair).unwrap();
+            let (algorithm, signature) = sign(&signer, b"message").unwrap();
+            assert_eq!(algorithm, Algorithm::RsaPssSha512);
+            assert!(accepts(&secret, b"message", &signature));
+            let other = Secret::read(Algorithm::RsaSha256, &pair).unwrap();
+            assert!(!accepts(&other, b"message", &signature));
+        }
+    }
+
+    #[test]
+    fn private_keys_are_told_from_public_ones() {
+        for private in [P256_SEC1, P256_PKCS8, ED25519_PAIR] {
+            assert!(Secret::is_plainly_private(private.as_bytes()), "{private}");
+        }
+        for public in [P256_SPKI, ED25519_SPKI] {
+            assert!(!Secret::is_plainly_private(public.as_bytes()), "{public}");
+        }
+    }
+
+    #[test]
     fn small_order_ed25519_keys_are_refused() {
         let mut identity = [0; 32];
         identity[0] = 1;
         assert!(matches!(Secret::read(Algorithm::Ed25519, &identity), Err(BadSecret::WeakKey)));
         assert!(matches!(Secret::read(Algorithm::Ed25519, &[0; 32]), Err(BadSecret::WeakKey)));
     }
+
+    // Made for tests and never used elsewhere.
+    const P256_SEC1: &str = "-----BEGIN EC PRIVATE KEY-----
+MHcCAQEEIGDJucrbaecrTY98t8b88k9Y3QUVi3un9WfFFSTy4yUSoAoGCCqGSM49
+AwEHoUQDQgAE5E6FPuLU09eMukL1Fu1nv0xWdIzhBHHuR/n2xM4sB4TJGeIkm1X9
+qCSf0VFkvL6xdTnz97RUAHyxvWFD23+vJw==
+-----END EC PRIVATE KEY-----
+";
+    const P256_PKCS8: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgYMm5yttp5ytNj3y3
+xvzyT1jdBRWLe6f1Z8UVJPLjJRKhRANCAATkToU+4tTT14y6QvUW7We/TFZ0jOEE
+ce5H+fbEziwHhMkZ4iSbVf2oJJ/RUWS8vrF1OfP3tFQAfLG9YUPbf68n
+-----END PRIVATE KEY-----
+";
+    const P256_SPKI: &str = "-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE5E6FPuLU09eMukL1Fu1nv0xWdIzh
+BHHuR/n2xM4sB4TJGeIkm1X9qCSf0VFkvL6xdTnz97RUAHyxvWFD23+vJw==
+-----END PUBLIC KEY-----
+";
+    const ED25519_PAIR: &str =
+        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA==";
+    const ED25519_SPKI: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAA6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=
+-----END PUBLIC KEY-----
+";
 }

@@ -3,6 +3,7 @@
 use http::StatusCode;
 
 use super::mix::Kind;
+use crate::denial::Condition;
 use crate::dialect::Dialect;
 
 /// What an answer says.
@@ -28,21 +29,27 @@ impl Verdict {
 
 /// Tells acceptance from refusal by the words of a dialect.
 ///
-/// A status of 2xx is acceptance, unless the body begins as a refusal begins that the recipe words with such a
-/// status, up to its first comma: `{"retCode":10004` where Bybit refuses with 200.
+/// A status of 2xx is acceptance and one of 5xx a failure, unless the body begins as a refusal begins that the recipe
+/// words with that status, up to its first comma: `{"retCode":10004` where Bybit refuses with 200, `["error"` where
+/// Bitfinex refuses with 500.
 #[derive(Debug)]
 pub(super) struct Judge {
-    refusals: Box<[Box<[u8]>]>,
+    refusals: Box<[(StatusCode, Box<[u8]>)]>,
 }
 
 impl Judge {
     pub(super) fn of(dialect: &Dialect) -> Self {
-        let with_success = dialect.worded().filter(|(_, status, _)| status.is_success());
+        let told_by_body = dialect.worded().filter(|(condition, status, _)| {
+            let failed = status.is_server_error() && *condition != Condition::Unavailable;
+            status.is_success() || failed
+        });
         let beginning = |body: String| -> Box<[u8]> {
             body.split_inclusive(',').next().unwrap_or_default().as_bytes().into()
         };
-        let mut refusals: Vec<Box<[u8]>> =
-            with_success.map(|(_, _, body)| beginning(body)).filter(|b| !b.is_empty()).collect();
+        let mut refusals: Vec<_> = told_by_body
+            .map(|(_, status, body)| (status, beginning(body)))
+            .filter(|(_, beginning)| !beginning.is_empty())
+            .collect();
         refusals.sort();
         refusals.dedup();
         Self { refusals: refusals.into() }
@@ -50,10 +57,14 @@ impl Judge {
 
     /// What this status and beginning of a body mean.
     pub(super) fn verdict(&self, status: StatusCode, body: &[u8]) -> Verdict {
-        if status.is_server_error() {
+        let worded = |(known, beginning): &(StatusCode, Box<[u8]>)| {
+            *known == status && body.starts_with(beginning)
+        };
+        if self.refusals.iter().any(worded) {
+            Verdict::Refused
+        } else if status.is_server_error() {
             Verdict::Failed
-        } else if !status.is_success() || self.refusals.iter().any(|known| body.starts_with(known))
-        {
+        } else if !status.is_success() {
             Verdict::Refused
         } else {
             Verdict::Accepted
@@ -74,6 +85,17 @@ mod tests {
         assert_eq!(verdict(r#"{"retCode":0,"retMsg":"OK"}"#), Verdict::Accepted);
         assert_eq!(verdict(r#"{"retCode":100041,"retMsg":""}"#), Verdict::Accepted);
         assert_eq!(verdict(""), Verdict::Accepted);
+    }
+
+    #[test]
+    fn a_refusal_with_status_500_is_no_failure() {
+        let bitfinex = Judge::of(&builtin("bitfinex").unwrap().unwrap());
+        let verdict = |status, body: &str| bitfinex.verdict(status, body.as_bytes());
+        let digest = r#"["error",10100,"apikey: digest invalid"]"#;
+        assert_eq!(verdict(StatusCode::INTERNAL_SERVER_ERROR, digest), Verdict::Refused);
+        assert_eq!(verdict(StatusCode::INTERNAL_SERVER_ERROR, "oops"), Verdict::Failed);
+        let unavailable = r#"{"error":"temporarily_unavailable"}"#;
+        assert_eq!(verdict(StatusCode::SERVICE_UNAVAILABLE, unavailable), Verdict::Failed);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl ClientKey {
             let known: Vec<_> = dialect.algorithms().map(Algorithm::name).collect();
             format!("key {id}: {} has keys of {}", dialect.name(), known.join(", "))
         })?;
-        let signer = Signer::read(algorithm, secret);
+        let signer = dialect.read_signer(algorithm, secret);
         let signer = signer.map_err(|error| format!("the secret of key {id}: {error}"))?;
         if dialect.has_passphrase() && passphrase.is_none() {
             return Err(format!("key {id}: {} needs a passphrase", dialect.name()));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::Method;
 
 use super::LoadError;
-use crate::dialect::{BodyKind, Dialect};
+use crate::dialect::{BodyKind, Dialect, Fate, Inbound, Message};
 
 /// A request to send again and again, unique each time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,13 +60,17 @@ impl Template {
 
     /// Adds a parameter with `{id}` where no signed part holds `{n}` or `{id}`.
     pub(super) fn make_unique(&mut self, dialect: &Dialect) -> Result<(), String> {
-        let Some(message) = dialect.message(&self.method) else { return Ok(()) };
+        let (signs_query, signs_body) = match self.message(dialect) {
+            Some(message) => (message.query == Fate::Signed, message.entity == Fate::Signed),
+            // What has no message signs everything.
+            None => (true, true),
+        };
         let varies = |text: &Text, signed: bool| signed && text.varies();
-        if varies(&self.query, message.signs_query) || varies(&self.body, message.signs_body) {
+        if varies(&self.query, signs_query) || varies(&self.body, signs_body) {
             return Ok(());
         }
         let form = dialect.body == BodyKind::Form && !self.body.is_empty();
-        let text = match (form, message.signs_query) {
+        let text = match (form, signs_query) {
             (true, _) => &mut self.body,
             (false, true) => &mut self.query,
             (false, false) => {
@@ -79,6 +83,22 @@ impl Template {
         text.push_literal(if text.is_empty() { "_=" } else { "&_=" });
         text.0.push(Piece::Id);
         Ok(())
+    }
+
+    /// What such a request signs.
+    fn message<'d>(&self, dialect: &'d Dialect) -> Option<&'d Message> {
+        let mut filled = Filled::default();
+        self.fill("", 0, &mut filled);
+        let request = Inbound {
+            method: &self.method,
+            path: &filled.path,
+            query: None,
+            host: "",
+            headers: &http::HeaderMap::new(),
+            body: filled.body.as_bytes(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        };
+        dialect.message_for(&request)
     }
 
     /// Writes request number `n` of the run called `run`.

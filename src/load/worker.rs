@@ -20,7 +20,7 @@ use super::template::{Filled, Template};
 use super::wire::{Fault, Packet, Wire};
 use super::{LoadError, Options, Unique, cpu};
 use crate::clock::{Clock, Micros, SystemClock};
-use crate::dialect::{Dialect, Draft, Place, SignedRequest, Unsignable};
+use crate::dialect::{Dialect, Draft, NonceKind, Place, SignedRequest, Unsignable};
 
 /// What every thread shares.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ impl Work {
             host: self.options.target.authority.as_str(),
             window_ms: None,
             lead_ms: u64::try_from(LEAD.as_millis()).unwrap_or_default(),
+            nonce: None,
         };
         let at = match kind {
             Kind::Stale => now - dialect.max_window().max(LEAD) - PAST,
@@ -99,10 +100,35 @@ impl Work {
 /// Alters the first digit of the signature.
 fn spoil(dialect: &Dialect, signed: &mut SignedRequest) {
     match &dialect.signature {
-        Place::Header(name) => {
+        Place::Field(name) => {
+            let marker = format!("\"{name}\":\"");
+            if let Some(at) = signed.body.find(&marker) {
+                signed.body = altered(&signed.body, at + marker.len());
+            }
+        }
+        Place::Auth(item) => {
+            let marker = format!("{item}=");
+            for (_, value) in
+                signed.headers.iter_mut().filter(|(name, _)| *name == http::header::AUTHORIZATION)
+            {
+                let text = value.to_str().unwrap_or_default();
+                let other = text.find(&marker).map(|at| altered(text, at + marker.len()));
+                if let Some(Ok(other)) = other.map(HeaderValue::try_from) {
+                    *value = other;
+                }
+            }
+        }
+        // A signature stands behind the token, never in it.
+        Place::TokenHeader(_) | Place::TokenPayload(_) => {}
+        Place::Header(name) | Place::After(name, _) => {
             for (known, value) in &mut signed.headers {
-                let other =
-                    value.to_str().ok().filter(|_| known == name).map(|text| altered(text, 0));
+                // A token ends with its signature, after a dot; a byte sequence has its label before it.
+                let place = |text: &str| {
+                    let dot = text.rfind('.').map(|dot| dot + 1);
+                    text.find("=:").map(|at| at + 2).or(dot).unwrap_or_default()
+                };
+                let text = value.to_str().ok().filter(|_| known == name);
+                let other = text.map(|text| altered(text, place(text)));
                 if let Some(Ok(other)) = other.map(HeaderValue::try_from) {
                     *value = other;
                 }
@@ -288,7 +314,8 @@ impl Worker {
         let template = turn_of(&options.requests, turn.n);
         let template = template.ok_or(Unsignable::Draft("there is no request"))?;
         let mut now = self.clock.now();
-        if options.unique == Unique::Time {
+        let grows = options.dialect.nonce_kind() == Some(NonceKind::Growing);
+        if options.unique == Unique::Time || grows {
             let unit = if options.dialect.counts_seconds() { 1_000 } else { 1 };
             let own = key.own_time(now, Duration::from_millis(unit));
             tokio::time::sleep(own.since(now)).await;
@@ -316,14 +343,20 @@ mod tests {
             host: "localhost",
             window_ms: None,
             lead_ms: 0,
+            nonce: None,
         };
         dialect.sign(&draft, &by, Micros::from_millis(1_700_000_000_000)).unwrap()
     }
 
     #[test]
     fn a_spoiled_signature_differs_in_one_digit_and_nothing_else_does() {
-        for (name, body) in [("binance", "a=1"), ("binance", ""), ("bybit", "{}"), ("bitget", "{}")]
-        {
+        for (name, body) in [
+            ("binance", "a=1"),
+            ("binance", ""),
+            ("bybit", "{}"),
+            ("bitget", "{}"),
+            ("native", "{}"),
+        ] {
             let dialect = builtin(name).unwrap().unwrap();
             let before = signed(&dialect, body);
             let mut after = before.clone();

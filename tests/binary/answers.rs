@@ -68,6 +68,27 @@ fn nothing_before_proof_tells_which_keys_exist() {
     assert_eq!(world.backend.seen().len(), 0);
 }
 
+#[test]
+fn a_dialect_that_imitates_its_exchange_tells_unknown_keys_apart() {
+    let backend = Backend::start();
+    let sections = DIALECTS.map(|(name, ..)| format!("[dialect.{name}]\nimitate = true\n"));
+    let text = world(&[backend.address])
+        .replace("version = 1\n", &format!("version = 1\n{}", sections.concat()));
+    let file = File::new(&text);
+    let served = Served::ready(&file.path(), &VARIABLES);
+    for (dialect, read, _) in DIALECTS {
+        for (what, call) in unproven(dialect, &Method::GET, read, "") {
+            let known = ["changed", "secret", "wrong"].iter().any(|word| what.contains(word));
+            let condition = if known { "bad_signature" } else { "unknown_key" };
+            let answer = send(served.address(), &call);
+            let (status, body) = recorded(dialect, condition).unwrap();
+            let told = (answer.status, code(&answer.body));
+            assert_eq!(told, (status, code(&body)), "{dialect}: {what}");
+        }
+    }
+    assert_eq!(backend.seen().len(), 0);
+}
+
 /// Requests that prove nothing, or prove a key that is not valid here.
 fn unproven(dialect: &str, method: &Method, target: &str, body: &str) -> Vec<(&'static str, Call)> {
     let sign = |key: &str, secret: &str| {

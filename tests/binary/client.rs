@@ -86,8 +86,16 @@ impl Client<'_> {
         let by = Credentials { key_id: self.key, signer: &secret, passphrase };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let window_ms = Some(60_000);
-        let draft =
-            Draft { method, path, query, body, host: "localhost", window_ms, lead_ms: 5_000 };
+        let draft = Draft {
+            method,
+            path,
+            query,
+            body,
+            host: "localhost",
+            window_ms,
+            lead_ms: 5_000,
+            nonce: None,
+        };
         let signed = dialect.sign(&draft, &by, at).unwrap();
         let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
         let fields = signed.headers.iter().map(|(name, value)| (name.to_string(), text(value)));

@@ -62,6 +62,7 @@ impl Exchange {
             host: "localhost",
             window_ms: Some(60_000),
             lead_ms: 0,
+            nonce: None,
         };
         let by = Credentials { key_id: "key", signer: &self.signer, passphrase: None };
         self.dialect.sign(&draft, &by, self.gate.clock.now()).unwrap()

@@ -1,11 +1,13 @@
 //! What of a request reaches a backend, byte for byte.
 
 use countersign::identity;
-use http::{HeaderName, HeaderValue, Method};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
+use sha2::Sha256;
 
 use crate::backend::{Backend, ok};
-use crate::rig::{Call, IDENTITY_KEY, PASSPHRASE, Rig, body, every, only, run, upstream};
+use crate::rig::{Call, IDENTITY_KEY, PASSPHRASE, Rig, SECRET, body, every, only, run, upstream};
 
 const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -86,7 +88,7 @@ fn a_signed_post_arrives_without_its_signature_and_with_its_proof() {
 #[test]
 fn no_credential_of_any_dialect_reaches_a_backend_even_where_it_is_listed() {
     run(async {
-        for dialect in ["binance", "bybit", "bitget"] {
+        for dialect in ["binance", "bybit", "bitget", "native"] {
             let call = Call::signed(dialect, Method::POST, "/v1/order", r#"{"a":1}"#);
             let call = if dialect == "binance" {
                 Call::signed(dialect, Method::POST, "/v1/order", "a=1")
@@ -94,7 +96,8 @@ fn no_credential_of_any_dialect_reaches_a_backend_even_where_it_is_listed() {
                 call
             };
             let backend = Backend::answering("done").await;
-            let credentials = ["x-bapi-sign", "access-sign", "access-passphrase"];
+            let credentials =
+                ["x-bapi-sign", "access-sign", "access-passphrase", "signature", "signature-input"];
             let mut rules = upstream(&[&backend.authority]);
             rules.forward_headers = credentials.map(HeaderName::from_static).to_vec();
             Rig::with(rules).send(&call).await.unwrap();
@@ -104,6 +107,35 @@ fn no_credential_of_any_dialect_reaches_a_backend_even_where_it_is_listed() {
             }
             assert!(!text.contains(PASSPHRASE) && !text.contains("signature="), "{dialect}");
         }
+    });
+}
+
+#[test]
+fn a_media_type_that_was_signed_reaches_the_backend_as_it_is() {
+    run(async {
+        let json = Call::signed("native", Method::POST, "/v1/import", "{}");
+        let text = seen(&json).await;
+        assert_eq!(only(&text, "content-type"), "application/json");
+
+        // Signed by hand, with a type of its own.
+        let digest = "sha-256=:uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=:";
+        let list = r#"("@method" "@authority" "@path" "@query" "content-digest" "content-type")"#;
+        let input = format!(r#"{list};created=1700000000;keyid="key-native";tag="countersign-1""#);
+        let base = format!(
+            "\"@method\": POST\n\"@authority\": api.example\n\"@path\": /v1/import\n\"@query\": ?\n\
+             \"content-digest\": {digest}\n\"content-type\": text/csv; header=absent\n\"@signature-params\": {input}"
+        );
+        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
+        mac.update(base.as_bytes());
+        let signature = data_encoding::BASE64.encode(&mac.finalize().into_bytes());
+        let call = Call { headers: HeaderMap::new(), body: "hello world".into(), ..json }
+            .with("content-digest", digest)
+            .with("content-type", "text/csv; header=absent")
+            .with("signature-input", &format!("sig={input}"))
+            .with("signature", &format!("sig=:{signature}:"));
+        let text = seen(&call).await;
+        assert_eq!(only(&text, "content-type"), "text/csv; header=absent");
+        assert!(text.ends_with("\r\n\r\nhello world") && proves(&text));
     });
 }
 

@@ -86,6 +86,7 @@ impl Call {
             host: "api.example",
             window_ms: Some(5_000),
             lead_ms: 5_000,
+            nonce: None,
         };
         let signer = Signer::read(Algorithm::HmacSha256, SECRET).unwrap();
         let passphrase = dialect.has_passphrase().then_some(PASSPHRASE);
@@ -133,7 +134,7 @@ impl Rig {
         let rules: Arc<[Upstream]> = Arc::from(vec![upstream]);
         let shared = Arc::new(SharedBackends::new(&rules));
         let gate = Gate {
-            keys: ["binance", "bybit", "bitget"].map(key).into_iter().collect(),
+            keys: ["binance", "bybit", "bitget", "native"].map(key).into_iter().collect(),
             store: Forgetful,
             clock: Arc::clone(&clock),
             decoys: Decoys::new().unwrap(),

@@ -25,6 +25,7 @@ fn sign(
         host: "api.test",
         window_ms: Some(5_000),
         lead_ms: 5_000,
+        nonce: None,
     };
     let signer = Signer::read(Algorithm::HmacSha256, SECRET).unwrap();
     let key_id = format!("{name}-key");

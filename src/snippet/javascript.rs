@@ -1,0 +1,222 @@
+//! Scripts for Node.js 18 or later, without packages.
+
+use std::fmt::Write as _;
+
+use super::script::{Fresh, Hash, Piece, Script, Step, Var, Writing, fits, literal};
+use crate::dialect::TimeUnit;
+
+pub(super) fn print(script: &Script) -> String {
+    let mut main = String::new();
+    let mut known = Vec::new();
+    begin(script, &mut main);
+    for step in &script.before {
+        line(step, script, &mut known, &mut main);
+    }
+    main.push('\n');
+    if script.signs_digest() {
+        let _ = writeln!(main, "const message = {};", bytes(&script.message));
+    } else {
+        assign("const message", &parts(&script.message), &mut main);
+    }
+    let _ = writeln!(main, "const signature = {};", signature(script));
+    for step in &script.after {
+        line(step, script, &mut known, &mut main);
+    }
+    tail(script, &mut main);
+
+    let mut out = String::new();
+    for comment in script.comments() {
+        let _ = writeln!(out, "// {comment}");
+    }
+    out.push_str("import crypto from \"node:crypto\";\n\n");
+    let helpers = [("rendered(", RENDERED), ("pairs(", PAIRS), ("sorted(", SORTED)];
+    for (_, text) in helpers.iter().filter(|(mention, _)| main.contains(mention)) {
+        out.push_str(text);
+    }
+    out + &main
+}
+
+fn begin(script: &Script, out: &mut String) {
+    let _ = writeln!(out, "const base = {};", literal(&script.base));
+    out.push_str("const key = process.env.KEY;\n");
+    out.push_str(if script.secret_in_base64 {
+        "const secret = Buffer.from(process.env.SECRET, \"base64\");\n"
+    } else {
+        "const secret = process.env.SECRET;\n"
+    });
+    if script.has_passphrase {
+        let kind = if script.keys_passphrase() { "let" } else { "const" };
+        let _ = writeln!(out, "{kind} passphrase = process.env.PASSPHRASE;");
+    }
+    let _ = writeln!(out, "const method = {};", literal(&script.method));
+}
+
+fn line(step: &Step, script: &Script, known: &mut Vec<Var>, out: &mut String) {
+    let _ = match step {
+        Step::Let(var, pieces) => {
+            let kind = match (known.contains(var), script.changes(*var)) {
+                (true, _) => "",
+                (false, true) => "let ",
+                (false, false) => "const ",
+            };
+            known.push(*var);
+            assign(&format!("{kind}{}", var.name()), &parts(pieces), out);
+            Ok(())
+        }
+        Step::Clock(var, unit, ahead) => {
+            writeln!(out, "const {} = {};", var.name(), clock(*unit, *ahead))
+        }
+        Step::Nonce(Fresh::Clock) => writeln!(out, "const nonce = String(Date.now());"),
+        Step::Nonce(Fresh::Uuid) => writeln!(out, "const nonce = crypto.randomUUID();"),
+        Step::KeyedPassphrase => writeln!(
+            out,
+            "passphrase = crypto.createHmac(\"{}\", secret).update(passphrase).digest(\"base64\");",
+            hash(script.mac)
+        ),
+    };
+}
+
+/// A sum on one line, or one part a line.
+fn assign(name: &str, parts: &[String], out: &mut String) {
+    let line = format!("{name} = {};", parts.join(" + "));
+    let _ = if fits(&line) || parts.len() < 2 {
+        writeln!(out, "{line}")
+    } else {
+        writeln!(out, "{name} =\n  {};", parts.join(" +\n  "))
+    };
+}
+
+fn tail(script: &Script, out: &mut String) {
+    out.push_str("\nconst headers = {\n");
+    for (name, value) in &script.headers {
+        let _ = writeln!(out, "  {}: {},", literal(name), text(value));
+    }
+    out.push_str("};\n");
+    out.push_str(if script.has_query {
+        "const url = base + path + \"?\" + query;\n"
+    } else {
+        "const url = base + path;\n"
+    });
+    let body = if script.has_body { ", body" } else { "" };
+    let _ = writeln!(
+        out,
+        "const reply = await fetch(url, {{ method, headers{body} }});\n\
+         console.log(reply.status, await reply.text());"
+    );
+}
+
+fn signature(script: &Script) -> String {
+    let written = match script.writing {
+        Writing::Hex => "hex",
+        Writing::Base64 => "base64",
+        Writing::Base64Url => "base64url",
+    };
+    match script.mac {
+        Some(_) => format!(
+            "crypto.createHmac(\"{}\", secret).update(message).digest(\"{written}\")",
+            hash(script.mac)
+        ),
+        None => format!("crypto.sign(null, Buffer.from(message), secret).toString(\"{written}\")"),
+    }
+}
+
+fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
+    let plus = |ahead: u64| if ahead == 0 { String::new() } else { format!(" + {ahead}") };
+    match unit {
+        TimeUnit::Seconds | TimeUnit::DecimalSeconds => {
+            format!("String(Math.floor(Date.now() / 1000){})", plus(ahead_ms / 1_000))
+        }
+        TimeUnit::Millis | TimeUnit::MillisOrMicros => {
+            format!("String(Date.now(){})", plus(ahead_ms))
+        }
+        TimeUnit::Iso => "new Date().toISOString()".to_owned(),
+        TimeUnit::IsoSeconds => "new Date().toISOString().slice(0, 19)".to_owned(),
+    }
+}
+
+fn hash(mac: Option<Hash>) -> &'static str {
+    match mac {
+        Some(Hash::Sha384) => "sha384",
+        Some(Hash::Sha512) => "sha512",
+        Some(Hash::Sha256) | None => "sha256",
+    }
+}
+
+/// Pieces as one string.
+fn text(pieces: &[Piece]) -> String {
+    parts(pieces).join(" + ")
+}
+
+/// Strings of which the sum is the pieces.
+fn parts(pieces: &[Piece]) -> Vec<String> {
+    let all: Vec<_> = pieces.iter().map(part).collect();
+    if all.is_empty() { vec!["\"\"".to_owned()] } else { all }
+}
+
+fn part(piece: &Piece) -> String {
+    match piece {
+        Piece::Text(text) => literal(text),
+        Piece::Var(var) => var.name().to_owned(),
+        Piece::Escaped(var) => format!("encodeURIComponent({})", var.name()),
+        Piece::Sorted(var, None) => format!("sorted({})", var.name()),
+        Piece::Sorted(var, Some((name, value))) => {
+            format!("sorted({} + {} + {})", var.name(), literal(&format!("&{name}=")), value.name())
+        }
+        Piece::Rendered(name) => format!("rendered(JSON.parse(body)[{}])", literal(name)),
+        Piece::Pairs => "pairs(JSON.parse(body))".to_owned(),
+        Piece::Sha256(inner) => digest("sha256", inner, "hex"),
+        Piece::Sha256Base64(inner) => digest("sha256", inner, "base64"),
+        Piece::Sha512Hex(inner) => digest("sha512", inner, "hex"),
+        Piece::Base64(inner) => format!("Buffer.from({}).toString(\"base64\")", text(inner)),
+        Piece::Base64Url(inner) => format!("Buffer.from({}).toString(\"base64url\")", text(inner)),
+    }
+}
+
+/// No digest stands inside another.
+fn digest(hash: &str, inner: &[Piece], written: &str) -> String {
+    format!("crypto.createHash(\"{hash}\").update({}).digest(\"{written}\")", text(inner))
+}
+
+/// Pieces as a Buffer.
+fn bytes(pieces: &[Piece]) -> String {
+    let parts = pieces.iter().map(|piece| match piece {
+        Piece::Sha256(inner) => {
+            format!("  crypto.createHash(\"sha256\").update({}).digest(),\n", text(inner))
+        }
+        Piece::Text(_)
+        | Piece::Var(_)
+        | Piece::Escaped(_)
+        | Piece::Sorted(..)
+        | Piece::Rendered(_)
+        | Piece::Pairs
+        | Piece::Sha256Base64(_)
+        | Piece::Sha512Hex(_)
+        | Piece::Base64(_)
+        | Piece::Base64Url(_) => format!("  Buffer.from({}),\n", part(piece)),
+    });
+    format!("Buffer.concat([\n{}])", parts.collect::<String>())
+}
+
+const RENDERED: &str = r#"function rendered(value) {
+  if (Array.isArray(value)) return value.map(rendered).join("");
+  if (value === null || typeof value !== "object") return String(value);
+  return Object.keys(value).sort().map((name) => name + rendered(value[name])).join("");
+}
+
+"#;
+
+const PAIRS: &str = r#"function pairs(members) {
+  const pair = ([name, value]) =>
+    Array.isArray(value) ? value.map((item) => `${name}[]=${item}`) : [`${name}=${value}`];
+  return Object.entries(members).flatMap(pair).join("&");
+}
+
+"#;
+
+const SORTED: &str = r#"function sorted(query) {
+  const name = (pair) => pair.split("=")[0];
+  const order = (one, other) => (name(one) < name(other) ? -1 : 1);
+  return query.split("&").filter(Boolean).sort(order).join("&");
+}
+
+"#;

@@ -1,0 +1,224 @@
+//! What each recipe's rules refuse, and what they let pass beside it.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign::clock::Micros;
+use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, SecretForm, builtin};
+use countersign::offline::{Accepted, Judge, Recorded};
+use http::Method;
+
+const KEY: &str = "k3yAbCdEf0123456789ABCDEFabcdef0123456789";
+const NOW_MS: u64 = 1_700_000_000_000;
+const PASSPHRASE: &str = "Pass phr@se+1";
+
+/// A request of `dialect` as its client signs it: `METHOD /path?query` and a body.
+fn signed(dialect: &str, request: &str, body: &str) -> Recorded {
+    let dialect = builtin(dialect).unwrap().unwrap();
+    let (method, target) = request.split_once(' ').unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let algorithm = dialect.algorithms().find(|algorithm| algorithm.is_symmetric()).unwrap();
+    let secret = match dialect.secret_form() {
+        SecretForm::Text => "s3cretZyXwVu9876543210fedcbaFEDC",
+        SecretForm::Base64 => "c2VjcmV0IGJ5dGVzIG9mIGEga2V5",
+    };
+    let signer = dialect.read_signer(algorithm, secret.as_bytes()).unwrap();
+    let passphrase = dialect.has_passphrase().then_some(PASSPHRASE);
+    let draft = Draft {
+        method: Method::from_bytes(method.as_bytes()).unwrap(),
+        path,
+        query,
+        body,
+        host: "api.example",
+        window_ms: None,
+        lead_ms: 5_000,
+        nonce: None,
+    };
+    let by = Credentials { key_id: KEY, signer: &signer, passphrase };
+    let request = dialect.sign(&draft, &by, Micros::from_millis(NOW_MS));
+    let request = request.unwrap_or_else(|error| panic!("{}: {error}", dialect.name()));
+    let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+    let sent = request.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+    let host = ("host".to_owned(), "api.example".to_owned());
+    Recorded {
+        dialect: dialect.name().to_string(),
+        method: request.method.to_string(),
+        target: request.target,
+        headers: sent.chain([host]).collect::<BTreeMap<_, _>>(),
+        body: request.body,
+        key: KEY.to_owned(),
+        secret: secret.to_owned(),
+        passphrase: passphrase.map(str::to_owned),
+        now_ms: NOW_MS,
+        algorithm: algorithm.name().to_owned(),
+        expect: None,
+        strict_expect: None,
+    }
+}
+
+fn judge(request: &Recorded) -> Result<Accepted, &'static str> {
+    let compiled = BUILTIN.iter().map(|(_, recipe)| Arc::new(Dialect::compile(recipe).unwrap()));
+    let mut judge = Judge::new(compiled).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let judged = runtime.block_on(judge.judge(request)).unwrap();
+    judged.verdict.map_err(|denial| denial.reason())
+}
+
+/// The verdict when the target is another under the same signature.
+fn retargeted(request: &Recorded, target: &str) -> Result<Accepted, &'static str> {
+    judge(&Recorded { target: target.to_owned(), ..request.clone() })
+}
+
+#[test]
+fn phemex_takes_a_query_only_where_its_path_can_end_nowhere_else() {
+    let request = signed("phemex", "GET /spot/orders?symbol=sBTCUSDT", "");
+    assert!(judge(&request).is_ok());
+    for target in ["/spot/orderss?ymbol=sBTCUSDT", "/spot/order?ssymbol=sBTCUSDT"] {
+        assert_eq!(retargeted(&request, target).unwrap_err(), "ambiguous", "{target}");
+    }
+    for target in ["/spot/orderssymbol=sBTCUSDT", "/spot?/orderssymbol=sBTCUSDT"] {
+        assert_eq!(retargeted(&request, target).unwrap_err(), "ambiguous", "{target}");
+    }
+}
+
+#[test]
+fn bitfinex_paths_end_in_no_digit_but_zero() {
+    let request = signed("bitfinex", "POST /v2/auth/r/orders/tBTCF0:USTF0", "{}");
+    assert!(judge(&request).is_ok());
+    let nonce = &request.headers["bfx-nonce"];
+    let mut moved = request.clone();
+    let (first, rest) = nonce.split_at(1);
+    moved.target = format!("{}{first}", request.target);
+    moved.headers.insert("bfx-nonce".into(), rest.to_owned());
+    assert_eq!(judge(&moved).unwrap_err(), "ambiguous");
+    moved.target = request.target.trim_end_matches('0').to_owned();
+    moved.headers.insert("bfx-nonce".into(), format!("0{nonce}"));
+    assert_eq!(judge(&moved).unwrap_err(), "garbled_credential");
+}
+
+#[test]
+fn a_host_may_be_signed_with_or_without_its_port_and_in_any_case() {
+    for dialect in ["htx", "bitstamp"] {
+        let body = if dialect == "htx" { r#"{"a":1}"# } else { "a=1" };
+        let request = signed(dialect, "POST /v1/order", body);
+        for (host, accepted) in [
+            ("api.example", true),
+            ("api.example:8443", true),
+            ("API.example", true),
+            ("api.example.evil", false),
+            ("api.exampl", false),
+        ] {
+            let mut other = request.clone();
+            other.headers.insert("host".into(), host.into());
+            assert_eq!(judge(&other).is_ok(), accepted, "{dialect} {host}");
+        }
+    }
+}
+
+#[test]
+fn kucoin_passphrases_come_as_the_version_of_the_key_says() {
+    let request = signed("kucoin", "GET /api/v1/accounts?type=trade", "");
+    let with = |version: Option<&str>, passphrase: Option<&str>| {
+        let mut other = request.clone();
+        other.headers.remove("kc-api-key-version");
+        other.headers.extend(version.map(|v| ("kc-api-key-version".into(), v.to_owned())));
+        other.headers.extend(passphrase.map(|p| ("kc-api-passphrase".into(), p.to_owned())));
+        judge(&other).map(|_| ())
+    };
+    assert_eq!(with(Some("2"), None), Ok(()));
+    assert_eq!(with(Some("3"), None), Ok(()));
+    assert_eq!(with(Some("1"), Some(PASSPHRASE)), Ok(()));
+    assert_eq!(with(None, Some(PASSPHRASE)), Ok(()));
+    assert_eq!(with(Some("1"), None), Err("bad_passphrase"));
+    assert_eq!(with(Some("2"), Some(PASSPHRASE)), Err("bad_passphrase"));
+    assert_eq!(with(Some("9"), None), Err("garbled_credential"));
+}
+
+#[test]
+fn pairs_whose_order_is_not_signed_go_on_in_order_and_stand_once() {
+    let request = signed("poloniex", "GET /orders?a=1&z=2&b=3", "");
+    for target in ["/orders?a=1&b=3&z=2", "/orders?z=2&b=3&a=1"] {
+        let forwarded = retargeted(&request, target).unwrap();
+        assert_eq!(forwarded.query.as_deref(), Some("a=1&b=3&z=2"), "{target}");
+    }
+    let twice = signed("poloniex", "GET /orders?a=1", "");
+    assert!(retargeted(&twice, "/orders?a=1&a=1").is_err());
+    let timed = "/orders?a=1&signTimestamp=1700000000000";
+    assert!(retargeted(&twice, timed).is_err());
+}
+
+#[test]
+fn a_payload_is_all_that_a_backend_sees_and_it_names_its_path() {
+    for dialect in ["gemini", "whitebit"] {
+        let request = signed(dialect, "POST /v1/order/new", r#"{"amount":"5"}"#);
+        let other = Recorded { body: r#"{"amount":"500"}"#.to_owned(), ..request.clone() };
+        let forwarded = judge(&other).unwrap();
+        assert_eq!(forwarded, judge(&request).unwrap(), "{dialect}");
+        assert!(std::str::from_utf8(&forwarded.body).unwrap().contains(r#""amount":"5"}"#));
+        assert_eq!(retargeted(&request, "/v1/withdraw").unwrap_err(), "unsigned_part");
+        assert_eq!(retargeted(&request, "/v1/order/new?a=1").unwrap_err(), "unsigned_part");
+    }
+}
+
+#[test]
+fn crypto_com_members_that_could_run_into_one_another_are_refused() {
+    let body = r#"{"params":{"instrument_name":"BTC_USDT","price":"10"}}"#;
+    let request = signed("cryptocom", "POST /exchange/v1/private/create-order", body);
+    let forwarded = judge(&request).unwrap();
+    let forwarded = std::str::from_utf8(&forwarded.body).unwrap().to_owned();
+    assert!(!forwarded.contains("sig") && !forwarded.contains("api_key"), "{forwarded}");
+    for (from, to) in [
+        // names and values that move, members that nothing signs, and a path that is another
+        (r#""price":"10""#, r#""pric":"e10""#),
+        (r#""instrument_name":"BTC_USDT","price":"10""#, r#""instrument_name":"BTC_USDTprice10""#),
+        (r#""method""#, r#""extra":"1","method""#),
+        (r#""id":"1""#, r#""id":"1k3y""#),
+        ("private/create-order", "private/create-orders"),
+    ] {
+        let body = request.body.replace(from, to);
+        assert_ne!(body, request.body, "{from}");
+        assert!(judge(&Recorded { body, ..request.clone() }).is_err(), "{from} {to}");
+    }
+    let spaced = request.body.replace("\":\"", "\" : \"").replace("\"10\"", "10");
+    let spaced = judge(&Recorded { body: spaced, ..request }).unwrap();
+    assert_eq!(std::str::from_utf8(&spaced.body).unwrap(), forwarded);
+}
+
+#[test]
+fn bingx_json_is_never_signed_like_a_query_of_another_meaning() {
+    let path = "/openApi/api/v3/subAccount";
+    // As a query: pairs that are one value in JSON, and an escape that is none there.
+    for (query, member) in [("a=1&b", r#""a":"1&b""#), ("a=x%20y", r#""a":"x%20y""#)] {
+        let request = signed("bingx", &format!("POST {path}?{query}"), "");
+        assert!(judge(&request).is_ok(), "{query}");
+        let (_, signature) = request.target.split_once("&signature=").unwrap();
+        let members = format!(r#"{member},"timestamp":"{NOW_MS}","signature":"{signature}""#);
+        let mut other = Recorded { body: format!("{{{members}}}"), ..request.clone() };
+        other.target = path.to_owned();
+        assert_eq!(judge(&other).unwrap_err(), "ambiguous", "{query}");
+    }
+    let request = signed("bingx", &format!("POST {path}"), r#"{"tag":"x y","list":["a",1]}"#);
+    let forwarded = judge(&request).unwrap();
+    let expected = format!(r#"{{"list":["a",1],"tag":"x y","timestamp":"{NOW_MS}"}}"#);
+    assert_eq!(forwarded.body, expected);
+}
+
+#[test]
+fn a_recipe_whose_fields_run_together_is_refused_with_the_reason() {
+    let (_, bitmex) = BUILTIN.iter().find(|(name, _)| *name == "bitmex").unwrap();
+    let message = "{method}{path}{?query}{timestamp}{body}";
+    for (text, body) in [
+        ("{method}{path}{?query}{timestamp}{body}", "form"),
+        ("{path}{?query}{host}{timestamp}{body}", "json"),
+        ("{body}{path}{timestamp}", "json"),
+        ("{timestamp}{body}{path}", "json"),
+    ] {
+        let recipe = bitmex.replace(message, text).replace("\"json\"", &format!("\"{body}\""));
+        let error = Dialect::compile(&recipe).unwrap_err().message;
+        assert!(error.contains("nothing separates"), "{text}: {error}");
+    }
+    let unsigned = bitmex.replace("body = \"json\"", "body = \"json\"\nunsigned = [\"query\"]");
+    let unsigned = unsigned.replace("{?query}", "");
+    assert!(Dialect::compile(&unsigned).unwrap_err().message.contains("only read"));
+}
