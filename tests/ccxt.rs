@@ -12,15 +12,55 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The Python that has what tests/e2e/requirements.txt asks for.
 fn python() -> Command {
-    let named = std::env::var_os("COUNTERSIGN_PYTHON").map(PathBuf::from);
-    let python = named.unwrap_or_else(|| Path::new(HERE).join("target/python/bin/python"));
+    interpreter("COUNTERSIGN_PYTHON", "python", "requirements.txt")
+}
+
+/// The Python with the last ccxt that knows exchanges which newer ones have dropped.
+fn older_python() -> Command {
+    interpreter("COUNTERSIGN_PYTHON_REMOVED", "python-removed", "requirements-removed.txt")
+}
+
+fn interpreter(variable: &str, folder: &str, wanted: &str) -> Command {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    let python =
+        named.unwrap_or_else(|| Path::new(HERE).join("target").join(folder).join("bin/python"));
     assert!(
         python.exists(),
-        "{} is missing: `tests/run` makes target/python, or let COUNTERSIGN_PYTHON name a Python with \
-         tests/e2e/requirements.txt",
+        "{} is missing: `tests/run` makes target/{folder}, or let {variable} name a Python with tests/e2e/{wanted}",
         python.display()
     );
     Command::new(python)
+}
+
+/// Where the ccxt of JavaScript is, on machines that have Node.
+fn node_modules() -> Option<PathBuf> {
+    let named = std::env::var_os("COUNTERSIGN_NODE_MODULES").map(PathBuf::from);
+    let modules = named.unwrap_or_else(|| Path::new(HERE).join("target/node/node_modules"));
+    if modules.join("ccxt").exists() {
+        return Some(modules);
+    }
+    assert!(
+        Command::new("node").arg("--version").output().is_err(),
+        "{} is missing: `tests/run` makes it, or let COUNTERSIGN_NODE_MODULES name a directory with what \
+         tests/e2e/package.json asks for",
+        modules.display()
+    );
+    None
+}
+
+/// A certificate for the loopback addresses that stand for the exchanges, and its key.
+fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+    let addresses: Vec<_> = (11..=60).map(|last| format!("127.0.0.{last}")).collect();
+    let mut wanted = rcgen::CertificateParams::new(addresses).unwrap();
+    wanted.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    wanted.key_usages =
+        vec![rcgen::KeyUsagePurpose::DigitalSignature, rcgen::KeyUsagePurpose::KeyCertSign];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = wanted.self_signed(&key).unwrap();
+    let (chain, secret) = (folder.join("chain.pem"), folder.join("key.pem"));
+    std::fs::write(&chain, made.pem()).unwrap();
+    std::fs::write(&secret, key.serialize_pem()).unwrap();
+    (chain, secret)
 }
 
 /// A running demo, ended when dropped.
@@ -71,6 +111,35 @@ fn every_refusal_raises_what_the_exchange_itself_would_have_raised() {
     }
     let script = Path::new(HERE).join("tests/e2e/ccxt_refusals.py");
     let errors = Path::new(HERE).join("tests/vectors/errors.jsonl");
-    let ended = python().arg(script).args([recipes, errors]).output().unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+    let mut newer = python();
+    newer.arg(&script).args([&recipes, &errors]);
+    let mut older = older_python();
+    older.arg(&script).args([&recipes, &errors]).arg("--removed");
+    for mut judge in [newer, older] {
+        let ended = judge.output().unwrap();
+        let said = [ended.stdout, ended.stderr].concat();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+}
+
+#[test]
+fn ccxt_drives_every_exchange_it_knows_with_only_base_urls_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = certificate(folder.path());
+    let drive = |mut python: Command| {
+        let script = Path::new(HERE).join("tests/e2e/ccxt_live.py");
+        let errors = Path::new(HERE).join("tests/vectors/errors.jsonl");
+        python.arg(script).args(["--countersign", COUNTERSIGN]).arg("--errors").arg(errors);
+        python.arg("--certificate").arg(&chain).arg("--key").arg(&key);
+        python
+    };
+    let mut newer = drive(python());
+    newer.args(node_modules().iter().flat_map(|modules| ["--node".as_ref(), modules.as_os_str()]));
+    let mut older = drive(older_python());
+    older.args(["--only", "bitmex", "coinex"]);
+    for mut run in [newer, older] {
+        let ended = run.output().unwrap();
+        let said = [ended.stdout, ended.stderr].concat();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
 }
