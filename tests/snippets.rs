@@ -85,8 +85,7 @@ fn read(stream: &TcpStream) -> Option<Sent> {
 }
 
 fn algorithm(dialect: &Dialect) -> Algorithm {
-    let mut all = dialect.algorithms();
-    all.find(|algorithm| algorithm.is_symmetric()).unwrap_or(Algorithm::Ed25519)
+    snippet::usual_algorithm(dialect).unwrap()
 }
 
 fn secret(dialect: &Dialect) -> &'static str {

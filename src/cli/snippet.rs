@@ -95,9 +95,8 @@ fn program(args: &Args) -> Result<String, String> {
         lead_ms: args.lead,
         nonce: None,
     };
-    let first = || dialect.algorithms().find(|algorithm| algorithm.is_symmetric());
-    let algorithm = args.algorithm.or_else(first).or_else(|| dialect.algorithms().next());
-    let algorithm = algorithm.ok_or("the dialect has no algorithm")?;
+    let algorithm = args.algorithm.or_else(|| snippet::usual_algorithm(&dialect));
+    let algorithm = algorithm.ok_or("no snippet signs with the dialect's keys")?;
     snippet::write(&dialect, algorithm, &draft, &base, args.lang).map_err(|error| error.to_string())
 }
 

@@ -12,10 +12,11 @@ use crate::dialect::{
     SignedRequest,
 };
 use crate::key::Algorithm;
+use crate::snippet;
 
 /// Appends the example to a page.
 pub(super) fn example(dialect: &Dialect, out: &mut String) -> Result<(), String> {
-    let algorithm = algorithm(dialect)?;
+    let algorithm = snippet::usual_algorithm(dialect).ok_or("no algorithm for an example")?;
     let secret = match (algorithm.is_symmetric(), dialect.secret_form()) {
         (false, _) => PRIVATE.to_owned(),
         (true, SecretForm::Text) => SECRET.to_owned(),
@@ -66,15 +67,6 @@ pub(super) fn example(dialect: &Dialect, out: &mut String) -> Result<(), String>
     signing(dialect, algorithm, &signed, out)?;
     wire(&signed, out);
     Ok(())
-}
-
-/// The first that all languages have.
-fn algorithm(dialect: &Dialect) -> Result<Algorithm, String> {
-    let plain = |algorithm: &Algorithm| *algorithm == Algorithm::Ed25519;
-    let symmetric = dialect.algorithms().find(|algorithm| algorithm.is_symmetric());
-    symmetric
-        .or_else(|| dialect.algorithms().find(plain))
-        .ok_or_else(|| format!("{}: no algorithm", dialect.name()))
 }
 
 fn draft_of(draft: &Draft<'_>, out: &mut String) {

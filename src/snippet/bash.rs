@@ -18,10 +18,15 @@ fn body(script: &Script, out: &mut String) {
     for step in &script.before {
         line(step, script, out);
     }
+    out.push('\n');
+    let mut message = stream(&script.message);
+    if !fits(&message) && !script.signs_digest() {
+        assign(Var::Message.name(), &script.message, out);
+        message = stream(&[Piece::Var(Var::Message)]);
+    }
     let _ = writeln!(
         out,
-        "\nsignature=$({} | {} | {})",
-        stream(&script.message),
+        "signature=$({message} | {} | {})",
         if script.mac.is_some() { "hmac" } else { "sign" },
         match script.writing {
             Writing::Hex => "hex",

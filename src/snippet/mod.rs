@@ -78,6 +78,12 @@ impl fmt::Display for Unwritable {
 
 impl std::error::Error for Unwritable {}
 
+/// The algorithm of the keys that a dialect's snippets sign with where nothing else is asked for.
+pub fn usual_algorithm(dialect: &Dialect) -> Option<Algorithm> {
+    let symmetric = dialect.algorithms().find(|algorithm| algorithm.is_symmetric());
+    symmetric.or_else(|| dialect.algorithms().find(|one| *one == Algorithm::Ed25519))
+}
+
 /// Writes a program that signs `draft` and sends it to `base` (scheme and host). It reads `KEY`, `SECRET` and, where the
 /// dialect has one, `PASSPHRASE` from the environment, and prints the answer's status and body.
 pub fn write(

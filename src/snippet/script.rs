@@ -158,12 +158,13 @@ pub(crate) struct Script {
 
 impl Script {
     /// What the first lines say.
-    pub(crate) fn comments(&self) -> [String; 2] {
+    pub(crate) fn comments(&self) -> [String; 3] {
         let names =
             if self.has_passphrase { "KEY, SECRET and PASSPHRASE" } else { "KEY and SECRET" };
         let secret = if self.mac.is_some() { "" } else { "; SECRET is the private key in PEM" };
         [
-            format!("Signs one request as {} has it, sends it, and prints the answer.", self.title),
+            self.title.clone(),
+            "Signs one request, sends it, and prints the answer.".to_owned(),
             format!("{names} come from the environment{secret}."),
         ]
     }
