@@ -131,7 +131,7 @@ fn show(dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{:<16} {}", "time", time(dialect))?;
     writeln!(out, "{:<16} {}", "good for", window(dialect))?;
     for cover in dialect.coverage() {
-        writeln!(out, "\n{} signs  {}", cover.methods, cover.text)?;
+        writeln!(out, "\n{} signs  {}", cover.methods, cover.text.replace('\n', "\\n"))?;
         writeln!(out, "  signed         {}", cover.signed.join(", "))?;
         for (part, fate) in &cover.unsigned {
             writeln!(out, "  not signed     {part}: {fate}")?;
