@@ -18,6 +18,7 @@ pub(crate) mod digest;
 pub(crate) mod freshness;
 pub(crate) mod guard;
 pub(crate) mod limit;
+mod look;
 pub(crate) mod passphrase;
 pub(crate) mod permission;
 pub(crate) mod replay;

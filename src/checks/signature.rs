@@ -15,11 +15,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::LEAKY;
-use super::decoy::{Decoys, Shape};
+use super::decoy::Decoys;
 use super::guard::Watch;
+use super::look::{LONGEST, decode, settle};
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
-use crate::dialect::{Attempt, Claim, Dialect, Encoding, Inbound, Proof, Reading, Room};
+use crate::dialect::{Attempt, Claim, Dialect, Inbound, Proof, Reading, Room};
 use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial, State};
 use crate::store::Identity;
 
@@ -105,9 +106,6 @@ impl fmt::Debug for Scratch {
     }
 }
 
-/// The longest signature: RSA with 8192 bits.
-const LONGEST: usize = 1_024;
-
 /// Proves that the holder of `key` signed `request`, or says only that nothing is proved.
 ///
 /// The shape of the signature chooses the work, not the key: a key that is unknown, of another dialect or of
@@ -148,75 +146,6 @@ pub(crate) fn check(
     };
     let reading = dialect.guard(claim, request, reading, message)?;
     Ok(Signed { key, identity: Identity(digest), reading })
-}
-
-/// Of the algorithms that have signatures of this look, and that the request may state: the key's, if it is one of
-/// them. For a key that has none the id draws one, always the same, so that the work done for it looks like that for a
-/// key.
-fn settle(
-    dialect: &Dialect,
-    encoding: Encoding,
-    length: usize,
-    key: Option<&Arc<Key>>,
-    claim: &Claim<'_>,
-    decoys: &Decoys,
-) -> Option<Shape> {
-    let stated = claim.algorithm;
-    let alike = || {
-        let alike = |(algorithm, of): &&(Algorithm, Encoding)| {
-            *of == encoding
-                && algorithm.fits(length)
-                && stated.is_none_or(|stated| stated == *algorithm)
-        };
-        dialect.encodings.iter().filter(alike).map(|(algorithm, _)| *algorithm)
-    };
-    let count = alike().count();
-    // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
-    let drawn = alike().nth(if count > 1 { decoys.draw(claim.key_id, count) } else { 0 });
-    let own = key.map(|key| key.secret.algorithm());
-    let own = alike().find(|algorithm| own == Some(*algorithm));
-    own.or(drawn).map(|algorithm| (algorithm, length))
-}
-
-/// Decodes the signature by the first of the dialect's encodings that gives an algorithm's length.
-fn decode<'b>(
-    dialect: &Dialect,
-    text: &str,
-    unescaped: &mut [u8; 2 * LONGEST],
-    buffer: &'b mut [u8; LONGEST],
-) -> Result<(Encoding, &'b [u8]), Denial> {
-    let text = if memchr::memchr(b'%', text.as_bytes()).is_some() {
-        unescape(text, unescaped)?
-    } else {
-        text.as_bytes()
-    };
-    for (algorithm, encoding) in &dialect.encodings {
-        // By the text's length alone most encodings are out: no need to decode for them.
-        let longest = encoding.longest(text.len());
-        let possible = match algorithm.signature_len() {
-            Some(exact) => (exact..=exact + 2).contains(&longest),
-            None => longest >= 256,
-        };
-        if !possible {
-            continue;
-        }
-        let Some(length) = encoding.decode(text, buffer) else { continue };
-        if algorithm.fits(length) {
-            return Ok((*encoding, buffer.get(..length).unwrap_or_default()));
-        }
-    }
-    Err(Denial::Garbled(Credential::Signature))
-}
-
-/// A parameter's value with its `%XX` decoded; `+` stays, since base64 has it.
-fn unescape<'b>(text: &str, buffer: &'b mut [u8; 2 * LONGEST]) -> Result<&'b [u8], Denial> {
-    let mut length = 0;
-    for byte in crate::dialect::percent_decoded(text.as_bytes()) {
-        let slot = buffer.get_mut(length).ok_or(Denial::Garbled(Credential::Signature))?;
-        *slot = byte;
-        length += 1;
-    }
-    Ok(buffer.get(..length).unwrap_or_default())
 }
 
 /// The first reading under which the signature holds, with the digest of the signed bytes.
@@ -329,9 +258,7 @@ fn is_suffixed(secret: &Secret, message: &impl Message, offered: &[u8]) -> Optio
 /// Reads what verifying with a secret reads.
 pub(crate) fn fetch(secret: &Secret) {
     match secret.open(&Opener(())) {
-        Material::HmacSha256(prepared) => {
-            black_box(prepared.clone());
-        }
+        Material::HmacSha256(prepared) => drop(black_box(prepared.clone())),
         Material::HmacSha384(prepared) => {
             black_box((**prepared).clone());
         }
