@@ -1,0 +1,180 @@
+//! What the client is told: coarse until the signature is proven.
+
+use super::{Credential, Denial};
+
+/// What a client is told. A recipe words each one in its dialect.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Condition {
+    /// No such route.
+    NotFound,
+    /// Broken syntax, or a part the signature does not cover.
+    Malformed,
+    /// Too large.
+    TooLarge,
+    /// No key id.
+    MissingKey,
+    /// No signature.
+    MissingSignature,
+    /// No timestamp.
+    MissingTimestamp,
+    /// A timestamp that is no time.
+    MalformedTimestamp,
+    /// No passphrase.
+    MissingPassphrase,
+    /// A window beyond the maximum.
+    WindowTooLarge,
+    /// Too old.
+    StaleTimestamp,
+    /// Too far ahead.
+    FutureTimestamp,
+    /// Not genuine, and no more is said: unknown key, revoked key, wrong signature.
+    BadSignature,
+    /// There is no such key. Said only where the operator lets the dialect imitate its exchange.
+    UnknownKey,
+    /// The key was revoked. Said only where the operator lets the dialect imitate its exchange.
+    RevokedKey,
+    /// The passphrase is wrong.
+    BadPassphrase,
+    /// The key has expired.
+    ExpiredKey,
+    /// The address is not on the key's list.
+    IpNotAllowed,
+    /// The permission is missing.
+    NoPermission,
+    /// A read that was seen before: sign again.
+    ReplayedRead,
+    /// A write that was seen before: it may have been executed, do not send it again.
+    ReplayedWrite,
+    /// The key's or account's limit is spent.
+    RateLimited,
+    /// The address's limit is spent.
+    IpRateLimited,
+    /// The gateway cannot judge now: sign again and retry.
+    Unavailable,
+}
+
+impl Condition {
+    /// Every condition, with the name recipes use for it.
+    pub const ALL: [(Self, &'static str); 23] = [
+        (Self::NotFound, "not_found"),
+        (Self::Malformed, "malformed"),
+        (Self::TooLarge, "too_large"),
+        (Self::MissingKey, "missing_key"),
+        (Self::MissingSignature, "missing_signature"),
+        (Self::MissingTimestamp, "missing_timestamp"),
+        (Self::MalformedTimestamp, "malformed_timestamp"),
+        (Self::MissingPassphrase, "missing_passphrase"),
+        (Self::WindowTooLarge, "window_too_large"),
+        (Self::StaleTimestamp, "stale_timestamp"),
+        (Self::FutureTimestamp, "future_timestamp"),
+        (Self::BadSignature, "bad_signature"),
+        (Self::UnknownKey, "unknown_key"),
+        (Self::RevokedKey, "revoked_key"),
+        (Self::BadPassphrase, "bad_passphrase"),
+        (Self::ExpiredKey, "expired_key"),
+        (Self::IpNotAllowed, "ip_not_allowed"),
+        (Self::NoPermission, "no_permission"),
+        (Self::ReplayedRead, "replayed_read"),
+        (Self::ReplayedWrite, "replayed_write"),
+        (Self::RateLimited, "rate_limited"),
+        (Self::IpRateLimited, "ip_rate_limited"),
+        (Self::Unavailable, "unavailable"),
+    ];
+
+    /// Whether it is told only by a dialect that imitates its exchange.
+    pub const fn needs_imitation(self) -> bool {
+        matches!(self, Self::UnknownKey | Self::RevokedKey)
+    }
+
+    /// The name that recipes use.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(condition, _)| *condition == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl Denial {
+    /// What the client is told. `write` is whether the route changes anything.
+    pub const fn condition(&self, write: bool) -> Condition {
+        match self {
+            Self::NoRoute => Condition::NotFound,
+            Self::Malformed(_) | Self::Twice(_) | Self::Unsigned(_) | Self::Ambiguous(_) => {
+                Condition::Malformed
+            }
+            Self::TooLarge => Condition::TooLarge,
+            Self::Missing(credential) => match credential {
+                Credential::Key => Condition::MissingKey,
+                Credential::Signature => Condition::MissingSignature,
+                Credential::Time | Credential::Window | Credential::Nonce => {
+                    Condition::MissingTimestamp
+                }
+                Credential::Passphrase => Condition::MissingPassphrase,
+            },
+            Self::Garbled(credential) => match credential {
+                Credential::Time | Credential::Window | Credential::Nonce => {
+                    Condition::MalformedTimestamp
+                }
+                // A signature of the wrong length is a wrong signature; a key id that cannot be is unknown.
+                Credential::Key | Credential::Signature | Credential::Passphrase => {
+                    Condition::BadSignature
+                }
+            },
+            Self::WindowTooLarge => Condition::WindowTooLarge,
+            Self::Stale(_) => Condition::StaleTimestamp,
+            Self::Ahead(_) => Condition::FutureTimestamp,
+            Self::AddressLimited(_) | Self::TooManyFailures(_) | Self::TooManyGuesses(_) => {
+                Condition::IpRateLimited
+            }
+            // One answer, byte for byte: a stranger must not learn which keys exist.
+            Self::UnknownKey
+            | Self::WrongDialect
+            | Self::BadSignature
+            | Self::KeyInactive
+            | Self::WrongVenue => Condition::BadSignature,
+            Self::BadPassphrase => Condition::BadPassphrase,
+            Self::KeyExpired => Condition::ExpiredKey,
+            Self::AddressRefused => Condition::IpNotAllowed,
+            Self::NotPermitted => Condition::NoPermission,
+            Self::Replayed => {
+                if write {
+                    Condition::ReplayedWrite
+                } else {
+                    Condition::ReplayedRead
+                }
+            }
+            Self::Limited(_) => Condition::RateLimited,
+            Self::Fenced(_) | Self::StoreFull | Self::Unavailable => Condition::Unavailable,
+        }
+    }
+
+    /// What the client is told where strangers may learn which keys exist, as at many exchanges.
+    pub const fn imitated(&self, write: bool) -> Condition {
+        match self {
+            Self::UnknownKey | Self::WrongDialect | Self::WrongVenue => Condition::UnknownKey,
+            Self::KeyInactive => Condition::RevokedKey,
+            Self::NoRoute
+            | Self::Malformed(_)
+            | Self::TooLarge
+            | Self::Missing(_)
+            | Self::Twice(_)
+            | Self::Garbled(_)
+            | Self::Unsigned(_)
+            | Self::Ambiguous(_)
+            | Self::WindowTooLarge
+            | Self::Stale(_)
+            | Self::Ahead(_)
+            | Self::TooManyFailures(_)
+            | Self::BadSignature
+            | Self::TooManyGuesses(_)
+            | Self::BadPassphrase
+            | Self::KeyExpired
+            | Self::AddressRefused
+            | Self::NotPermitted
+            | Self::Fenced(_)
+            | Self::Replayed
+            | Self::Limited(_)
+            | Self::AddressLimited(_)
+            | Self::StoreFull
+            | Self::Unavailable => self.condition(write),
+        }
+    }
+}
