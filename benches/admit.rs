@@ -181,6 +181,8 @@ impl Case {
             state: State::Active,
             expires: None,
             limits: Arc::clone(limits),
+            epoch: 0,
+            bindings: None,
         }
     }
 }
@@ -205,6 +207,9 @@ fn gate(case: &Case, keys: usize, records: usize) -> Bench {
             identity: Identity(identity),
             nonce: None,
             account: (n % keys) as u64,
+            key: [1; 16],
+            epoch: 0,
+            step: None,
             time: SignedTime::Stamp(NOW),
             keep_until: NOW + Duration::from_secs(3_600),
             route: 0,

@@ -94,6 +94,8 @@ impl Bench {
                 state,
                 expires: None,
                 limits: Arc::clone(&limits),
+                epoch: 0,
+                bindings: None,
             });
         }
         let store =

@@ -286,7 +286,8 @@ fn settle(
 ) -> Result<Standing, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(Standing::new(costs, levels)),
-        Verdict::Seen => Err(Denial::Replayed),
+        Verdict::Seen | Verdict::StepSpent => Err(Denial::Replayed),
+        Verdict::Outdated => Err(Denial::KeyInactive),
         Verdict::Over { cost, retry_after, level } => {
             let by_address = route.address_limit.is_some();
             Err(limit::exceeded(&costs, cost, by_address, level, retry_after))

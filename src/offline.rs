@@ -221,6 +221,8 @@ fn key(recorded: &Recorded, dialect: &Dialect) -> Result<Key, Unjudged> {
         state: State::Active,
         expires: None,
         limits: Arc::from([]),
+        epoch: 0,
+        bindings: None,
     })
 }
 

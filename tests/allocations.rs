@@ -65,6 +65,8 @@ impl Party {
             state: State::Active,
             expires: Some(NOW + Duration::from_secs(86_400)),
             limits: Arc::from([limit(100_000, 60), limit(10_000, 1)]),
+            epoch: 0,
+            bindings: None,
         });
         let options = Options { max_records: 10_000, volatile_marks: true, ..Options::default() };
         let gate = Gate {

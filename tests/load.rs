@@ -120,6 +120,8 @@ fn key(dialect: &Dialect, id: &str) -> Key {
         state: State::Active,
         expires: None,
         limits: Arc::from([]),
+        epoch: 0,
+        bindings: None,
     }
 }
 

@@ -615,6 +615,8 @@ fn twice(input_parameters: &str) -> [Result<(), Denial>; 2] {
         state: State::Active,
         expires: None,
         limits: Arc::from([]),
+        epoch: 0,
+        bindings: None,
     });
     let options = Options { max_records: 100, ..Options::default() };
     let gate = Gate {

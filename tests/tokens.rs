@@ -161,6 +161,8 @@ impl Rig {
             state: State::Active,
             expires: None,
             limits: Arc::from([]),
+            epoch: 0,
+            bindings: None,
         });
         let clock = ManualClock::default();
         clock.set(Micros(NOW * 1_000_000));

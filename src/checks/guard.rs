@@ -389,6 +389,8 @@ mod tests {
                 state: State::Active,
                 expires: None,
                 limits: Arc::from([]),
+                epoch: 0,
+                bindings: None,
             };
             let born = START - SECOND * 60;
             let options = Options { max_records: 1_000, ..Options::default() };

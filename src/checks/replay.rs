@@ -23,6 +23,9 @@ pub(crate) fn charge(
         identity: signed.identity(),
         nonce: claim.time.and_then(|_| once(signed, dialect, claim)).map(Identity),
         account: signed.key().account_tag.short(),
+        key: signed.key().tag.0,
+        epoch: signed.key().epoch,
+        step: None,
         time: signed_time(signed, dialect, claim, route),
         // What has no time is remembered by its nonce, for ever.
         keep_until: good_until(dialect, claim).unwrap_or(now),

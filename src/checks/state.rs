@@ -11,7 +11,9 @@ use crate::key::{Key, State, Venue};
 pub(crate) fn check(key: &Key, venue: &Venue, now: Micros) -> Result<(), Denial> {
     match key.state {
         State::Active => {}
-        State::Suspended | State::Revoked => return Err(Denial::KeyInactive),
+        State::Suspended | State::Revoked | State::Frozen | State::Stopped => {
+            return Err(Denial::KeyInactive);
+        }
     }
     if key.venue != *venue {
         return Err(Denial::WrongVenue);

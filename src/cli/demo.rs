@@ -235,6 +235,8 @@ impl DemoKey {
             state: State::Active,
             expires: None,
             limits: Arc::from([limit]),
+            epoch: 0,
+            bindings: None,
         })
     }
 

@@ -105,6 +105,8 @@ fn key(
         state,
         expires: expires.map_or(Some(None), |moment| moment.map(Some))?,
         limits: limits.into(),
+        epoch: 0,
+        bindings: None,
     })
 }
 

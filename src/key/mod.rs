@@ -31,6 +31,10 @@ pub enum State {
     Suspended,
     /// Ended for good.
     Revoked,
+    /// Its account is frozen.
+    Frozen,
+    /// Its application is stopped, or has lost its keys.
+    Stopped,
 }
 
 /// A named group of routes and hosts that share one replay store. A key belongs to exactly one.
@@ -117,6 +121,25 @@ pub struct Key {
     pub expires: Option<Micros>,
     /// How much it may do; unlimited when empty.
     pub limits: Arc<[Limit]>,
+    /// Raised with every change that takes something from its holder; 0 for keys of the configuration.
+    pub epoch: u64,
+    /// What binds it further, where anything does.
+    pub bindings: Option<Box<Bindings>>,
+}
+
+/// What binds a key beside what every key has.
+#[derive(Default)]
+pub struct Bindings {
+    /// The secret that was rotated out, and until when it is still good.
+    pub outgoing: Option<(Secret, Micros)>,
+    /// The routes it may use, in order; all where it is `None`.
+    pub routes: Option<Box<[u16]>>,
+    /// The application it was made for.
+    pub application: Option<Arc<str>>,
+    /// Where the application may be used from.
+    pub application_allowlist: Allowlist,
+    /// When it loses [`Permission::TRADE`], since it is bound to no network.
+    pub trade_until: Option<Micros>,
 }
 
 impl Key {

@@ -188,6 +188,8 @@ mod tests {
             state: State::Active,
             expires: None,
             limits: Arc::from([]),
+            epoch: 0,
+            bindings: None,
         }
     }
 

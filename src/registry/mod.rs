@@ -1,6 +1,10 @@
 //! Where keys come from.
 
+#[cfg(feature = "server")]
+pub mod book;
 pub mod fixed;
+#[cfg(feature = "server")]
+pub mod records;
 
 use std::sync::Arc;
 use std::time::Duration;

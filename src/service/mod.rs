@@ -193,7 +193,7 @@ fn count(states: impl Iterator<Item = State>) -> KeyCounts {
     for state in states {
         match state {
             State::Active => counts.active += 1,
-            State::Suspended => counts.suspended += 1,
+            State::Suspended | State::Frozen | State::Stopped => counts.suspended += 1,
             State::Revoked => counts.revoked += 1,
         }
     }

@@ -104,6 +104,13 @@ pub struct Charge {
     pub nonce: Option<Identity>,
     /// Whose share of the store it takes: the account, as a hash.
     pub account: u64,
+    /// The key that signed it.
+    pub key: [u8; 16],
+    /// The epoch of what is known of that key. A shared store refuses one that is older than the key's last
+    /// revocation there.
+    pub epoch: u64,
+    /// The step of the account's second factor that its code spends, where the route asks for one.
+    pub step: Option<u64>,
     /// When it was signed, for the fence.
     pub time: SignedTime,
     /// Until when its signature could be accepted, and so must be remembered.
@@ -140,6 +147,10 @@ pub enum Verdict {
         /// When a request signed then will be judged again.
         retry_after: Duration,
     },
+    /// The key was changed since it was looked up: what is known of it counts no longer.
+    Outdated,
+    /// The code of the second factor was used before.
+    StepSpent,
     /// No room for another record, in the whole store or for this account; nothing live is ever evicted.
     Full,
     /// The store could not answer, or not in time. Limits may have been charged.

@@ -99,6 +99,8 @@ fn key(dialect: &Dialect) -> Key {
         state: State::Active,
         expires: None,
         limits: Arc::from([]),
+        epoch: 0,
+        bindings: None,
     }
 }
 

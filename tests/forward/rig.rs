@@ -256,6 +256,8 @@ fn key(dialect: &str) -> Key {
         state: State::Active,
         expires: None,
         limits: Arc::new([]),
+        epoch: 0,
+        bindings: None,
     }
 }
 

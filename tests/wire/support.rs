@@ -420,6 +420,8 @@ fn keys() -> Vec<Key> {
         state: State::Active,
         expires: None,
         limits: [Limit { quota: 1_200, period: Duration::from_mins(1) }].into(),
+        epoch: 0,
+        bindings: None,
     };
     ["binance", "bybit", "bitget"]
         .iter()
