@@ -167,12 +167,18 @@ impl Plan<'_> {
     /// Spends it, and tells how full each limit is.
     pub(super) fn commit(&mut self) -> Levels {
         let limits = self.limits;
+        // Those that are there first: adding a new one sweeps, and might take a slot that is still to be written.
+        for &Step { subject: _, hash, slot, arrival } in &self.steps {
+            let shard = shard_of(&mut self.shards, hash);
+            if let Some(cell) = shard.zip(slot).and_then(|(shard, slot)| shard.cells.at_mut(slot)) {
+                cell.arrival = arrival;
+            }
+        }
         for &Step { subject, hash, slot, arrival } in &self.steps {
             let now = self.now;
-            let Some(shard) = shard_of(&mut self.shards, hash) else { continue };
-            if let Some(cell) = slot.and_then(|slot| shard.cells.at_mut(slot)) {
-                cell.arrival = arrival;
-            } else {
+            if slot.is_none()
+                && let Some(shard) = shard_of(&mut self.shards, hash)
+            {
                 let dropped = shard.sweep(now, A_FEW, limits.mixer);
                 shard.cells.insert(hash.chain(), Cell { subject, arrival });
                 limits.live.fetch_sub(dropped, Ordering::Relaxed);
@@ -483,6 +489,23 @@ mod tests {
         assert!(spend(&limits, START, &[cost(1, 10, 1_000_000, 6)]).is_err());
         assert_eq!(spend(&limits, START, &[cost(1, 10, 1_000_000, 5)]).unwrap()[..], [10]);
         assert!(spend(&limits, START, &[cost(1, 1_000, 1_000_000, 1)]).is_err());
+    }
+
+    #[test]
+    fn a_subject_that_is_paid_off_is_charged_beside_new_ones_of_its_shard() {
+        let limits = limits(100_000);
+        let later = START + MICRO * 2_000_000;
+        let old = |subject| cost(subject, 10, 1_000_000, 1);
+        for subject in 0..2_000 {
+            assert!(spend(&limits, START, &[old(subject)]).is_ok());
+        }
+        for subject in 0..2_000 {
+            let new = old(10_000 + subject);
+            assert_eq!(spend(&limits, later, &[new, old(subject)]).unwrap()[..], [1, 1]);
+        }
+        for subject in (0..2_000).chain(10_000..12_000) {
+            assert_eq!(spend(&limits, later, &[old(subject)]).unwrap()[..], [2], "{subject}");
+        }
     }
 
     #[test]
