@@ -47,6 +47,11 @@ impl Kind {
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
+
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
 }
 
 /// A record as it stands.
@@ -123,7 +128,7 @@ pub struct Query {
 }
 
 /// Why a registry did not do what it was asked, in the order it can happen.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum RegistryError {
     /// It cannot be reached, or does not answer in time. Whether a write was made is not known.
     Unavailable(String),
@@ -169,7 +174,8 @@ pub trait Registry: fmt::Debug + Send + Sync {
     fn find(&self, kind: Kind, id: &str) -> Answer<'_, Option<Record>>;
 
     /// Writes all of `writes` or none, with a row of history for each, and answers the new revision: one more than
-    /// the last. It fails with [`RegistryError::Conflict`] where a record is not at the version that a write replaces.
+    /// the last. It fails with [`RegistryError::Conflict`] where a record is not at the version that a write replaces,
+    /// and where it stands twice in `writes`. Nothing to write is no change: the revision stays.
     fn commit(&self, writes: Vec<Write>, note: Note) -> Answer<'_, u64>;
 
     /// Records as they stand, in the order of their ids (by bytes).
@@ -185,7 +191,7 @@ pub trait Registry: fmt::Debug + Send + Sync {
     ) -> Answer<'_, Vec<Change>>;
 
     /// Every change after `revision` in the order they were made, at most `limit` rows; those of one revision are
-    /// never parted.
+    /// never parted, so that the first may bring more.
     fn since(&self, revision: u64, limit: usize) -> Answer<'_, Vec<Change>>;
 
     /// The revision of the last change; 0 where there was none.

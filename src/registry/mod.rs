@@ -2,7 +2,17 @@
 
 #[cfg(feature = "server")]
 pub mod book;
+#[cfg(feature = "server")]
+pub mod embedded;
 pub mod fixed;
+#[cfg(feature = "server")]
+pub mod location;
+#[cfg(feature = "server")]
+pub mod migrate;
+#[cfg(feature = "server")]
+mod plan;
+#[cfg(feature = "server")]
+pub mod postgres;
 #[cfg(feature = "server")]
 pub mod records;
 
@@ -10,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::key::Key;
+#[cfg(feature = "server")]
+pub use location::{Location, open};
 
 /// The registry could not be asked, or its answer is older than the route allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,0 +1,106 @@
+//! Every statement that a connection is asked, prepared once.
+
+use tokio_postgres::{Client, Error, Statement};
+
+#[derive(Debug)]
+pub(super) struct Statements {
+    pub(super) revision: Statement,
+    pub(super) find: Statement,
+    pub(super) list: Statement,
+    pub(super) list_account: Statement,
+    pub(super) list_application: Statement,
+    pub(super) list_both: Statement,
+    pub(super) history: Statement,
+    pub(super) since: Statement,
+    pub(super) of_revision: Statement,
+    pub(super) standing: Statement,
+    pub(super) write: Statement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(client: &Client) -> Result<Self, Error> {
+        let list = |filter: &str| {
+            format!(
+                "SELECT id, version, revision, account, application, body FROM countersign.record \
+                 WHERE kind = $1 AND id >= $2{filter} ORDER BY id LIMIT $3"
+            )
+        };
+        let account = list(" AND account = $4");
+        let application = list(" AND application = $4");
+        let both = list(" AND account = $4 AND application = $5");
+        let plain = list("");
+        let (revision, find, list, list_account, list_application, list_both) = tokio::try_join!(
+            client.prepare(REVISION),
+            client.prepare(FIND),
+            client.prepare(&plain),
+            client.prepare(&account),
+            client.prepare(&application),
+            client.prepare(&both),
+        )?;
+        let (history, since, of_revision, standing, write) = tokio::try_join!(
+            client.prepare(HISTORY),
+            client.prepare(SINCE),
+            client.prepare(OF_REVISION),
+            client.prepare(STANDING),
+            client.prepare(WRITE),
+        )?;
+        Ok(Self {
+            revision,
+            find,
+            list,
+            list_account,
+            list_application,
+            list_both,
+            history,
+            since,
+            of_revision,
+            standing,
+            write,
+        })
+    }
+}
+
+/// Begins a transaction that no other can write beside: revisions are given in the order of commits, without gaps.
+pub(super) const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT revision FROM countersign.meta FOR UPDATE";
+
+pub(super) const KEY_TAGS: &str = "SELECT revision, \
+     (SELECT string_agg(int8send(tag), ''::bytea) FROM countersign.key_tag) FROM countersign.meta";
+
+pub(super) const COUNTS: &str = "SELECT kind, count(*) FROM countersign.record GROUP BY kind";
+
+const REVISION: &str = "SELECT revision FROM countersign.meta";
+
+const FIND: &str = "SELECT id, version, revision, account, application, body FROM countersign.record \
+     WHERE kind = $1 AND id = $2";
+
+const HISTORY: &str = "SELECT id, version, revision, account, application, body, kind, at, actor, action, reason \
+     FROM countersign.history WHERE kind = $1 AND id = $2 AND revision < $3 ORDER BY revision DESC LIMIT $4";
+
+const SINCE: &str = "SELECT id, version, revision, account, application, body, kind, at, actor, action, reason \
+     FROM countersign.history WHERE revision > $1 ORDER BY revision, place LIMIT $2";
+
+const OF_REVISION: &str = "SELECT id, version, revision, account, application, body, kind, at, actor, action, reason \
+     FROM countersign.history WHERE revision = $1 ORDER BY place";
+
+const STANDING: &str = "SELECT kind, id, version FROM countersign.record \
+     JOIN unnest($1::text[], $2::bytea[]) AS named (kind, id) USING (kind, id)";
+
+const WRITE: &str = "
+WITH written AS (
+    SELECT * FROM unnest($2::int8[], $3::int4[], $4::text[], $5::bytea[], $6::int8[], $7::bytea[], $8::bytea[],
+        $9::bytea[], $10::int8[], $11::bytea[], $12::bytea[], $13::bytea[], $14::bool[], $15::int8[])
+    AS written (revision, place, kind, id, version, account, application, body, at, actor, action, reason, stands, tag)
+), past AS (
+    INSERT INTO countersign.history
+        (revision, place, kind, id, version, account, application, body, at, actor, action, reason)
+    SELECT revision, place, kind, id, version, account, application, body, at, actor, action, reason FROM written
+), tags AS (
+    INSERT INTO countersign.key_tag (tag) SELECT tag FROM written WHERE tag IS NOT NULL
+), now AS (
+    UPDATE countersign.meta SET revision = $1
+)
+INSERT INTO countersign.record (kind, id, version, revision, account, application, body)
+SELECT kind, id, version, revision, account, application, body FROM written WHERE stands
+ON CONFLICT (kind, id) DO UPDATE SET version = EXCLUDED.version, revision = EXCLUDED.revision,
+    account = EXCLUDED.account, application = EXCLUDED.application, body = EXCLUDED.body";
