@@ -47,6 +47,8 @@ pub mod metrics;
 #[cfg(feature = "server")]
 pub mod offline;
 #[cfg(feature = "server")]
+pub mod registrar;
+#[cfg(feature = "server")]
 pub mod service;
 #[cfg(feature = "server")]
 pub mod snippet;

@@ -279,7 +279,7 @@ impl<'a> Table<'a> {
 }
 
 /// The keys whose values are never shown.
-const SECRETS: [&str; 4] = ["secret", "passphrase", "identity_key", "public_key"];
+const SECRETS: [&str; 5] = ["secret", "passphrase", "identity_key", "public_key", "keys"];
 
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

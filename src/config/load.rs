@@ -9,7 +9,7 @@ use super::dialects::Dialects;
 use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
-use super::{Config, guard, keys, limits, routes, server, upstreams};
+use super::{Config, guard, keys, limits, routes, sealing, server, upstreams};
 
 /// A configuration that is good, with what should be looked at.
 #[derive(Debug)]
@@ -69,6 +69,8 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let upstreams = upstreams::upstreams(root);
     let mut dialects = Dialects::read(root);
     let (routes, permissions) = routes::routes(root, &upstreams, &mut dialects, &limits);
+    let sealing = sealing::sealing(root);
+    let unbound_trade = sealing::unbound_trade(root);
     let keys = keys::keys(root, &mut dialects, &limits, &routes, &permissions);
     for upstream in &upstreams {
         upstream.refuse_credentials(dialects.used());
@@ -84,6 +86,8 @@ fn build(root: &Table<'_>) -> Option<Config> {
         routes: Arc::new(routes),
         dialects: dialects.into_used(),
         keys: keys?,
+        sealing,
+        unbound_trade,
         limits,
         permissions: permissions.into(),
     })

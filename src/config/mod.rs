@@ -8,6 +8,7 @@ mod limits;
 mod load;
 mod problem;
 mod routes;
+mod sealing;
 mod secrets;
 mod server;
 mod upstreams;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 
 use crate::admit::Bounds;
 use crate::gateway::routes::Routes;
+use crate::key::master::Sealing;
 use crate::key::{Key, PermissionNames, Secret};
 use crate::store::Limit;
 
@@ -35,6 +37,9 @@ pub(crate) use value::in_words;
 pub const DEFAULTS: &str = include_str!("../../config/gateway.toml");
 /// The configuration of `countersign demo`, whose addresses and keys the program fills in.
 pub const DEMO: &str = include_str!("../../config/demo.toml");
+
+/// After how long a key that is bound to no network loses `trade`, unless the configuration says otherwise.
+pub const UNBOUND_TRADE: Duration = Duration::from_hours(90 * 24);
 
 /// Everything a gateway needs to start.
 #[derive(Debug)]
@@ -57,6 +62,10 @@ pub struct Config {
     pub dialects: Vec<Arc<crate::dialect::Dialect>>,
     /// The keys that the configuration holds.
     pub keys: Vec<Key>,
+    /// The master keys that the registry's secrets lie under; the program sees to one itself where it is `None`.
+    pub sealing: Option<Sealing>,
+    /// After how long a key that is bound to no network loses `trade`; never where it is `None`.
+    pub unbound_trade: Option<Duration>,
     /// The limits that keys and routes refer to.
     pub limits: Vec<NamedLimit>,
     /// The names of permissions.

@@ -233,6 +233,7 @@ fn every_key_is_documented() {
         include_str!("dialects.rs"),
         include_str!("routes.rs"),
         include_str!("keys.rs"),
+        include_str!("sealing.rs"),
     ];
     let documented = |name: &str| {
         DEFAULTS.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{name} =")))

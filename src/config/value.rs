@@ -32,16 +32,16 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
     value.as_bool().ok_or_else(|| mistyped("true or false", value))
 }
 
-/// A time span as "250ms", "5s", "10m", "1h", in `range`.
+/// A time span as "250ms", "5s", "10m", "1h", "90d", in `range`.
 pub(super) fn span(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&DeValue<'_>) -> Result<Duration, Fault> {
     move |value| {
-        let cure = "write a number with its unit, as \"250ms\", \"5s\", \"10m\" or \"1h\"";
+        let cure = "write a number with its unit, as \"250ms\", \"5s\", \"10m\", \"1h\" or \"90d\"";
         let Some(text) = value.as_str() else {
             return Err(Fault { cure: Some(cure.into()), ..mistyped("a time span", value) });
         };
-        let span = with_unit(text, &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)]);
+        let span = with_unit(text, &UNITS);
         let span = span
             .map(Duration::from_millis)
             .ok_or_else(|| Fault::cured(format!("\"{}\" is no time span", shown(text)), cure))?;
@@ -52,6 +52,9 @@ pub(super) fn span(
         Err(Fault::new(format!("\"{}\" is not from {least} to {most}", shown(text))))
     }
 }
+
+const UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// A size in bytes as "512B", "32KiB", "1MiB", in `range`.
 pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Result<usize, Fault> {

@@ -173,6 +173,20 @@ pub(super) fn rsa_is_strong(public: &[u8]) -> Option<()> {
     (at_least_three && (2048..=8192).contains(&bits)).then_some(())
 }
 
+/// Whether the modulus of a PKCS#1 `RSAPublicKey` is odd, and its exponent odd and no less than 65537 (FIPS 186-5).
+#[cfg(feature = "server")]
+pub(super) fn rsa_is_fit_for_keeping(public: &[u8]) -> bool {
+    let numbers = || {
+        let (modulus, rest) = element(0x02, element(0x30, public)?.0)?;
+        Some((modulus, element(0x02, rest)?.0))
+    };
+    let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
+    numbers().is_some_and(|(modulus, exponent)| {
+        let exponent = exponent.strip_prefix(&[0]).unwrap_or(exponent);
+        is_odd(modulus) && is_odd(exponent) && exponent.len() >= 3
+    })
+}
+
 /// The contents of the DER element with this tag at the front, and what follows it.
 fn element(tag: u8, der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&found, rest) = der.split_first()?;

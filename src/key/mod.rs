@@ -1,9 +1,17 @@
 //! API keys: whose they are, what they may do, and the secret that only the signature check opens.
 
 mod der;
-mod id;
+pub mod id;
+#[cfg(feature = "server")]
+pub mod lifecycle;
+#[cfg(feature = "server")]
+pub mod master;
 mod permission;
+#[cfg(feature = "server")]
+pub mod sealing;
 mod secret;
+#[cfg(feature = "server")]
+pub mod upload;
 
 use std::fmt;
 use std::hint::black_box;

@@ -318,27 +318,42 @@ pub struct Passphrase {
     clear: [u8; 32],
     /// The digest of the other form in which it may come.
     keyed: Option<[u8; 32]>,
+    /// The same under the secret that is on its way out.
+    outgoing: Option<[u8; 32]>,
 }
 
 impl Passphrase {
     /// Takes a passphrase in clear.
     pub fn new(clear: &str) -> Self {
-        Self { clear: Sha256::digest(clear).into(), keyed: None }
+        Self { clear: Sha256::digest(clear).into(), keyed: None, outgoing: None }
     }
 
     /// Takes a passphrase in clear that may also come as its MAC under `secret`, in base64 (`KuCoin`).
     pub fn keyed(clear: &str, secret: &Secret) -> Self {
-        let keyed = crate::checks::signature::mac(secret, &[clear.as_bytes()]);
-        let keyed = keyed.map(|mac| Zeroizing::new(data_encoding::BASE64.encode(&mac)));
-        Self { keyed: keyed.map(|text| Sha256::digest(&*text).into()), ..Self::new(clear) }
+        Self { keyed: mac_of(clear, secret), ..Self::new(clear) }
+    }
+
+    /// The same passphrase, which may also come as its MAC under the secret that is on its way out.
+    #[must_use]
+    pub fn also_keyed(self, clear: &str, outgoing: &Secret) -> Self {
+        Self { outgoing: self.keyed.and_then(|_| mac_of(clear, outgoing)), ..self }
     }
 
     /// Whether `offered` is the passphrase, in the form that `keyed` says, in constant time.
     pub(crate) fn is(&self, offered: &[u8], keyed: bool) -> bool {
         let offered: [u8; 32] = Sha256::digest(offered).into();
-        let meant = if keyed { self.keyed.as_ref() } else { Some(&self.clear) };
-        meant.is_some_and(|meant| meant.ct_eq(&offered).into())
+        let is = |meant: &[u8; 32]| meant.ct_eq(&offered).into();
+        if !keyed {
+            return is(&self.clear);
+        }
+        self.keyed.as_ref().is_some_and(is) | self.outgoing.as_ref().is_some_and(is)
     }
+}
+
+/// The digest of a passphrase's MAC, in base64.
+fn mac_of(clear: &str, secret: &Secret) -> Option<[u8; 32]> {
+    let mac = crate::checks::signature::mac(secret, &[clear.as_bytes()])?;
+    Some(Sha256::digest(&*Zeroizing::new(data_encoding::BASE64.encode(&mac))).into())
 }
 
 impl fmt::Debug for Passphrase {

@@ -10,6 +10,8 @@ pub mod location;
 #[cfg(feature = "server")]
 pub mod migrate;
 #[cfg(feature = "server")]
+pub mod opened;
+#[cfg(feature = "server")]
 mod plan;
 #[cfg(feature = "server")]
 pub mod postgres;

@@ -312,6 +312,8 @@ pub(crate) fn config() -> Config {
         routes: Arc::new(routes()),
         dialects: Vec::new(),
         keys: Vec::new(),
+        sealing: None,
+        unbound_trade: None,
         limits: Vec::new(),
         permissions: PermissionNames::default().into(),
     }
