@@ -224,6 +224,7 @@ fn gate(case: &Case, keys: usize, records: usize) -> Bench {
         clock: ManualClock::at(NOW),
         decoys: Decoys::new().unwrap(),
         guard: Guard::default(),
+        switches: Arc::default(),
     }
 }
 

@@ -121,6 +121,7 @@ impl Bench {
             decoys: Decoys::new().unwrap(),
             // Wrong signatures are what is measured here: none may be one too many.
             guard: Guard::off(),
+            switches: Arc::default(),
         };
         Self {
             gate,

@@ -22,6 +22,7 @@ pub use crate::checks::decoy::Decoys;
 pub use crate::checks::guard::{Bounds, Guard};
 pub use crate::checks::limit::Standing;
 pub use crate::checks::signature::Scratch;
+pub use crate::checks::switches::Switches;
 
 /// What a route asks of whoever calls it.
 #[derive(Clone, Debug)]
@@ -94,6 +95,12 @@ impl Permit {
         self.key.as_deref()
     }
 
+    /// The same, to hold on to.
+    #[cfg(feature = "server")]
+    pub(crate) fn shared_key(&self) -> Option<&Arc<Key>> {
+        self.key.as_ref()
+    }
+
     /// What may reach the backend.
     pub fn outgoing(&self) -> &Outgoing {
         &self.outgoing
@@ -123,6 +130,8 @@ pub struct Gate<K, S, C> {
     pub decoys: Decoys,
     /// Who failed too often.
     pub guard: Guard,
+    /// What is switched off for every key.
+    pub switches: Arc<Switches>,
 }
 
 impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
@@ -177,7 +186,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         state::check(signed.key(), &route.venue, now)?;
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;
-        permission::check(signed.key(), route.permissions)?;
+        permission::check(signed.key(), route, &self.switches, now)?;
 
         let costs = limit::costs(
             &Payer::Holder(signed.key()),
@@ -187,7 +196,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let charge = replay::charge(&signed, dialect, &claim, route, costs, now);
         let standing = self.spend(charge, route).await?;
         fresh(dialect, &claim, route, self.clock.now())?;
-        watch.proved(signed.key().secret.algorithm());
+        watch.proved(signed.secret().algorithm());
         let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request);
         let good_until = replay::good_until(dialect, &claim);
         Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until })
@@ -204,9 +213,10 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
     ) -> Result<Permit, Denial> {
         let room = &mut Room::default();
         let key = self.find(dialect, dialect.key_id(request, room)?, route).await??;
-        state::check(&key, &route.venue, self.clock.now())
+        let now = self.clock.now();
+        state::check(&key, &route.venue, now)
             .and_then(|()| address::check(&key, request.peer))
-            .and_then(|()| permission::check(&key, route.permissions))
+            .and_then(|()| permission::check(&key, route, &self.switches, now))
             .map_err(|_| Denial::UnknownKey)?;
         let payer = Payer::Claimant(&key, request.peer);
         let costs = limit::costs(&payer, route.by_address(request.peer), route.weight);

@@ -127,6 +127,7 @@ impl Judge {
             clock: ManualClock::default(),
             decoys: Decoys::new()?,
             guard: Guard::off(),
+            switches: Arc::default(),
         };
         let dialects = dialects.into_iter().map(|d| (d.name().to_string(), d)).collect();
         Ok(Self { gate, dialects, scratch: Scratch::new() })

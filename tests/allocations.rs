@@ -75,6 +75,7 @@ impl Party {
             clock: ManualClock::at(NOW),
             decoys: Decoys::new().unwrap(),
             guard: Guard::default(),
+            switches: Arc::default(),
         };
         let route = Route {
             name: "order".into(),

@@ -175,7 +175,8 @@ fn server(name: &str, wire: Wire) -> (SocketAddr, Remembers, String) {
     }
     let (clock, decoys) = (SystemClock::start(), Decoys::new().unwrap());
     let guard = Guard::default();
-    let gate = Gate { keys, store: store.clone(), clock, decoys, guard };
+    let switches = Arc::default();
+    let gate = Gate { keys, store: store.clone(), clock, decoys, guard, switches };
     let server = Arc::new(Server { wire, gate, route: route(&dialect), dialect });
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -625,6 +625,7 @@ fn twice(input_parameters: &str) -> [Result<(), Denial>; 2] {
         clock: ManualClock::at(now),
         decoys: Decoys::new().unwrap(),
         guard: Guard::default(),
+        switches: Arc::default(),
     };
     let route = Route {
         name: "account".into(),

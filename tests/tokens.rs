@@ -174,6 +174,7 @@ impl Rig {
             clock,
             decoys: Decoys::new().unwrap(),
             guard: Guard::off(),
+            switches: Arc::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { gate, dialect, scratch: Scratch::new(), runtime, state }
@@ -239,9 +240,10 @@ impl Rig {
     /// Ends the process, as it were, and starts it again.
     fn restart(self) -> Self {
         let Self { gate, dialect, scratch, runtime, state } = self;
-        let Gate { keys, store: old, clock, decoys, guard } = gate;
+        let Gate { keys, store: old, clock, decoys, guard, switches } = gate;
         drop(old);
-        let gate = Gate { keys, store: store(Some(state.path())), clock, decoys, guard };
+        let store = store(Some(state.path()));
+        let gate = Gate { keys, store, clock, decoys, guard, switches };
         Self { gate, dialect, scratch, runtime, state }
     }
 }

@@ -10,6 +10,8 @@ pub enum NotReady {
     Starting,
     /// The store still refuses what it may have forgotten.
     Fence,
+    /// The registry was never reached: none of its keys is known.
+    Registry,
     /// No backend of some upstream is up.
     NoBackend,
     /// Shutting down.
@@ -18,9 +20,10 @@ pub enum NotReady {
 
 impl NotReady {
     /// Every reason, with the name `/readyz` gives it.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::Starting, "starting"),
         (Self::Fence, "fence not passed"),
+        (Self::Registry, "registry not reached"),
         (Self::NoBackend, "no backend up"),
         (Self::Draining, "draining"),
     ];
@@ -31,6 +34,7 @@ impl NotReady {
             Self::Fence => 1 << 1,
             Self::NoBackend => 1 << 2,
             Self::Draining => 1 << 3,
+            Self::Registry => 1 << 4,
         }
     }
 }

@@ -97,6 +97,11 @@ pub(crate) struct Watch<'w> {
 }
 
 impl Watch<'_> {
+    /// When the request is judged.
+    pub(crate) fn now(&self) -> Micros {
+        self.now
+    }
+
     /// Holds when a signature of this algorithm may be verified: always where that is cheap.
     pub(crate) fn admits(&self, algorithm: Algorithm) -> Result<(), Denial> {
         if algorithm.is_symmetric() {
@@ -400,6 +405,7 @@ mod tests {
                 clock: ManualClock::at(START),
                 decoys: Decoys::new().unwrap(),
                 guard: Guard::new(bounds),
+                switches: Arc::default(),
             };
             let route = Route {
                 name: "order".into(),

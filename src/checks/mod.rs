@@ -24,4 +24,5 @@ pub(crate) mod permission;
 pub(crate) mod replay;
 pub(crate) mod signature;
 pub(crate) mod state;
+pub(crate) mod switches;
 pub(crate) mod syntax;

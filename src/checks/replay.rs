@@ -43,9 +43,9 @@ fn signed_time(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>, route: &Ro
         TimeKind::Deadline => SignedTime::Deadline { at, lead: route.lead },
         // A recipe without a time has a nonce that grows or comes once, or it is refused at load.
         TimeKind::None => match once(signed, dialect, claim) {
-            Some(nonce) => SignedTime::Unique { key: signed.key().secret.tag(), nonce },
+            Some(nonce) => SignedTime::Unique { key: signed.secret().tag(), nonce },
             None => SignedTime::Growing {
-                key: signed.key().secret.tag(),
+                key: signed.secret().tag(),
                 nonce: claim.nonce.map_or(0, |nonce| nonce.number),
                 window: dialect.nonce_window(),
             },
@@ -56,7 +56,7 @@ fn signed_time(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>, route: &Ro
 /// A digest of a nonce that may come once, and of the secret that signed it: an id is not always signed.
 fn once(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>) -> Option<[u8; 16]> {
     let nonce = claim.nonce.filter(|_| dialect.nonce_kind() == Some(NonceKind::Unique))?;
-    let digest = Sha256::new().chain_update(signed.key().secret.tag()).chain_update(nonce.text);
+    let digest = Sha256::new().chain_update(signed.secret().tag()).chain_update(nonce.text);
     digest.finalize().first_chunk().copied()
 }
 

@@ -18,6 +18,7 @@ use super::LEAKY;
 use super::decoy::Decoys;
 use super::guard::Watch;
 use super::look::{LONGEST, decode, settle};
+use crate::clock::Micros;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
 use crate::dialect::{Attempt, Claim, Dialect, Inbound, Proof, Reading, Room};
@@ -31,6 +32,8 @@ pub(crate) struct Opener(());
 #[derive(Debug)]
 pub(crate) struct Signed {
     key: Arc<Key>,
+    /// Whether it was the key's outgoing secret that signed.
+    by_outgoing: bool,
     identity: Identity,
     reading: Reading,
 }
@@ -41,7 +44,12 @@ impl Signed {
         &self.key
     }
 
-    /// What was signed, as a digest of the key's secret and the signed bytes.
+    /// Which of the key's secrets signed.
+    pub(crate) fn secret(&self) -> &Secret {
+        outgoing(&self.key).filter(|_| self.by_outgoing).map_or(&self.key.secret, |(secret, _)| secret)
+    }
+
+    /// What was signed, as a digest of the secret and the signed bytes.
     pub(crate) fn identity(&self) -> Identity {
         self.identity
     }
@@ -109,7 +117,9 @@ impl fmt::Debug for Scratch {
 /// Proves that the holder of `key` signed `request`, or says only that nothing is proved.
 ///
 /// The shape of the signature chooses the work, not the key: a key that is unknown, of another dialect or of
-/// another algorithm is replaced by a decoy of that shape.
+/// another algorithm is replaced by a decoy of that shape. What does not hold under a key's secret is tried under the
+/// one that was rotated out, as long as that is good; where there is none and it costs little, under a decoy: so time
+/// does not tell which keys are being rotated, but for the asymmetric ones.
 pub(crate) fn check(
     dialect: &Dialect,
     request: &Inbound<'_>,
@@ -136,8 +146,21 @@ pub(crate) fn check(
     let decoy = decoys.of(shape).ok_or(Denial::BadSignature)?;
     fetch(decoy);
     let secret = fitting.map_or(decoy, |key| &key.secret);
-    let proven = prove(dialect, request, claim, secret, offered, message);
+    let mut proven = prove(dialect, request, claim, secret, offered, message);
     *verifications += u64::from(!shape.0.is_symmetric());
+    let mut by_outgoing = false;
+    if proven.is_err() {
+        let second = fitting.and_then(|key| outgoing(key));
+        let second = second.filter(|(_, until)| watch.now() < *until).map(|(secret, _)| secret);
+        let second = second.filter(|secret| secret.algorithm() == shape.0);
+        if second.is_some() || shape.0.is_symmetric() {
+            let again =
+                prove(dialect, request, claim, second.unwrap_or(decoy), offered, message);
+            *verifications += u64::from(!shape.0.is_symmetric());
+            by_outgoing = second.is_some();
+            proven = if by_outgoing { again } else { proven };
+        }
+    }
     let failed = |denial| watch.failed(shape.0, denial);
     let key = key.map_err(failed)?;
     let ((reading, digest), true) = (proven.map_err(failed)?, key.secret.algorithm() == shape.0)
@@ -145,7 +168,12 @@ pub(crate) fn check(
         return Err(failed(Denial::BadSignature));
     };
     let reading = dialect.guard(claim, request, reading, message)?;
-    Ok(Signed { key, identity: Identity(digest), reading })
+    Ok(Signed { key, by_outgoing, identity: Identity(digest), reading })
+}
+
+/// The secret that was rotated out, and until when it is good.
+fn outgoing(key: &Key) -> Option<&(Secret, Micros)> {
+    key.bindings.as_ref()?.outgoing.as_ref()
 }
 
 /// The first reading under which the signature holds, with the digest of the signed bytes.

@@ -132,8 +132,11 @@ impl Denial {
             | Self::WrongVenue => Condition::BadSignature,
             Self::BadPassphrase => Condition::BadPassphrase,
             Self::KeyExpired => Condition::ExpiredKey,
-            Self::AddressRefused => Condition::IpNotAllowed,
-            Self::NotPermitted => Condition::NoPermission,
+            Self::AddressRefused | Self::ApplicationAddressRefused => Condition::IpNotAllowed,
+            // What is switched off is no matter of trying again.
+            Self::NotPermitted | Self::RouteRefused | Self::TradeEnded | Self::SwitchedOff => {
+                Condition::NoPermission
+            }
             Self::Replayed => {
                 if write {
                     Condition::ReplayedWrite
@@ -168,7 +171,11 @@ impl Denial {
             | Self::BadPassphrase
             | Self::KeyExpired
             | Self::AddressRefused
+            | Self::ApplicationAddressRefused
             | Self::NotPermitted
+            | Self::RouteRefused
+            | Self::TradeEnded
+            | Self::SwitchedOff
             | Self::Fenced(_)
             | Self::Replayed
             | Self::Limited(_)

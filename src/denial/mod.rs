@@ -57,8 +57,16 @@ pub enum Denial {
     KeyExpired,
     /// The key may not be used from this address.
     AddressRefused,
+    /// The application that the key was made for may not be used from this address.
+    ApplicationAddressRefused,
     /// The key lacks the permission that the route asks for.
     NotPermitted,
+    /// The key is for other routes.
+    RouteRefused,
+    /// The key is bound to no network, and its time to trade unbound is over.
+    TradeEnded,
+    /// What the route asks for is switched off, for every key.
+    SwitchedOff,
     /// Signed before the store was sure to remember everything.
     Fenced(Duration),
     /// These signed bytes were seen before.
@@ -111,7 +119,11 @@ impl Denial {
             Self::BadPassphrase => "bad_passphrase",
             Self::KeyExpired => "key_expired",
             Self::AddressRefused => "address_refused",
+            Self::ApplicationAddressRefused => "application_address_refused",
             Self::NotPermitted => "not_permitted",
+            Self::RouteRefused => "route_refused",
+            Self::TradeEnded => "trade_ended",
+            Self::SwitchedOff => "switched_off",
             Self::Fenced(_) => "fenced",
             Self::Replayed => "replayed",
             Self::Limited(_) => "limited",
@@ -122,7 +134,7 @@ impl Denial {
     }
 
     /// Every label that [`Denial::reason`] can give, in check order.
-    pub const REASONS: [&'static str; 28] = [
+    pub const REASONS: [&'static str; 32] = [
         "no_route",
         "malformed",
         "too_large",
@@ -144,7 +156,11 @@ impl Denial {
         "bad_passphrase",
         "key_expired",
         "address_refused",
+        "application_address_refused",
         "not_permitted",
+        "route_refused",
+        "trade_ended",
+        "switched_off",
         "fenced",
         "replayed",
         "limited",
@@ -177,13 +193,17 @@ impl Denial {
             Self::BadPassphrase => 18,
             Self::KeyExpired => 19,
             Self::AddressRefused => 20,
-            Self::NotPermitted => 21,
-            Self::Fenced(_) => 22,
-            Self::Replayed => 23,
-            Self::Limited(_) => 24,
-            Self::AddressLimited(_) => 25,
-            Self::StoreFull => 26,
-            Self::Unavailable => 27,
+            Self::ApplicationAddressRefused => 21,
+            Self::NotPermitted => 22,
+            Self::RouteRefused => 23,
+            Self::TradeEnded => 24,
+            Self::SwitchedOff => 25,
+            Self::Fenced(_) => 26,
+            Self::Replayed => 27,
+            Self::Limited(_) => 28,
+            Self::AddressLimited(_) => 29,
+            Self::StoreFull => 30,
+            Self::Unavailable => 31,
         }
     }
 
@@ -215,7 +235,11 @@ impl Denial {
             | Self::BadPassphrase
             | Self::KeyExpired
             | Self::AddressRefused
+            | Self::ApplicationAddressRefused
             | Self::NotPermitted
+            | Self::RouteRefused
+            | Self::TradeEnded
+            | Self::SwitchedOff
             | Self::Replayed => None,
         }
     }
@@ -246,7 +270,11 @@ impl Denial {
             | Self::BadPassphrase
             | Self::KeyExpired
             | Self::AddressRefused
+            | Self::ApplicationAddressRefused
             | Self::NotPermitted
+            | Self::RouteRefused
+            | Self::TradeEnded
+            | Self::SwitchedOff
             | Self::Fenced(_)
             | Self::Replayed
             | Self::StoreFull
@@ -276,7 +304,11 @@ impl Denial {
             | Self::BadPassphrase
             | Self::KeyExpired
             | Self::AddressRefused
+            | Self::ApplicationAddressRefused
             | Self::NotPermitted
+            | Self::RouteRefused
+            | Self::TradeEnded
+            | Self::SwitchedOff
             | Self::Fenced(_)
             | Self::Replayed
             | Self::Limited(_)
@@ -317,7 +349,11 @@ mod tests {
             Denial::BadPassphrase,
             Denial::KeyExpired,
             Denial::AddressRefused,
+            Denial::ApplicationAddressRefused,
             Denial::NotPermitted,
+            Denial::RouteRefused,
+            Denial::TradeEnded,
+            Denial::SwitchedOff,
             Denial::Fenced(wait),
             Denial::Replayed,
             Denial::Limited(excess),

@@ -1,10 +1,10 @@
 //! One connection: its handshake, its protocol, its deadlines, its end.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::cut::Cut;
 use super::exit::Outbound;
 use super::front::{self, Left};
 use super::observe::{End, Observer, Tally};
@@ -54,13 +55,18 @@ pub(super) async fn serve<K, S, C, O>(
         return;
     };
     let limits = Limits::from(&worker.config.server);
-    let pulse = Rc::new(Pulse::new(limits, !h2, !ahead.is_empty()));
+    let endings = worker.gate.keys.endings().map(Arc::clone);
+    let pulse = Rc::new(Pulse::new(limits, !h2, !ahead.is_empty(), endings));
     let is_tls = matches!(transport, Transport::Tls(_));
     let stream = Watched::new(transport, ahead, Rc::clone(&pulse));
     let line = Rc::new(Line { peer, tls: is_tls, pulse: Rc::clone(&pulse) });
     seat.end = if h2 {
         attend(Box::pin(by_hyper(&worker, &line, stream, h2)).as_mut(), &pulse, &mut phase).await
     } else {
+        let _enlisted = match &pulse.endings {
+            Some(_) => Some(poll_fn(|cx| Poll::Ready(worker.sleepers.enlist(cx.waker()))).await),
+            None => None,
+        };
         attend(pin!(by_ourselves(&worker, &line, stream)), &pulse, &mut phase).await
     };
 }
@@ -100,7 +106,7 @@ where
     let served = (Rc::clone(worker), Rc::clone(line));
     let service = service_fn(move |request| {
         let (worker, line) = (Rc::clone(&served.0), Rc::clone(&served.1));
-        async move { Ok::<_, Infallible>(worker.serve(&line, request).await) }
+        async move { worker.serve(&line, request).await }
     });
     let io = TokioIo::new(stream);
     if h2 {
@@ -256,7 +262,7 @@ trait Conversation: Future<Output = hyper::Result<()>> {
 
 impl<H, T> Conversation for http1::Connection<TokioIo<Watched>, H>
 where
-    H: HttpService<Incoming, ResBody = Outbound<T>, Error = Infallible>,
+    H: HttpService<Incoming, ResBody = Outbound<T>, Error = Cut>,
     T: Tally,
 {
     fn leave(self: Pin<&mut Self>) {
@@ -266,7 +272,7 @@ where
 
 impl<H, T> Conversation for http2::Connection<TokioIo<Watched>, H, Here>
 where
-    H: HttpService<Incoming, ResBody = Outbound<T>, Error = Infallible>,
+    H: HttpService<Incoming, ResBody = Outbound<T>, Error = Cut>,
     H::Future: 'static,
     T: Tally,
 {

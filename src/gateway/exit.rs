@@ -1,7 +1,9 @@
 //! The one exit: every request that has a head ends here, and whoever counts hears of it exactly once.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -9,12 +11,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::cut::Enlisted;
 use super::observe::{Finished, Outcome, Skew, Tally};
 use super::pulse::Pulse;
-use super::reply::{Head, Reply, ReplyBody};
+use super::reply::{Head, Reply, ReplyBody, ReplyFault};
 use super::request::REQUEST_ID;
 use super::request_id::RequestId;
+use crate::admit::Permit;
 use crate::denial::Denial;
+use crate::key::Key;
 
 /// What is known of a request while it lives. Reported when dropped, so that no way out can miss it.
 pub(super) struct Record<T: Tally> {
@@ -32,6 +37,12 @@ pub(super) struct Record<T: Tally> {
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
     pub(super) skew: Option<Skew>,
+    /// Whose request it is, where keys can end.
+    key: Option<Arc<Key>>,
+    /// How many endings have been looked at.
+    endings: Cell<u64>,
+    /// The place of its task, where that is its own.
+    pub(super) enlisted: Option<Enlisted>,
 }
 
 impl<T: Tally> Record<T> {
@@ -52,7 +63,32 @@ impl<T: Tally> Record<T> {
             verify: Duration::ZERO,
             upstream: None,
             skew: None,
+            key: None,
+            endings: Cell::new(0),
+            enlisted: None,
         }
+    }
+
+    /// It was admitted: from here on it is cut when its key ends, or has ended since there were `endings`.
+    pub(super) fn hold(&mut self, permit: &Permit, endings: u64) {
+        if self.pulse.endings.is_some() {
+            self.key = permit.shared_key().map(Arc::clone);
+            self.endings.set(endings);
+        }
+    }
+
+    /// Whether its key has ended.
+    pub(super) fn is_cut(&self) -> bool {
+        let (Some(key), Some(endings)) = (&self.key, &self.pulse.endings) else { return false };
+        let count = endings.count();
+        if count == self.endings.get() {
+            return false;
+        }
+        let is_cut = endings.holds(key);
+        if !is_cut {
+            self.endings.set(count);
+        }
+        is_cut
     }
 
     /// The answer begins: it is named.
@@ -101,7 +137,10 @@ impl<T: Tally> Drop for Record<T> {
         let finished = Finished {
             request_id: self.request_id.as_str(),
             route: self.route,
-            outcome: self.outcome.filter(|_| self.status.is_some()).unwrap_or(lost),
+            outcome: match self.outcome {
+                Some(Outcome::Cut) => Outcome::Cut,
+                outcome => outcome.filter(|_| self.status.is_some()).unwrap_or(lost),
+            },
             denial: self.denial.as_ref(),
             status: self.status,
             complete: self.complete,
@@ -129,6 +168,10 @@ impl<T: Tally> Body for Outbound<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Self { body, record } = self.get_mut();
+        if record.is_cut() {
+            record.outcome = Some(Outcome::Cut);
+            return Poll::Ready(Some(Err(ReplyFault::Cut)));
+        }
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         record.pulse.moved();
         record.complete = match &frame {

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::{self, Coding, Manner};
 use super::date::Dates;
-use super::observe::Observer;
+use super::observe::{Observer, Outcome};
 use super::plain::{self, Beginning, Plain};
 use super::pulse::Pulse;
 use super::refusal::Refusal;
@@ -81,13 +81,17 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
             let read = |cap| front.read_body(whole, request.length, cap, within);
             front.unless_gone(pin!(worker.serve_plain(line, &request, read, &mut record))).await
         };
-        let Some(reply) = served else { return Left::Broken };
+        let Some(Ok(reply)) = served else { return Left::Broken };
 
         let closes = request.closes || line.pulse.is_leaving();
         let to_head = request.method == Method::HEAD;
         let manner = Manner { to_head, closes, date: worker.desk.dates.at(now) };
         worker.desk.put(request);
-        if front.write(&worker.desk, &line.pulse, reply, manner).await.is_err() {
+        let is_cut = || record.is_cut();
+        if front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await.is_err() {
+            if record.is_cut() {
+                record.outcome = Some(Outcome::Cut);
+            }
             return Left::Broken;
         }
         record.complete();
@@ -255,13 +259,14 @@ impl Front {
         .await
     }
 
-    /// Writes an answer to its end.
+    /// Writes an answer to its end, unless it is cut.
     async fn write(
         &self,
         desk: &Desk,
         pulse: &Pulse,
         reply: Reply,
         manner: Manner,
+        is_cut: impl Fn() -> bool,
     ) -> io::Result<()> {
         let mut text = desk.texts.take();
         let coding = answer::write(&reply, manner, &mut text);
@@ -273,7 +278,7 @@ impl Front {
         let written = if is_whole {
             self.send(pulse, &text).await
         } else {
-            Box::pin(self.stream(pulse, &mut text, reply.body, coding)).await
+            Box::pin(self.stream(pulse, &mut text, reply.body, coding, is_cut)).await
         };
         desk.texts.put(text);
         written
@@ -286,9 +291,11 @@ impl Front {
         text: &mut Vec<u8>,
         mut body: ReplyBody,
         coding: Coding,
+        is_cut: impl Fn() -> bool,
     ) -> io::Result<()> {
         loop {
             let next = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
+                _ if is_cut() => Poll::Ready(Piece::Gone),
                 Poll::Ready(next) => Poll::Ready(Piece::Came(next)),
                 // The head need not wait for the body.
                 Poll::Pending if !text.is_empty() => Poll::Ready(Piece::Late),

@@ -16,6 +16,7 @@ pub mod backends;
 mod body;
 mod client;
 mod connection;
+mod cut;
 mod date;
 mod exit;
 pub mod forward;
@@ -44,6 +45,7 @@ mod tls;
 mod wire;
 mod worker;
 
+pub use cut::Cutter;
 pub use listener::BindError;
 pub use request::REQUEST_ID;
 pub use request_id::RequestId;

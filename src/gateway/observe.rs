@@ -85,6 +85,8 @@ pub enum Outcome {
     Failed(ForwardFault),
     /// The client went away first.
     Aborted,
+    /// Its key ended after it was admitted: the client was told no more.
+    Cut,
     /// A handler panicked.
     Panicked,
 }

@@ -1,11 +1,13 @@
 //! Defeats connections that hold a place without using it: each has a moment by which something must happen.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Server;
+use crate::registry::endings::Endings;
 
 /// After this long a connection is asked to leave, so that clients spread anew over gateways.
 const MAX_AGE: Duration = Duration::from_hours(1);
@@ -13,9 +15,11 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 /// How long a closing connection waits for its peer to read the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// The state of one connection, as far as its deadlines go.
+/// The state of one connection, as far as its deadlines go, and what ends its requests.
 #[derive(Debug)]
 pub(super) struct Pulse {
+    /// Where it is noted which keys have ended.
+    pub(super) endings: Option<Arc<Endings>>,
     limits: Limits,
     born: Instant,
     /// Whether bytes between two requests begin a head: so in HTTP/1, where nothing else can come.
@@ -48,9 +52,15 @@ impl From<&Server> for Limits {
 
 impl Pulse {
     /// A connection that begins now; `begun` when bytes of its first head have come.
-    pub(super) fn new(limits: Limits, heads: bool, begun: bool) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        heads: bool,
+        begun: bool,
+        endings: Option<Arc<Endings>>,
+    ) -> Self {
         let now = Instant::now();
         Self {
+            endings,
             limits,
             born: now,
             heads,

@@ -95,6 +95,8 @@ pub enum ReplyFault {
     Broken,
     /// The backend sent nothing for a minute.
     Stalled,
+    /// The key of the request has ended.
+    Cut,
 }
 
 impl fmt::Display for ReplyFault {
@@ -102,6 +104,7 @@ impl fmt::Display for ReplyFault {
         f.write_str(match self {
             Self::Broken => "the backend broke off its reply",
             Self::Stalled => "the backend stopped in the middle of its reply",
+            Self::Cut => "the key of the request has ended",
         })
     }
 }

@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::backends::SharedBackends;
 use super::connection;
+use super::cut::{Cutter, Sleepers, keep_waking};
 use super::forward::Upstreams;
 use super::front::Desk;
 use super::listener::{BindError, Dealer, Hand, bind};
@@ -121,6 +122,7 @@ impl Gateway {
         let (life, phase) = watch::channel(Phase::Serving);
         let (alive, ended) = mpsc::channel(1);
         let shared = Arc::new(SharedBackends::new(&config.upstreams));
+        let (cutter, told) = Cutter::new();
         let mut dealer = Dealer {
             workers: Vec::new(),
             observer: Arc::clone(observer),
@@ -139,6 +141,7 @@ impl Gateway {
                     .map_err(|error| StartError::System(io::Error::other(error.to_string())))?,
                 dealt,
                 phase: phase.clone(),
+                told: told.clone(),
             };
             spawn(format!("worker-{number}"), alive.clone(), move || seed.grow())?;
         }
@@ -147,6 +150,7 @@ impl Gateway {
         Ok(Running {
             addresses,
             backends: shared,
+            cutter,
             life,
             ended,
             draining: Box::new(move || observer.draining()),
@@ -160,6 +164,8 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     /// How its backends are.
     pub backends: Arc<SharedBackends>,
+    /// Cuts the requests under way whose keys have ended.
+    pub cutter: Cutter,
     life: watch::Sender<Phase>,
     ended: mpsc::Receiver<()>,
     draining: Box<dyn FnOnce() + Send>,
@@ -200,6 +206,7 @@ struct Seed<K, S, C, O: Observer> {
     request_ids: RequestIds,
     dealt: mpsc::UnboundedReceiver<Dealt<O>>,
     phase: watch::Receiver<Phase>,
+    told: watch::Receiver<()>,
 }
 
 impl<K, S, C, O> Seed<K, S, C, O>
@@ -210,6 +217,8 @@ where
     O: Observer,
 {
     async fn grow(self) {
+        let sleepers = Rc::<Sleepers>::default();
+        tokio::task::spawn_local(keep_waking(Rc::clone(&sleepers), self.told));
         let worker = Worker {
             upstreams: Upstreams::new(
                 Arc::clone(&self.config.upstreams),
@@ -225,6 +234,7 @@ where
             scratches: Vec::new().into(),
             request_ids: self.request_ids,
             desk: Desk::default(),
+            sleepers,
             tls: self.acceptors,
         };
         Rc::new(worker).run(self.dealt, self.phase).await;

@@ -2,18 +2,19 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
 use hyper::body::{Body, Incoming};
 
+use super::cut::Cut;
 use super::exit::{Outbound, Record};
 use super::forward::Received;
-use super::observe::{Observer, Outcome, Skew};
+use super::observe::{Observer, Outcome, Skew, Tally};
 use super::plain::Plain;
 use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
@@ -57,14 +58,18 @@ enum Arrival {
 }
 
 impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
-    /// Answers a request that hyper has read. Whatever happens to it, its record reports it.
+    /// Answers a request that hyper has read, unless it is cut. Whatever happens to it, its record reports it.
     pub(super) async fn serve(
         &self,
         line: &Line,
         request: Request<Incoming>,
-    ) -> Response<Outbound<O::Tally>> {
+    ) -> Result<Response<Outbound<O::Tally>>, Cut> {
         let now = self.gate.clock.now();
         let mut record = Record::open(&self.tally, &line.pulse, self.request_ids.next(now));
+        if line.pulse.endings.is_some() {
+            let enlist = |cx: &mut Context<'_>| Poll::Ready(self.sleepers.enlist(cx.waker()));
+            record.enlisted = Some(poll_fn(enlist).await);
+        }
         let (head, body) = request.into_parts();
         let asked = Asked {
             method: &head.method,
@@ -80,8 +85,8 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         };
         let within = self.config.server.body_timeout;
         let read = |cap| body::read(body, cap, within);
-        let reply = self.reply(line, asked, read, &mut record).await;
-        record.close(reply, head.method == Method::HEAD)
+        let reply = self.reply(line, asked, read, &mut record).await?;
+        Ok(record.close(reply, head.method == Method::HEAD))
     }
 
     /// The record of a request that we have read ourselves, at the moment `now`.
@@ -89,23 +94,23 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         Record::open(&self.tally, &line.pulse, self.request_ids.next(now))
     }
 
-    /// Answers such a request.
+    /// Answers such a request, unless it is cut.
     pub(super) async fn serve_plain<B: Future<Output = Result<Bytes, Refusal>>>(
         &self,
         line: &Line,
         request: &Plain,
         read: impl FnOnce(usize) -> B,
         record: &mut Record<O::Tally>,
-    ) -> Reply {
+    ) -> Result<Reply, Cut> {
         let asked = Asked {
             method: &request.method,
             headers: &request.headers,
             target: wire::plain(request, self.config.server.header_fields),
             body: if request.length == 0 { Arrival::None } else { Arrival::Unread },
         };
-        let mut reply = self.reply(line, asked, read, record).await;
+        let mut reply = self.reply(line, asked, read, record).await?;
         record.answer(&mut reply);
-        reply
+        Ok(reply)
     }
 
     /// The reply to a request, or the refusal's.
@@ -115,12 +120,16 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         asked: Asked<'_>,
         read: impl FnOnce(usize) -> B,
         record: &mut Record<O::Tally>,
-    ) -> Reply {
+    ) -> Result<Reply, Cut> {
         line.pulse.set_unread(asked.body != Arrival::None);
         let mut entry = None;
         match self.answer(line, asked, read, &mut entry, record).await {
-            Ok(reply) => reply,
-            Err(refusal) => {
+            Ok(reply) => Ok(reply),
+            Err(Unanswered::Cut) => {
+                record.outcome = Some(Outcome::Cut);
+                Err(Cut)
+            }
+            Err(Unanswered::Refused(refusal)) => {
                 record.denial = refusal.denial();
                 record.skew = refusal.skew();
                 record.outcome = Some(match refusal {
@@ -129,7 +138,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                         Outcome::Denied
                     }
                 });
-                refusal.reply(entry, self.gate.clock.now(), &record.request_id).into()
+                Ok(refusal.reply(entry, self.gate.clock.now(), &record.request_id).into())
             }
         }
     }
@@ -141,7 +150,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         read: impl FnOnce(usize) -> B,
         found: &mut Option<&'w Entry>,
         record: &mut Record<O::Tally>,
-    ) -> Result<Reply, Refusal> {
+    ) -> Result<Reply, Unanswered> {
         let Asked { method, headers, target, body: arrival } = asked;
         let wire::Target { host, path, query } = target?;
         let peer = client::address(line.peer, headers, &self.config.server.trusted_proxies)?;
@@ -153,7 +162,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let mut checking = record.started;
         let mut body = Bytes::new();
         if arrival != Arrival::None {
-            let mut reading = std::pin::pin!(read(entry.demand.body_cap));
+            let mut reading = pin!(read(entry.demand.body_cap));
             body = if let Some(body) = has_arrived(&mut reading, arrival).await {
                 body?
             } else {
@@ -169,11 +178,14 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         }
 
         let inbound = Inbound { body: &body, ..inbound };
+        // What ends from here on is noticed, be it before the key is found or after.
+        let endings = line.pulse.endings.as_ref().map_or(0, |endings| endings.count());
         let admitted = self.admit(&inbound, entry).await;
         let checked = Instant::now();
         record.verify += checked - checking;
         record.latest = checked;
         let permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
+        record.hold(&permit, endings);
         let now = self.gate.clock.now();
         let standing = standing(&permit, now);
 
@@ -191,7 +203,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let at = (now, checked.into());
                 let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
                 let replied = match ready {
-                    Ok(ready) => ready.send().await,
+                    Ok(ready) => unless_cut(record, ready.send()).await?,
                     Err(fault) => Err(fault),
                 };
                 record.latest = Instant::now();
@@ -223,6 +235,42 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         };
         Refusal::Skewed(denial, Skew { signed: time.at, now: self.gate.clock.now() })
     }
+}
+
+/// Why a request gets no reply from the one who serves it.
+enum Unanswered {
+    Refused(Refusal),
+    Cut,
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Denial> for Unanswered {
+    fn from(denial: Denial) -> Self {
+        Self::Refused(denial.into())
+    }
+}
+
+impl From<Cut> for Unanswered {
+    fn from(_: Cut) -> Self {
+        Self::Cut
+    }
+}
+
+/// What `work` comes to, unless the key of the request ends first.
+async fn unless_cut<T: Tally, W: Future>(record: &Record<T>, work: W) -> Result<W::Output, Cut> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if record.is_cut() {
+            return Poll::Ready(Err(Cut));
+        }
+        work.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 /// Tells the client how full its limit is, in the words of the route's dialect.

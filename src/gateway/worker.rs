@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection;
+use super::cut::Sleepers;
 use super::forward::Upstreams;
 use super::front::Desk;
 use super::observe::{End, Observer, Tally};
@@ -33,6 +34,8 @@ pub(super) struct Worker<K, S, C, O: Observer> {
     pub(super) scratches: RefCell<Vec<Scratch>>,
     pub(super) request_ids: RequestIds,
     pub(super) desk: Desk,
+    /// Whom to wake when a key has ended.
+    pub(super) sleepers: Rc<Sleepers>,
     /// By listener.
     pub(super) tls: Vec<Option<TlsAcceptor>>,
     pub(super) http1: http1::Builder,

@@ -35,6 +35,20 @@ impl Permissions {
         Self(self.0 | 1 << permission.0)
     }
 
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// This set but for what is in `others`.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// Whether `permission` is in the set.
     pub const fn holds(self, permission: Permission) -> bool {
         self.0 >> permission.0 & 1 == 1
@@ -43,6 +57,11 @@ impl Permissions {
     /// Whether any of `others` is in the set.
     pub const fn holds_any(self, others: Self) -> bool {
         self.0 & others.0 != 0
+    }
+
+    /// Whether this set opens what asks for one of `asked`: nothing is needed where none is asked.
+    pub const fn open(self, asked: Self) -> bool {
+        asked.is_empty() || self.holds_any(asked)
     }
 
     /// Whether nothing is in the set.

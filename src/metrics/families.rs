@@ -1,7 +1,7 @@
 //! Every metric, declared once: name, help, labels, buckets.
 
 use prometheus::{
-    Error, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
 
@@ -23,6 +23,9 @@ const SKEW_BUCKETS: [f64; 19] = [
     10.0, 30.0, 60.0,
 ];
 
+/// From a change that is heard of at once past the longest that a revocation may take.
+const LAG_BUCKETS: [f64; 10] = [1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 500e-3, 1.0, 5.0];
+
 /// The families, registered.
 #[derive(Debug)]
 pub(super) struct Families {
@@ -43,6 +46,11 @@ pub(super) struct Families {
     pub(super) connections_opened: IntCounterVec,
     pub(super) tls_handshake_failures: IntCounterVec,
     pub(super) keys: IntGaugeVec,
+    pub(super) key_lookups: IntCounterVec,
+    pub(super) keys_cached: IntGauge,
+    pub(super) key_knowledge_age: Gauge,
+    pub(super) registry_revision: IntGauge,
+    pub(super) registry_lag: Histogram,
     pub(super) ready: IntGauge,
     pub(super) build_info: IntGaugeVec,
 }
@@ -69,7 +77,12 @@ impl Families {
             connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
             tls_handshake_failures: counter(to, "tls_handshake_failures_total", "TLS handshakes with clients that failed.", &["listener"])?,
             keys: gauge(to, "keys", "API keys, by state.", &["state"])?,
-            ready: ready(to)?,
+            key_lookups: counter(to, "key_lookups_total", "Lookups of keys that the configuration does not hold, by where they ended.", &["result"])?,
+            keys_cached: single(to, "keys_cached", "Keys of the registry that are held in memory.")?,
+            key_knowledge_age: age(to)?,
+            registry_revision: single(to, "registry_revision", "The registry's revision up to which every change is applied.")?,
+            registry_lag: lag(to)?,
+            ready: single(to, "ready", "Whether the gateway takes traffic: 1 or 0.")?,
             build_info: gauge(to, "build_info", "Always 1; the labels say what is running.", &["version", "arch"])?,
         })
     }
@@ -110,9 +123,24 @@ fn write_failures(to: &Registry) -> Result<IntCounter, Error> {
     Ok(metric)
 }
 
-fn ready(to: &Registry) -> Result<IntGauge, Error> {
-    let options = Opts::new("ready", "Whether the gateway takes traffic: 1 or 0.");
-    let metric = IntGauge::with_opts(options.namespace(NAMESPACE))?;
+fn single(to: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
+    let metric = IntGauge::with_opts(Opts::new(name, help).namespace(NAMESPACE))?;
+    to.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn age(to: &Registry) -> Result<Gauge, Error> {
+    let help = "How old the knowledge of the registry's keys is; 0 without a registry.";
+    let options = Opts::new("key_knowledge_age_seconds", help);
+    let metric = Gauge::with_opts(options.namespace(NAMESPACE))?;
+    to.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn lag(to: &Registry) -> Result<Histogram, Error> {
+    let help = "Time from a change in the registry until this gateway keeps to it.";
+    let options = HistogramOpts::new("registry_lag_seconds", help).namespace(NAMESPACE);
+    let metric = Histogram::with_opts(options.buckets(LAG_BUCKETS.to_vec()))?;
     to.register(Box::new(metric.clone()))?;
     Ok(metric)
 }

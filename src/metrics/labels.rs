@@ -47,15 +47,18 @@ pub enum Outcome {
     BackendError,
     /// The client left before its answer was complete.
     ClientGone,
+    /// Its key ended while it was under way.
+    Cut,
 }
 
 impl Outcome {
     /// Every outcome, in the order of its index, with its label.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::Accepted, "accepted"),
         (Self::Rejected, "rejected"),
         (Self::BackendError, "backend_error"),
         (Self::ClientGone, "client_gone"),
+        (Self::Cut, "cut"),
     ];
 }
 

@@ -19,6 +19,7 @@ pub use prometheus::Error;
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
 pub use worker::{RouteMeter, UpstreamMeter, Worker};
 
+use crate::registry::cache::Counts;
 use families::Families;
 
 /// The registry of all metrics. One for the process, shared by reference.
@@ -67,6 +68,9 @@ impl Metrics {
             metrics.set_backends(id, upstream.backends, 0);
         }
         metrics.set_keys(KeyCounts::default());
+        for result in ["hit", "loaded", "absent", "filtered", "unavailable"] {
+            drop(metrics.families.key_lookups.with_label_values(&[result]));
+        }
         metrics
             .families
             .build_info
@@ -115,6 +119,29 @@ impl Metrics {
     pub fn set_write_failures(&self, total: u64) {
         let failures = &self.families.state_write_failures;
         failures.inc_by(total.saturating_sub(failures.get()));
+    }
+
+    /// Sets how the cache of a registry's keys stands. Counts in it never fall.
+    pub fn set_cache(&self, counts: &Counts) {
+        let families = &self.families;
+        for (result, total) in [
+            ("hit", counts.hits),
+            ("loaded", counts.loaded),
+            ("absent", counts.absent),
+            ("filtered", counts.filtered),
+            ("unavailable", counts.unavailable),
+        ] {
+            let lookups = families.key_lookups.with_label_values(&[result]);
+            lookups.inc_by(total.saturating_sub(lookups.get()));
+        }
+        families.keys_cached.set(gauge(counts.held));
+        families.key_knowledge_age.set(counts.age.map_or(f64::INFINITY, seconds));
+        families.registry_revision.set(i64::try_from(counts.revision).unwrap_or(i64::MAX));
+    }
+
+    /// A change of the registry was applied so long after it was made.
+    pub fn registry_lag(&self, lag: Duration) {
+        self.families.registry_lag.observe(seconds(lag));
     }
 
     /// Sets whether the gateway takes traffic.

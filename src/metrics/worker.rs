@@ -85,8 +85,8 @@ impl Drop for Worker {
 /// The metrics of one route on one thread.
 #[derive(Debug)]
 pub struct RouteMeter {
-    requests: [IntCounter; 4],
-    durations: [Observations; 4],
+    requests: [IntCounter; Outcome::ALL.len()],
+    durations: [Observations; Outcome::ALL.len()],
     dialect: Rc<DialectMeter>,
 }
 
@@ -124,13 +124,14 @@ impl RouteMeter {
 
     /// Counts a request, however it ended. `took` is its time from head to end of answer.
     pub fn finish(&self, outcome: Outcome, took: Duration) {
-        let [accepted, rejected, backend_error, client_gone] = &self.requests;
-        let [fast, refused, failed, left] = &self.durations;
+        let [accepted, rejected, backend_error, client_gone, cut] = &self.requests;
+        let [fast, refused, failed, left, ended] = &self.durations;
         let (counter, duration) = match outcome {
             Outcome::Accepted => (accepted, fast),
             Outcome::Rejected => (rejected, refused),
             Outcome::BackendError => (backend_error, failed),
             Outcome::ClientGone => (client_gone, left),
+            Outcome::Cut => (cut, ended),
         };
         counter.inc();
         duration.observe(seconds(took));

@@ -3,12 +3,29 @@
 #[cfg(feature = "server")]
 pub mod book;
 #[cfg(feature = "server")]
+pub mod cache;
+#[cfg(feature = "server")]
 pub mod embedded;
+pub mod endings;
+#[cfg(feature = "server")]
+pub mod feed;
+#[cfg(feature = "server")]
+mod filter;
 pub mod fixed;
+#[cfg(feature = "server")]
+mod flights;
+#[cfg(feature = "server")]
+mod held;
+#[cfg(feature = "server")]
+mod live;
 #[cfg(feature = "server")]
 pub mod location;
 #[cfg(feature = "server")]
+mod looker;
+#[cfg(feature = "server")]
 pub mod migrate;
+#[cfg(feature = "server")]
+mod negatives;
 #[cfg(feature = "server")]
 pub mod opened;
 #[cfg(feature = "server")]
@@ -21,6 +38,7 @@ pub mod records;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::endings::Endings;
 use crate::key::Key;
 #[cfg(feature = "server")]
 pub use location::{Location, open};
@@ -39,4 +57,9 @@ pub trait Keys {
         id: &str,
         max_age: Duration,
     ) -> impl Future<Output = Result<Option<Arc<Key>>, Unavailable>>;
+
+    /// Where it is noted which keys have ended while they were in use; `None` where none ever does.
+    fn endings(&self) -> Option<&Arc<Endings>> {
+        None
+    }
 }

@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::EmbeddedGate;
+use super::LiveGate;
 use crate::admin::{self, AdminState, NotReady, Readiness};
 use crate::clock::Clock;
 use crate::gateway::backends::SharedBackends;
 use crate::metrics::Metrics;
+use crate::registry::feed::Follower;
 
 /// How often readiness is looked at, and how far the machine's clock may then have moved away from ours.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -38,8 +39,9 @@ impl Control {
         listener: TcpListener,
         metrics: &Arc<Metrics>,
         readiness: &Readiness,
-        gate: &Arc<EmbeddedGate>,
+        gate: &Arc<LiveGate>,
         backends: &Arc<SharedBackends>,
+        follower: Option<Follower>,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let (stop, stopped) = oneshot::channel();
@@ -57,6 +59,7 @@ impl Control {
                 tokio::select! {
                     () = admin::serve(listener, state, async { stopped.await.unwrap_or_default() }) => {}
                     () = watch.look() => {}
+                    () = follow(follower) => {}
                 }
             });
         };
@@ -72,12 +75,19 @@ impl Control {
     }
 }
 
+async fn follow(follower: Option<Follower>) {
+    match follower {
+        Some(follower) => follower.run().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What is looked at.
 #[derive(Clone)]
 struct Watch {
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    gate: Arc<EmbeddedGate>,
+    gate: Arc<LiveGate>,
     backends: Arc<SharedBackends>,
 }
 
@@ -104,6 +114,9 @@ impl Watch {
             }
         }
         self.metrics.set_write_failures(store.write_failures());
+        if let Some(counts) = self.gate.keys.counts() {
+            self.metrics.set_cache(&counts);
+        }
         for (upstream, up, ejected) in self.backend_counts() {
             self.metrics.set_backends(upstream, up, ejected);
         }
@@ -117,6 +130,9 @@ impl Watch {
         loop {
             ticks.tick().await;
             self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(self.gate.clock.now()));
+            if self.gate.keys.is_informed() {
+                self.readiness.clear(NotReady::Registry);
+            }
             self.hold_if(
                 NotReady::NoBackend,
                 self.backend_counts().iter().any(|(_, up, _)| *up == 0),

@@ -120,6 +120,7 @@ const fn outcome(outcome: Outcome) -> metrics::Outcome {
         Outcome::Denied => metrics::Outcome::Rejected,
         Outcome::Failed(_) | Outcome::Panicked => metrics::Outcome::BackendError,
         Outcome::Aborted => metrics::Outcome::ClientGone,
+        Outcome::Cut => metrics::Outcome::Cut,
     }
 }
 
@@ -133,6 +134,6 @@ const fn upstream_outcome(outcome: Outcome) -> UpstreamOutcome {
             ForwardFault::TimedOut => UpstreamOutcome::Timeout,
             ForwardFault::Unknown | ForwardFault::BadReply => UpstreamOutcome::Unknown,
         },
-        Outcome::Aborted | Outcome::Panicked => UpstreamOutcome::Unknown,
+        Outcome::Aborted | Outcome::Cut | Outcome::Panicked => UpstreamOutcome::Unknown,
     }
 }

@@ -16,13 +16,31 @@ use crate::config::Config;
 use crate::gateway::{self, Gateway, Running};
 use crate::key::State;
 use crate::metrics::{self, KeyCounts, Labels, Metrics, RouteLabels, UpstreamLabels};
+use crate::registry::book::Registry;
+use crate::registry::cache::KeyCache;
+use crate::registry::feed::{Follower, News, OpenKey};
 use crate::registry::fixed::FixedKeys;
 use crate::store::memory::{MemoryStore, OpenError, Options};
 use control::Control;
 use counted::Counted;
 
-/// The gate of a gateway with embedded stores.
-pub type EmbeddedGate = Gate<FixedKeys, MemoryStore, SystemClock>;
+/// The gate of a gateway with an embedded store, and keys of its configuration and a registry.
+pub type LiveGate = Gate<KeyCache, MemoryStore, Arc<SystemClock>>;
+
+/// Where keys come from beside the configuration.
+#[derive(Clone)]
+pub struct Source {
+    /// What keeps their records.
+    pub registry: Arc<dyn Registry>,
+    /// What makes keys of them.
+    pub open: OpenKey,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
 
 /// Why a gateway does not start. The text says the cure.
 #[derive(Debug)]
@@ -70,7 +88,7 @@ pub struct Service {
     pub listeners: Vec<SocketAddr>,
     /// Where metrics and health are served.
     pub admin: SocketAddr,
-    gate: Arc<EmbeddedGate>,
+    gate: Arc<LiveGate>,
     readiness: Readiness,
     running: Running,
     control: Control,
@@ -78,16 +96,30 @@ pub struct Service {
 
 impl Service {
     /// Opens the store, the admin address and the listeners, and starts to serve.
-    pub fn start(mut config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_over(config, None)
+    }
+
+    /// The same with keys from `source` as well.
+    pub fn start_over(mut config: Config, source: Option<Source>) -> Result<Self, StartError> {
         let keys = std::mem::take(&mut config.keys);
         let counts = count(keys.iter().map(|key| key.state));
-        let clock = SystemClock::start();
+        let clock = Arc::new(SystemClock::start());
+        let fixed: FixedKeys = keys.into_iter().collect();
+        let (keys, sourced) = match source {
+            None => (KeyCache::of(fixed), None),
+            Some(source) => {
+                let (keys, end) = KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
+                (keys, Some((source, end)))
+            }
+        };
         let gate = Arc::new(Gate {
             store: MemoryStore::open(&options(&config), clock.now()).map_err(StartError::Store)?,
-            keys: keys.into_iter().collect(),
+            keys,
             clock,
             decoys: Decoys::new().map_err(StartError::Random)?,
             guard: Guard::new(&config.guard),
+            switches: Arc::default(),
         });
         let metrics = Arc::new(declare(&config).map_err(StartError::Metrics)?);
         metrics.set_keys(counts);
@@ -96,11 +128,23 @@ impl Service {
         let admin_address = admin.local_addr().map_err(refused)?;
 
         let readiness = Readiness::starting();
+        if sourced.is_some() {
+            readiness.hold(NotReady::Registry);
+        }
         let observer = Arc::new(Counted::new(Arc::clone(&metrics), readiness.clone()));
         let config = Arc::new(config);
         let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
         let backends = Arc::clone(&running.backends);
-        let control = Control::start(admin, &metrics, &readiness, &gate, &backends)
+        let follower = sourced.map(|(Source { registry, open }, end)| {
+            let (metrics, cutter) = (Arc::clone(&metrics), running.cutter.clone());
+            let tell = Box::new(move |news| match news {
+                News::Applied(lag) => metrics.registry_lag(lag),
+                News::Ended => cutter.cut(),
+            });
+            let (switches, names) = (Arc::clone(&gate.switches), Arc::clone(&config.permissions));
+            Follower::new(end, registry, open, switches, names, tell)
+        });
+        let control = Control::start(admin, &metrics, &readiness, &gate, &backends, follower)
             .map_err(StartError::System)?;
         readiness.clear(NotReady::Starting);
         let listeners = running.addresses.clone();
@@ -108,7 +152,7 @@ impl Service {
     }
 
     /// The gate, to ask what it knows.
-    pub fn gate(&self) -> &EmbeddedGate {
+    pub fn gate(&self) -> &LiveGate {
         &self.gate
     }
 
@@ -137,6 +181,9 @@ impl Service {
         self.control.stop();
     }
 }
+
+/// About how many keys of a registry are held at a time.
+const CACHED_KEYS: usize = 100_000;
 
 fn options(config: &Config) -> Options {
     let future = config.dialects.iter().map(|dialect| dialect.future()).max();

@@ -46,7 +46,7 @@ impl Exchange {
         until("the fence has passed", || store.fence_passed(clock.now()));
         let keys = [key(&dialect)].into_iter().collect();
         let gate =
-            Gate { keys, store, clock, decoys: Decoys::new().unwrap(), guard: Guard::default() };
+            Gate { keys, store, clock, decoys: Decoys::new().unwrap(), guard: Guard::default(), switches: Arc::default() };
         let route = route(&dialect);
         let signer = Signer::read(Algorithm::HmacSha256, SECRET).unwrap();
         Self { gate, dialect, route, signer }

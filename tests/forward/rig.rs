@@ -139,6 +139,7 @@ impl Rig {
             clock: Arc::clone(&clock),
             decoys: Decoys::new().unwrap(),
             guard: Guard::default(),
+            switches: Arc::default(),
         };
         let upstreams = worker(&rules, &shared, &clock);
         Self { gate, clock, shared, upstreams, rules }

@@ -178,6 +178,7 @@ impl Fixture {
             clock: ManualClock::at(NOW),
             decoys: Decoys::new().unwrap(),
             guard: Guard::default(),
+            switches: Arc::default(),
         });
         let ear = Arc::new(Ear::default());
         let running = Gateway::start(&Arc::new(config), &gate, &ear);
