@@ -8,8 +8,8 @@ use arrayvec::ArrayVec;
 
 use crate::checks::limit::Payer;
 use crate::checks::{
-    LEAKY, address, digest, freshness, limit, passphrase, permission, replay, signature, state,
-    syntax,
+    LEAKY, address, digest, freshness, limit, otp, passphrase, permission, replay, signature,
+    state, syntax,
 };
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
@@ -18,9 +18,11 @@ use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
 use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
 
+pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
-pub use crate::checks::guard::{Bounds, Guard};
+pub use crate::checks::guard::{Ban, BanBounds, Bounds, Guard};
 pub use crate::checks::limit::Standing;
+pub use crate::checks::otp::{CodePlace, SecondFactor};
 pub use crate::checks::signature::Scratch;
 pub use crate::checks::switches::Switches;
 
@@ -74,6 +76,8 @@ pub struct Route {
     pub repeat: Repeat,
     /// The limit that each client address is charged to, if any.
     pub address_limit: Option<Limit>,
+    /// The second factor that it asks for beside the signature, if any.
+    pub second_factor: Option<SecondFactor>,
 }
 
 /// Proof that every check passed. Only [`Gate::admit`] makes one, and forwarding takes one by value.
@@ -183,21 +187,31 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
         let signed = signature::check(dialect, request, &claim, key, &self.decoys, &watch, bench)?;
-        state::check(signed.key(), &route.venue, now)?;
+        state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;
         permission::check(signed.key(), route, &self.switches, now)?;
+        let asked = route.second_factor.as_ref();
+        let code = otp::check(asked, dialect, request, &claim, &signed, &watch)?;
 
         let costs = limit::costs(
             &Payer::Holder(signed.key()),
             route.by_address(request.peer),
             route.weight,
         );
-        let charge = replay::charge(&signed, dialect, &claim, route, costs, now);
-        let standing = self.spend(charge, route).await?;
+        let mut charge = replay::charge(&signed, dialect, &claim, route, costs, now);
+        if let Some(code) = &code {
+            code.bind(&mut charge);
+        }
+        let spent = self.spend(charge, route).await.map_err(|denial| watch.disowned(denial));
+        let standing = match &code {
+            Some(code) => code.settle(spent, signed.key(), &watch)?,
+            None => spent?,
+        };
         fresh(dialect, &claim, route, self.clock.now())?;
         watch.proved(signed.secret().algorithm());
-        let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request);
+        let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request)
+            .without_code(code.and_then(otp::Code::into_cut));
         let good_until = replay::good_until(dialect, &claim);
         Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until })
     }
@@ -211,6 +225,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         request: &Inbound<'_>,
         route: &Route,
     ) -> Result<Permit, Denial> {
+        self.guard.welcomes(request.peer, &self.clock)?;
         let room = &mut Room::default();
         let key = self.find(dialect, dialect.key_id(request, room)?, route).await??;
         let now = self.clock.now();
@@ -226,6 +241,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
     }
 
     async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
+        self.guard.welcomes(request.peer, &self.clock)?;
         let costs = limit::costs(&Payer::Anyone, route.by_address(request.peer), route.weight);
         let standing = self.pay(costs, route).await?;
         Ok(Permit { key: None, outgoing: Outgoing::default(), standing, good_until: None })
@@ -296,7 +312,8 @@ fn settle(
 ) -> Result<Standing, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(Standing::new(costs, levels)),
-        Verdict::Seen | Verdict::StepSpent => Err(Denial::Replayed),
+        Verdict::Seen => Err(Denial::Replayed),
+        Verdict::StepSpent => Err(Denial::CodeSpent),
         Verdict::Outdated => Err(Denial::KeyInactive),
         Verdict::Over { cost, retry_after, level } => {
             let by_address = route.address_limit.is_some();

@@ -13,12 +13,14 @@ compile_error!(
 pub(crate) const LEAKY: bool = cfg!(countersign_leaky);
 
 pub(crate) mod address;
+pub(crate) mod challenge;
 pub(crate) mod decoy;
 pub(crate) mod digest;
 pub(crate) mod freshness;
 pub(crate) mod guard;
 pub(crate) mod limit;
 mod look;
+pub(crate) mod otp;
 pub(crate) mod passphrase;
 pub(crate) mod permission;
 pub(crate) mod replay;

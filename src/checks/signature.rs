@@ -46,7 +46,9 @@ impl Signed {
 
     /// Which of the key's secrets signed.
     pub(crate) fn secret(&self) -> &Secret {
-        outgoing(&self.key).filter(|_| self.by_outgoing).map_or(&self.key.secret, |(secret, _)| secret)
+        outgoing(&self.key)
+            .filter(|_| self.by_outgoing)
+            .map_or(&self.key.secret, |(secret, _)| secret)
     }
 
     /// What was signed, as a digest of the secret and the signed bytes.
@@ -154,14 +156,13 @@ pub(crate) fn check(
         let second = second.filter(|(_, until)| watch.now() < *until).map(|(secret, _)| secret);
         let second = second.filter(|secret| secret.algorithm() == shape.0);
         if second.is_some() || shape.0.is_symmetric() {
-            let again =
-                prove(dialect, request, claim, second.unwrap_or(decoy), offered, message);
+            let again = prove(dialect, request, claim, second.unwrap_or(decoy), offered, message);
             *verifications += u64::from(!shape.0.is_symmetric());
             by_outgoing = second.is_some();
             proven = if by_outgoing { again } else { proven };
         }
     }
-    let failed = |denial| watch.failed(shape.0, denial);
+    let failed = |denial| watch.failed(denial);
     let key = key.map_err(failed)?;
     let ((reading, digest), true) = (proven.map_err(failed)?, key.secret.algorithm() == shape.0)
     else {

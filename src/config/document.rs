@@ -279,7 +279,8 @@ impl<'a> Table<'a> {
 }
 
 /// The keys whose values are never shown.
-const SECRETS: [&str; 5] = ["secret", "passphrase", "identity_key", "public_key", "keys"];
+const SECRETS: [&str; 6] =
+    ["secret", "passphrase", "identity_key", "public_key", "keys", "challenge_key"];
 
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

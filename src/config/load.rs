@@ -9,7 +9,7 @@ use super::dialects::Dialects;
 use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
-use super::{Config, guard, keys, limits, routes, sealing, server, upstreams};
+use super::{Config, guard, keys, limits, routes, sealing, second_factor, server, upstreams};
 
 /// A configuration that is good, with what should be looked at.
 #[derive(Debug)]
@@ -68,7 +68,9 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let limits = limits::limits(root);
     let upstreams = upstreams::upstreams(root);
     let mut dialects = Dialects::read(root);
-    let (routes, permissions) = routes::routes(root, &upstreams, &mut dialects, &limits);
+    let challenges = second_factor::challenges(root);
+    let (routes, permissions) =
+        routes::routes(root, &upstreams, &mut dialects, &limits, challenges.as_ref());
     let sealing = sealing::sealing(root);
     let unbound_trade = sealing::unbound_trade(root);
     let keys = keys::keys(root, &mut dialects, &limits, &routes, &permissions);

@@ -9,6 +9,7 @@ mod load;
 mod problem;
 mod routes;
 mod sealing;
+mod second_factor;
 mod secrets;
 mod server;
 mod upstreams;

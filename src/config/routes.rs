@@ -10,10 +10,11 @@ use super::document::{Node, Table, text};
 use super::limits;
 use super::load::{one_or_more, refuse_repeats};
 use super::problem::{Fault, Reported, shown};
+use super::second_factor::second_factor;
 use super::upstreams::Named;
 use super::value::{name, size, span, whole, word};
 use super::{NamedLimit, Scope};
-use crate::admit::{Ask, Effect, Route};
+use crate::admit::{Ask, Challenges, Effect, Route};
 use crate::dialect::Dialect;
 use crate::gateway::pattern::{HostPattern, PathPattern};
 use crate::gateway::routes::{Entry, Routes, Rule, Target, TimeAnswer};
@@ -26,6 +27,7 @@ struct Scene<'s, 'a> {
     dialects: &'s mut Dialects,
     limits: &'s [NamedLimit],
     permissions: PermissionNames,
+    challenges: Option<&'s Arc<Challenges>>,
 }
 
 /// Every route that is right, and the permissions that routes speak of.
@@ -34,6 +36,7 @@ pub(super) fn routes(
     upstreams: &[Named<'_>],
     dialects: &mut Dialects,
     limits: &[NamedLimit],
+    challenges: Option<&Arc<Challenges>>,
 ) -> (Routes, PermissionNames) {
     let tables = root.tables("route");
     if tables.is_empty() {
@@ -46,7 +49,7 @@ pub(super) fn routes(
         root.spot.error(Fault::new("there are more than 65535 routes"));
     }
     let permissions = PermissionNames::default();
-    let mut scene = Scene { upstreams, dialects, limits, permissions };
+    let mut scene = Scene { upstreams, dialects, limits, permissions, challenges };
     let mut names = Vec::new();
     let mut rules: Vec<(Rule, Entry)> = Vec::new();
     for (id, table) in tables.into_iter().enumerate() {
@@ -155,6 +158,7 @@ impl Scene<'_, '_> {
             table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
         let repeat = repeat(table, ask.as_ref(), effect);
         let address_limit = self.address_limit(table, weight);
+        let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
         let demand = Route {
             name: Arc::from(""),
             id: 0,
@@ -168,6 +172,7 @@ impl Scene<'_, '_> {
             lead,
             repeat: repeat?,
             address_limit: address_limit.ok()?,
+            second_factor: factor.ok()?,
         };
         Some(Entry { demand, target: target? })
     }

@@ -9,7 +9,7 @@ use http::Method;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::admit::{Ask, Effect};
+use crate::admit::{Ask, BanBounds, CodePlace, Effect};
 use crate::gateway::routes::{Entry, Target};
 use crate::key::Permission;
 use crate::store::Repeat;
@@ -733,11 +733,84 @@ fn the_guard_can_be_moved_and_taken_away() {
     assert_eq!(moved.failures, Some(Limit { quota: 1_000, period: Duration::from_secs(1) }));
     assert_eq!(moved.passphrases, Some(Limit { quota: 3, period: 10 * minute }));
     assert_eq!(moved.proven_for, minute);
-    let none = guard("failures = 0\npassphrases = 0");
+    let none = guard("failures = 0\npassphrases = 0\nban_after = 0\ncodes = 0");
     assert_eq!((none.failures, none.passphrases), (None, None));
+    assert_eq!((none.bans, none.codes), (None, None));
+    let strict = guard(
+        "ban_after = 3\nban_after_per = \"1m\"\nban_first = \"10m\"\nban_longest = \"1h\"\nban_forget = \"2h\"\n\
+         max_bans = 7\nexempt = [\"10.0.0.0/8\", \"::1\"]\ncodes_per_account = 9\ncodes_known_for = \"24h\"",
+    );
+    let after = Limit { quota: 3, period: minute };
+    let (first, longest, forget) = (10 * minute, 60 * minute, 120 * minute);
+    assert_eq!(strict.bans, Some(BanBounds { after, first, longest, forget, most: 7 }));
+    assert_eq!(strict.exempt.len(), 2);
+    assert_eq!(strict.codes_per_account.unwrap().quota, 9);
+    assert_eq!(strict.codes_known_for, 24 * 60 * minute);
+    let text = changed("[admin]", "[guard]\nban_first = \"2h\"\nban_longest = \"1h\"\n\n[admin]");
+    let refused = parsed(&text).unwrap_err().to_string();
+    assert!(refused.contains("guard.ban_longest: it is shorter than the first ban"), "{refused}");
     let text = changed("[admin]", "[guard]\nfailures = 1001\n\n[admin]");
     let refused = parsed(&text).unwrap_err().to_string();
     assert!(refused.contains("guard.failures: 1001 is not from 0 to 1000"), "{refused}");
+}
+
+#[test]
+fn a_route_may_ask_for_a_second_factor() {
+    let with = |factor: &str| {
+        let address = "address_limit = \"per-address\"";
+        parsed(&changed(address, &format!("{address}\nsecond_factor = {factor}")))
+    };
+    let asked = |factor: &str| {
+        let loaded = with(factor).unwrap_or_else(|refused| panic!("{refused}"));
+        loaded.config.routes.all()[0].demand.second_factor.clone().unwrap()
+    };
+    let header = asked("{ header = \"X-OTP\", challenge = true }");
+    assert_eq!(header.place, CodePlace::Header("x-otp".parse().unwrap()));
+    assert!(header.challenges.is_some());
+    let parameter = asked("{ parameter = \"otp\" }");
+    assert_eq!(parameter.place, CodePlace::Parameter("otp".into()));
+    assert!(parameter.challenges.is_none());
+    for (factor, problem) in [
+        ("{}", "neither `header` nor `parameter` is given"),
+        ("{ header = \"a\", parameter = \"b\" }", "both `header` and `parameter` are given"),
+        ("{ header = \"x otp\" }", "\"x otp\" is no header field"),
+        ("{ header = \"Accept\" }", "`accept` has a meaning of its own"),
+        ("{ header = \"x-forwarded-for\" }", "`x-forwarded-for` has a meaning of its own"),
+        ("{ header = \"x-mbx-apikey\" }", "the dialect keeps a credential of its own there"),
+        ("{ parameter = \"signature\" }", "the dialect keeps a credential of its own there"),
+        ("{ parameter = \"a=b\" }", "\"a=b\" is no name of a parameter"),
+        ("{ header = \"x-otp\", challenges = true }", "did you mean `challenge`?"),
+        ("\"x-otp\"", "expected a table"),
+    ] {
+        let refused = with(factor).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{factor}: {refused}");
+    }
+    let public = changed(
+        "dialect = \"binance\"\npermission = \"trade\"\naddress_limit",
+        "ask = \"public\"\nsecond_factor = { header = \"x-otp\" }\naddress_limit",
+    );
+    let refused = parsed(&public).unwrap_err().to_string();
+    assert!(refused.contains("only a signed request has an account"), "{refused}");
+    let within = with("{ header = \"x-otp\", challenge = true }");
+    assert!(within.is_ok());
+    let within = changed(
+        "dialect = \"binance\"\npermission = \"trade\"",
+        "dialect = \"cryptocom\"\npermission = \"trade\"\nsecond_factor = { header = \"x-otp\", challenge = true }",
+    );
+    let refused = parsed(&within).unwrap_err().to_string();
+    assert!(refused.contains("has its time or nonce within the content"), "{refused}");
+}
+
+#[test]
+fn the_key_of_challenges_is_a_secret() {
+    let with = |key: &str| {
+        parsed(&changed("[admin]", &format!("[second_factor]\nchallenge_key = {key}\n\n[admin]")))
+    };
+    assert!(with("{ env = \"A_SECRET\" }").is_ok());
+    let short = with("{ file = \"short\" }").unwrap_err().to_string();
+    assert!(short.contains("the key is shorter than 32 bytes"), "{short}");
+    let plain = with(&format!("\"{SECRET}\"")).unwrap_err().to_string();
+    assert!(!plain.contains("hunter2"), "{plain}");
 }
 
 const EXAMPLE: &str = include_str!("../../config/example.toml");

@@ -41,6 +41,10 @@ pub enum Condition {
     IpNotAllowed,
     /// The permission is missing.
     NoPermission,
+    /// A code of the second factor is missing, or the challenge it must come with.
+    MissingCode,
+    /// The code of the second factor is wrong, or was used before.
+    BadCode,
     /// A read that was seen before: sign again.
     ReplayedRead,
     /// A write that was seen before: it may have been executed, do not send it again.
@@ -49,13 +53,15 @@ pub enum Condition {
     RateLimited,
     /// The address's limit is spent.
     IpRateLimited,
+    /// The address is banned for a while.
+    IpBanned,
     /// The gateway cannot judge now: sign again and retry.
     Unavailable,
 }
 
 impl Condition {
     /// Every condition, with the name recipes use for it.
-    pub const ALL: [(Self, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::NotFound, "not_found"),
         (Self::Malformed, "malformed"),
         (Self::TooLarge, "too_large"),
@@ -74,10 +80,13 @@ impl Condition {
         (Self::ExpiredKey, "expired_key"),
         (Self::IpNotAllowed, "ip_not_allowed"),
         (Self::NoPermission, "no_permission"),
+        (Self::MissingCode, "missing_code"),
+        (Self::BadCode, "bad_code"),
         (Self::ReplayedRead, "replayed_read"),
         (Self::ReplayedWrite, "replayed_write"),
         (Self::RateLimited, "rate_limited"),
         (Self::IpRateLimited, "ip_rate_limited"),
+        (Self::IpBanned, "ip_banned"),
         (Self::Unavailable, "unavailable"),
     ];
 
@@ -121,9 +130,11 @@ impl Denial {
             Self::WindowTooLarge => Condition::WindowTooLarge,
             Self::Stale(_) => Condition::StaleTimestamp,
             Self::Ahead(_) => Condition::FutureTimestamp,
-            Self::AddressLimited(_) | Self::TooManyFailures(_) | Self::TooManyGuesses(_) => {
-                Condition::IpRateLimited
-            }
+            Self::AddressLimited(_)
+            | Self::TooManyFailures(_)
+            | Self::TooManyGuesses(_)
+            | Self::TooManyCodes(_) => Condition::IpRateLimited,
+            Self::Banned(_) => Condition::IpBanned,
             // One answer, byte for byte: a stranger must not learn which keys exist.
             Self::UnknownKey
             | Self::WrongDialect
@@ -134,9 +145,13 @@ impl Denial {
             Self::KeyExpired => Condition::ExpiredKey,
             Self::AddressRefused | Self::ApplicationAddressRefused => Condition::IpNotAllowed,
             // What is switched off is no matter of trying again.
-            Self::NotPermitted | Self::RouteRefused | Self::TradeEnded | Self::SwitchedOff => {
-                Condition::NoPermission
-            }
+            Self::NotPermitted
+            | Self::RouteRefused
+            | Self::TradeEnded
+            | Self::SwitchedOff
+            | Self::NoFactor => Condition::NoPermission,
+            Self::MissingCode | Self::Challenged(_) => Condition::MissingCode,
+            Self::BadCode | Self::CodeSpent => Condition::BadCode,
             Self::Replayed => {
                 if write {
                     Condition::ReplayedWrite
@@ -165,6 +180,7 @@ impl Denial {
             | Self::WindowTooLarge
             | Self::Stale(_)
             | Self::Ahead(_)
+            | Self::Banned(_)
             | Self::TooManyFailures(_)
             | Self::BadSignature
             | Self::TooManyGuesses(_)
@@ -176,8 +192,14 @@ impl Denial {
             | Self::RouteRefused
             | Self::TradeEnded
             | Self::SwitchedOff
+            | Self::NoFactor
+            | Self::MissingCode
+            | Self::Challenged(_)
+            | Self::TooManyCodes(_)
+            | Self::BadCode
             | Self::Fenced(_)
             | Self::Replayed
+            | Self::CodeSpent
             | Self::Limited(_)
             | Self::AddressLimited(_)
             | Self::StoreFull

@@ -4,11 +4,13 @@
 //! which answer the client gets, and unknown key, revoked key and wrong signature share one. Where a dialect
 //! imitates its exchange, [`Denial::imitated`] tells them apart.
 
+mod challenge;
 mod condition;
 mod credential;
 
 use std::time::Duration;
 
+pub use challenge::Challenge;
 pub use condition::Condition;
 pub use credential::Credential;
 
@@ -37,7 +39,10 @@ pub enum Denial {
     Stale(Duration),
     /// Signed in the future, by this much in all.
     Ahead(Duration),
-    /// The address has failed too often for costly work, and the key was not lately proved from it.
+    /// The address is banned, and the request proves nothing.
+    Banned(Excess),
+    /// The address has failed too often lately, and the request proves nothing; or its proof would be costly, and the
+    /// key was not lately proved from there.
     TooManyFailures(Excess),
     /// There is no such key.
     UnknownKey,
@@ -67,10 +72,22 @@ pub enum Denial {
     TradeEnded,
     /// What the route asks for is switched off, for every key.
     SwitchedOff,
+    /// The route asks for a second factor, and the account has none.
+    NoFactor,
+    /// The route asks for a code of the second factor, and none was sent.
+    MissingCode,
+    /// The route asks for a code together with a challenge: this one.
+    Challenged(Challenge),
+    /// Too many codes of this account were tried, from this address or in all.
+    TooManyCodes(Excess),
+    /// The code is wrong. The request is spent.
+    BadCode,
     /// Signed before the store was sure to remember everything.
     Fenced(Duration),
     /// These signed bytes were seen before.
     Replayed,
+    /// The code was used before, or a later one was.
+    CodeSpent,
     /// The key's or account's limit is spent.
     Limited(Excess),
     /// The address's limit is spent.
@@ -109,6 +126,7 @@ impl Denial {
             Self::WindowTooLarge => "window_too_large",
             Self::Stale(_) => "stale",
             Self::Ahead(_) => "ahead",
+            Self::Banned(_) => "banned",
             Self::TooManyFailures(_) => "too_many_failures",
             Self::UnknownKey => "unknown_key",
             Self::WrongDialect => "wrong_dialect",
@@ -124,8 +142,14 @@ impl Denial {
             Self::RouteRefused => "route_refused",
             Self::TradeEnded => "trade_ended",
             Self::SwitchedOff => "switched_off",
+            Self::NoFactor => "no_factor",
+            Self::MissingCode => "missing_code",
+            Self::Challenged(_) => "challenged",
+            Self::TooManyCodes(_) => "too_many_codes",
+            Self::BadCode => "bad_code",
             Self::Fenced(_) => "fenced",
             Self::Replayed => "replayed",
+            Self::CodeSpent => "code_spent",
             Self::Limited(_) => "limited",
             Self::AddressLimited(_) => "address_limited",
             Self::StoreFull => "store_full",
@@ -134,7 +158,7 @@ impl Denial {
     }
 
     /// Every label that [`Denial::reason`] can give, in check order.
-    pub const REASONS: [&'static str; 32] = [
+    pub const REASONS: [&'static str; 39] = [
         "no_route",
         "malformed",
         "too_large",
@@ -146,6 +170,7 @@ impl Denial {
         "window_too_large",
         "stale",
         "ahead",
+        "banned",
         "too_many_failures",
         "unknown_key",
         "wrong_dialect",
@@ -161,8 +186,14 @@ impl Denial {
         "route_refused",
         "trade_ended",
         "switched_off",
+        "no_factor",
+        "missing_code",
+        "challenged",
+        "too_many_codes",
+        "bad_code",
         "fenced",
         "replayed",
+        "code_spent",
         "limited",
         "address_limited",
         "store_full",
@@ -183,27 +214,34 @@ impl Denial {
             Self::WindowTooLarge => 8,
             Self::Stale(_) => 9,
             Self::Ahead(_) => 10,
-            Self::TooManyFailures(_) => 11,
-            Self::UnknownKey => 12,
-            Self::WrongDialect => 13,
-            Self::BadSignature => 14,
-            Self::KeyInactive => 15,
-            Self::WrongVenue => 16,
-            Self::TooManyGuesses(_) => 17,
-            Self::BadPassphrase => 18,
-            Self::KeyExpired => 19,
-            Self::AddressRefused => 20,
-            Self::ApplicationAddressRefused => 21,
-            Self::NotPermitted => 22,
-            Self::RouteRefused => 23,
-            Self::TradeEnded => 24,
-            Self::SwitchedOff => 25,
-            Self::Fenced(_) => 26,
-            Self::Replayed => 27,
-            Self::Limited(_) => 28,
-            Self::AddressLimited(_) => 29,
-            Self::StoreFull => 30,
-            Self::Unavailable => 31,
+            Self::Banned(_) => 11,
+            Self::TooManyFailures(_) => 12,
+            Self::UnknownKey => 13,
+            Self::WrongDialect => 14,
+            Self::BadSignature => 15,
+            Self::KeyInactive => 16,
+            Self::WrongVenue => 17,
+            Self::TooManyGuesses(_) => 18,
+            Self::BadPassphrase => 19,
+            Self::KeyExpired => 20,
+            Self::AddressRefused => 21,
+            Self::ApplicationAddressRefused => 22,
+            Self::NotPermitted => 23,
+            Self::RouteRefused => 24,
+            Self::TradeEnded => 25,
+            Self::SwitchedOff => 26,
+            Self::NoFactor => 27,
+            Self::MissingCode => 28,
+            Self::Challenged(_) => 29,
+            Self::TooManyCodes(_) => 30,
+            Self::BadCode => 31,
+            Self::Fenced(_) => 32,
+            Self::Replayed => 33,
+            Self::CodeSpent => 34,
+            Self::Limited(_) => 35,
+            Self::AddressLimited(_) => 36,
+            Self::StoreFull => 37,
+            Self::Unavailable => 38,
         }
     }
 
@@ -213,8 +251,10 @@ impl Denial {
             Self::Fenced(wait) => Some(*wait),
             Self::Limited(excess)
             | Self::AddressLimited(excess)
+            | Self::Banned(excess)
             | Self::TooManyFailures(excess)
-            | Self::TooManyGuesses(excess) => Some(excess.retry_after),
+            | Self::TooManyGuesses(excess)
+            | Self::TooManyCodes(excess) => Some(excess.retry_after),
             Self::StoreFull | Self::Unavailable => Some(Duration::from_secs(1)),
             Self::NoRoute
             | Self::Malformed(_)
@@ -240,7 +280,12 @@ impl Denial {
             | Self::RouteRefused
             | Self::TradeEnded
             | Self::SwitchedOff
-            | Self::Replayed => None,
+            | Self::NoFactor
+            | Self::MissingCode
+            | Self::Challenged(_)
+            | Self::BadCode
+            | Self::Replayed
+            | Self::CodeSpent => None,
         }
     }
 
@@ -249,8 +294,10 @@ impl Denial {
         match self {
             Self::Limited(excess)
             | Self::AddressLimited(excess)
+            | Self::Banned(excess)
             | Self::TooManyFailures(excess)
-            | Self::TooManyGuesses(excess) => Some(*excess),
+            | Self::TooManyGuesses(excess)
+            | Self::TooManyCodes(excess) => Some(*excess),
             Self::NoRoute
             | Self::Malformed(_)
             | Self::TooLarge
@@ -275,8 +322,13 @@ impl Denial {
             | Self::RouteRefused
             | Self::TradeEnded
             | Self::SwitchedOff
+            | Self::NoFactor
+            | Self::MissingCode
+            | Self::Challenged(_)
+            | Self::BadCode
             | Self::Fenced(_)
             | Self::Replayed
+            | Self::CodeSpent
             | Self::StoreFull
             | Self::Unavailable => None,
         }
@@ -294,6 +346,7 @@ impl Denial {
             | Self::WindowTooLarge
             | Self::Stale(_)
             | Self::Ahead(_)
+            | Self::Banned(_)
             | Self::TooManyFailures(_)
             | Self::UnknownKey
             | Self::WrongDialect
@@ -309,8 +362,14 @@ impl Denial {
             | Self::RouteRefused
             | Self::TradeEnded
             | Self::SwitchedOff
+            | Self::NoFactor
+            | Self::MissingCode
+            | Self::Challenged(_)
+            | Self::TooManyCodes(_)
+            | Self::BadCode
             | Self::Fenced(_)
             | Self::Replayed
+            | Self::CodeSpent
             | Self::Limited(_)
             | Self::AddressLimited(_)
             | Self::StoreFull
@@ -339,6 +398,7 @@ mod tests {
             Denial::WindowTooLarge,
             Denial::Stale(wait),
             Denial::Ahead(wait),
+            Denial::Banned(excess),
             Denial::TooManyFailures(excess),
             Denial::UnknownKey,
             Denial::WrongDialect,
@@ -354,8 +414,14 @@ mod tests {
             Denial::RouteRefused,
             Denial::TradeEnded,
             Denial::SwitchedOff,
+            Denial::NoFactor,
+            Denial::MissingCode,
+            Denial::Challenged(Challenge([0; Challenge::LENGTH])),
+            Denial::TooManyCodes(excess),
+            Denial::BadCode,
             Denial::Fenced(wait),
             Denial::Replayed,
+            Denial::CodeSpent,
             Denial::Limited(excess),
             Denial::AddressLimited(excess),
             Denial::StoreFull,

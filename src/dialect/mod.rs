@@ -7,6 +7,7 @@ mod attempt;
 mod builtin;
 mod claim;
 mod component;
+mod content;
 mod coverage;
 mod encoding;
 mod explain;
@@ -62,6 +63,7 @@ pub(crate) use jwt_rule::Content;
 pub(crate) use message::{Fate, Message};
 pub use outgoing::Outgoing;
 pub use place::Place;
+pub(crate) use place::{Found, Side, parameter};
 pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};
 pub use recipe::RecipeError;
@@ -332,8 +334,13 @@ impl Dialect {
     pub fn refuse(&self, denial: &Denial, write: bool, facts: &Facts) -> Answer {
         let mut condition =
             if self.imitates { denial.imitated(write) } else { denial.condition(write) };
+        let told = condition;
         loop {
-            if let Some(answer) = self.refusals.answer(condition, facts) {
+            if let Some(mut answer) = self.refusals.answer(condition, facts) {
+                // A ban is no mere limit, in whatever words.
+                if told == Condition::IpBanned && condition != told {
+                    answer.status = StatusCode::FORBIDDEN;
+                }
                 return answer;
             }
             let Some(next) = fallback(condition) else { return Answer::unworded() };
@@ -369,11 +376,15 @@ const fn fallback(condition: Condition) -> Option<Condition> {
         | Condition::MalformedTimestamp
         | Condition::FutureTimestamp => Condition::StaleTimestamp,
         Condition::ReplayedRead => Condition::ReplayedWrite,
+        Condition::IpBanned => Condition::IpRateLimited,
         Condition::IpRateLimited => Condition::RateLimited,
         Condition::WindowTooLarge | Condition::TooLarge | Condition::NotFound => {
             Condition::Malformed
         }
-        Condition::ExpiredKey | Condition::IpNotAllowed => Condition::NoPermission,
+        Condition::ExpiredKey
+        | Condition::IpNotAllowed
+        | Condition::MissingCode
+        | Condition::BadCode => Condition::NoPermission,
         Condition::RevokedKey => Condition::UnknownKey,
         Condition::MissingPassphrase
         | Condition::BadPassphrase

@@ -13,6 +13,8 @@ use crate::denial::Denial;
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
     cut: Option<(Side, Range<usize>)>,
+    /// The pair that holds a one-time code, which is signed, and spent.
+    code: Option<(Side, Range<usize>)>,
     encode: Option<Reading>,
     sort: bool,
     body: Option<BodyKind>,
@@ -43,6 +45,7 @@ impl Outgoing {
         let payload = dialect.stand_in(claim);
         Self {
             cut: claim.cut.clone(),
+            code: None,
             encode: literal.then_some(reading),
             sort: reading.sorts() || claim.merges(),
             // A content type that was signed is the client's to say.
@@ -63,9 +66,15 @@ impl Outgoing {
         Ok(Self { cut, ..Self::default() })
     }
 
+    /// The same without the pair of a one-time code.
+    pub(crate) fn without_code(mut self, code: Option<(Side, Range<usize>)>) -> Self {
+        self.code = code;
+        self
+    }
+
     /// The query to forward, without its `?`; `None` when there is none.
     pub fn query<'r>(&self, received: Option<&'r str>) -> Option<Cow<'r, str>> {
-        let kept = joined(without(received?, self.cut_in(Side::Query)));
+        let kept = self.kept(received?, Side::Query);
         if kept.is_empty() { None } else { Some(self.canonical(kept)) }
     }
 
@@ -73,6 +82,10 @@ impl Outgoing {
     pub fn body(&self, received: &bytes::Bytes) -> bytes::Bytes {
         if let Some(payload) = &self.payload {
             return payload.clone();
+        }
+        if self.code.as_ref().is_some_and(|(side, _)| *side == Side::Body) {
+            let text = std::str::from_utf8(received).unwrap_or_default();
+            return self.canonical(self.kept(text, Side::Body)).into_owned().into();
         }
         let cut = self.cut_in(Side::Body);
         let reads = (self.encode.is_some() || self.sort) && self.body == Some(BodyKind::Form);
@@ -95,6 +108,22 @@ impl Outgoing {
 
     fn cut_in(&self, side: Side) -> Option<&Range<usize>> {
         self.cut.as_ref().filter(|(found, _)| *found == side).map(|(_, range)| range)
+    }
+
+    /// What is left of a query or form without the pairs that no backend sees.
+    fn kept<'r>(&self, text: &'r str, side: Side) -> Cow<'r, str> {
+        let cut = self.cut_in(side);
+        let code = self.code.as_ref().filter(|(of, _)| *of == side).map(|(_, range)| range);
+        match (cut, code) {
+            (Some(cut), Some(code)) => {
+                // The later one first: the place of the other stays what it was.
+                let (first, second) =
+                    if cut.start < code.start { (cut, code) } else { (code, cut) };
+                let kept = joined(without(text, Some(second)));
+                Cow::Owned(joined(without(&kept, Some(first))).into_owned())
+            }
+            (one, other) => joined(without(text, one.or(other))),
+        }
     }
 
     fn canonical<'r>(&self, kept: Cow<'r, str>) -> Cow<'r, str> {

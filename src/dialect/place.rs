@@ -222,6 +222,29 @@ impl Places {
     }
 }
 
+/// A parameter: which part of the request it stands in, where there, and its value.
+pub(crate) type Found<'r> = (Side, Range<usize>, &'r str);
+
+/// The parameter called `name`, which may stand in the query or in a form, once and spelled plainly.
+pub(crate) fn parameter<'r>(
+    query: &'r str,
+    form: &'r str,
+    name: &str,
+) -> Result<Option<Found<'r>>, Denial> {
+    let mut found = None;
+    for (side, text) in [(Side::Query, query), (Side::Body, form)] {
+        for (range, pair) in split(text) {
+            if decodes_to(name_of(pair), name) {
+                return Err(Denial::Malformed("a one-time code's name is spelled with %"));
+            }
+            if is_named(pair, name) && found.replace((side, range, parted(pair).1)).is_some() {
+                return Err(Denial::Malformed("a one-time code stands twice"));
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// What follows `word` and a space; all of `value` where there is no word.
 fn after_word<'r>(value: &'r str, word: &str) -> Option<&'r str> {
     if word.is_empty() {

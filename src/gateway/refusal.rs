@@ -8,7 +8,7 @@ use super::observe::Skew;
 use super::reply::ReplyBody;
 use super::request_id::RequestId;
 use super::routes::Entry;
-use crate::admit::{Ask, Effect};
+use crate::admit::{Ask, CHALLENGE, Effect};
 use crate::clock::Micros;
 use crate::denial::{Condition, Denial};
 use crate::dialect::{Answer, Dialect, Facts};
@@ -98,6 +98,10 @@ fn denied(
         let mut reply = worded(dialect.refuse(denial, write, &facts));
         if denial.excess().is_some() {
             reply.headers_mut().extend(dialect.reply_headers(&facts));
+        }
+        if let Denial::Challenged(challenge) = denial {
+            let text = HeaderValue::from_str(&challenge.to_string());
+            reply.headers_mut().extend(text.ok().map(|text| (CHALLENGE, text)));
         }
         return reply;
     }
@@ -195,7 +199,11 @@ const fn status(condition: Condition) -> StatusCode {
         | Condition::RevokedKey
         | Condition::BadPassphrase
         | Condition::ExpiredKey => StatusCode::UNAUTHORIZED,
-        Condition::IpNotAllowed | Condition::NoPermission => StatusCode::FORBIDDEN,
+        Condition::IpNotAllowed
+        | Condition::NoPermission
+        | Condition::MissingCode
+        | Condition::BadCode
+        | Condition::IpBanned => StatusCode::FORBIDDEN,
         Condition::ReplayedRead | Condition::ReplayedWrite => StatusCode::CONFLICT,
         Condition::RateLimited | Condition::IpRateLimited => StatusCode::TOO_MANY_REQUESTS,
         Condition::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -220,6 +220,9 @@ fn is_reserved(name: &HeaderName) -> bool {
 }
 
 fn is_credential(route: &Route, name: &HeaderName) -> bool {
+    if route.second_factor.as_ref().is_some_and(|factor| factor.is_credential(name)) {
+        return true;
+    }
     match &route.ask {
         Ask::Public => false,
         Ask::Key(dialect) | Ask::Signed(dialect) => {

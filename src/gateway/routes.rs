@@ -198,6 +198,7 @@ mod tests {
             lead: Duration::ZERO,
             repeat: Repeat::Never,
             address_limit: None,
+            second_factor: None,
         };
         Entry { demand, target: Target::Upstream(0) }
     }

@@ -1,6 +1,7 @@
 //! API keys: whose they are, what they may do, and the secret that only the signature check opens.
 
 mod der;
+pub mod factor;
 pub mod id;
 #[cfg(feature = "server")]
 pub mod lifecycle;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+pub use factor::Factor;
 pub use id::KeyId;
 pub use permission::{Permission, PermissionNames, Permissions, TooManyPermissions};
 pub use secret::{Algorithm, BadSecret, Passphrase, Secret, Signer};
@@ -148,6 +150,8 @@ pub struct Bindings {
     pub application_allowlist: Allowlist,
     /// When it loses [`Permission::TRADE`], since it is bound to no network.
     pub trade_until: Option<Micros>,
+    /// The second factor of its account, once its holder has confirmed it.
+    pub factor: Option<Arc<Factor>>,
 }
 
 impl Key {

@@ -164,7 +164,10 @@ impl Feed {
         };
         self.looker.live.set_reached(false);
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(why, "the registry cannot be followed; keys are refused once what is known is too old");
+            tracing::error!(
+                why,
+                "the registry cannot be followed; keys are refused once what is known is too old"
+            );
         }
     }
 
@@ -173,8 +176,13 @@ impl Feed {
         let registry = Arc::clone(&self.looker.registry);
         let revision = in_time(registry.revision()).await?;
         self.thrown.clear();
-        let mut query =
-            Query { kind: Kind::Switch, account: None, application: None, after: None, limit: PAGE };
+        let mut query = Query {
+            kind: Kind::Switch,
+            account: None,
+            application: None,
+            after: None,
+            limit: PAGE,
+        };
         loop {
             let page = in_time(registry.list(query.clone())).await?;
             query.after = page.last().map(|record| record.id.clone());
@@ -240,7 +248,8 @@ impl Feed {
                     let tag = Tag::of(&record.id);
                     live.filter.insert(tag.short());
                     let keys = live.take(&KeyId::from(&*record.id), tag);
-                    let (over, rest) = if is_active(record) { (vec![], keys) } else { (keys, vec![]) };
+                    let (over, rest) =
+                        if is_active(record) { (vec![], keys) } else { (keys, vec![]) };
                     ended.extend(over);
                     rest.into_iter().for_each(|key| live.cast_off(key));
                 }
@@ -308,7 +317,10 @@ impl Feed {
             match self.names.find(name) {
                 _ if name == "all" => stopped = Permissions::ALL,
                 Some(permission) => stopped = stopped.with(permission),
-                None => tracing::warn!(name, "a switch is thrown for a permission that no route asks for"),
+                None => tracing::warn!(
+                    name,
+                    "a switch is thrown for a permission that no route asks for"
+                ),
             }
         }
         self.switches.set(stopped);
@@ -327,9 +339,7 @@ async fn learn(live: Arc<Live>, registry: Arc<dyn Registry>, revision: u64) {
     }
 }
 
-async fn in_time<T>(
-    answer: impl Future<Output = Result<T, RegistryError>>,
-) -> Result<T, Lapse> {
+async fn in_time<T>(answer: impl Future<Output = Result<T, RegistryError>>) -> Result<T, Lapse> {
     timeout(FEED_DEADLINE, answer).await.map_err(|_| Lapse::Late)?.map_err(Lapse::Registry)
 }
 

@@ -126,7 +126,8 @@ impl Held {
 
     /// How many there are, and how often one was found.
     pub(super) fn counts(&self) -> (usize, u64) {
-        let taken = |set: &Set| read(&set.places).iter().filter(|place| place.key.is_some()).count();
+        let taken =
+            |set: &Set| read(&set.places).iter().filter(|place| place.key.is_some()).count();
         let hits = |set: &Set| set.hits.load(Ordering::Relaxed);
         (self.sets.iter().map(taken).sum(), self.sets.iter().map(hits).sum())
     }

@@ -15,8 +15,8 @@ use crate::config::{Config, NamedLimit, Scope};
 use crate::dialect::Dialect;
 use crate::key::sealing::{Bound, MasterKeys, SealError};
 use crate::key::{
-    Algorithm, Allowlist, BadSecret, Bindings, Key, PermissionNames, Permissions, Secret, State,
-    Tag, Venue, lifecycle,
+    Algorithm, Allowlist, BadSecret, Bindings, Factor, Key, PermissionNames, Permissions, Secret,
+    State, Tag, Venue, lifecycle,
 };
 use crate::store::{Limit, MAX_COSTS};
 
@@ -136,7 +136,7 @@ pub fn open(
     masters: &MasterKeys,
     names: &Names,
 ) -> Result<Opened, Unopened> {
-    let Beside { account, application, factor: _ } = *beside;
+    let Beside { account, application, factor } = *beside;
     let dialect = names.dialects.get(&*says.dialect);
     let dialect = dialect.ok_or_else(|| Unopened::UnknownDialect(says.dialect.clone()))?;
     let unknown = || Unopened::UnknownAlgorithm(says.algorithm.clone());
@@ -168,6 +168,7 @@ pub fn open(
             application.into_iter().flat_map(|application| application.allowlist.iter().copied()),
         ),
         trade_until: says.trade_until,
+        factor: factor.and_then(|factor| factor_of(says, factor, masters, &mut missing)),
     };
     let venue = names.venues.iter().find(|venue| *venue.0 == *says.venue).cloned();
     let key = Key {
@@ -197,7 +198,29 @@ impl Bindings {
             || self.routes.is_some()
             || self.application.is_some()
             || self.trade_until.is_some()
+            || self.factor.is_some()
     }
+}
+
+/// The second factor of the account, once it is confirmed. Without one, what asks for its code opens to nobody.
+fn factor_of(
+    says: &KeyRecord,
+    factor: &FactorRecord,
+    masters: &MasterKeys,
+    missing: &mut Vec<String>,
+) -> Option<Arc<Factor>> {
+    if !factor.confirmed {
+        return None;
+    }
+    let place = Bound::factor(&says.account, factor.created);
+    let read =
+        |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| Factor::read(text).ok());
+    match masters.open(&place, &factor.secret, read) {
+        Ok(Some(factor)) => return Some(Arc::new(factor)),
+        Ok(None) => missing.push("the second factor of its account is damaged".to_owned()),
+        Err(error) => missing.push(format!("the second factor of its account: {error}")),
+    }
+    None
 }
 
 fn secret_of(

@@ -109,7 +109,8 @@ impl Service {
         let (keys, sourced) = match source {
             None => (KeyCache::of(fixed), None),
             Some(source) => {
-                let (keys, end) = KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
+                let (keys, end) =
+                    KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
                 (keys, Some((source, end)))
             }
         };

@@ -45,8 +45,14 @@ impl Exchange {
         let store = MemoryStore::open(&options, clock.now()).unwrap();
         until("the fence has passed", || store.fence_passed(clock.now()));
         let keys = [key(&dialect)].into_iter().collect();
-        let gate =
-            Gate { keys, store, clock, decoys: Decoys::new().unwrap(), guard: Guard::default(), switches: Arc::default() };
+        let gate = Gate {
+            keys,
+            store,
+            clock,
+            decoys: Decoys::new().unwrap(),
+            guard: Guard::default(),
+            switches: Arc::default(),
+        };
         let route = route(&dialect);
         let signer = Signer::read(Algorithm::HmacSha256, SECRET).unwrap();
         Self { gate, dialect, route, signer }
@@ -118,6 +124,7 @@ fn route(dialect: &Arc<Dialect>) -> Route {
         lead: Duration::from_mins(1),
         repeat: Repeat::Never,
         address_limit: None,
+        second_factor: None,
     }
 }
 

@@ -234,6 +234,7 @@ fn route(ask: Ask) -> Route {
         lead: Duration::from_mins(1),
         repeat: Repeat::Never,
         address_limit: None,
+        second_factor: None,
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use countersign::registry::{Keys as _, Unavailable};
-use countersign::registry::fixed::FixedKeys;
-use countersign::registry::cache::KeyCache;
-use std::sync::Arc;
 use countersign::clock::ManualClock;
+use countersign::registry::cache::KeyCache;
+use countersign::registry::fixed::FixedKeys;
+use countersign::registry::{Keys as _, Unavailable};
+use std::sync::Arc;
 
 use crate::book::Book;
 use crate::world::{SECOND, World, open_key, record};

@@ -105,7 +105,8 @@ impl Registry for Book {
             self.up()?;
             let pages = self.pages.lock().unwrap();
             let of_kind = pages.records.values().filter(|record| record.kind == query.kind);
-            let after = of_kind.filter(|record| query.after.as_ref().is_none_or(|id| record.id > *id));
+            let after =
+                of_kind.filter(|record| query.after.as_ref().is_none_or(|id| record.id > *id));
             Ok(after.take(query.limit).cloned().collect())
         })
     }

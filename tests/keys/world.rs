@@ -80,7 +80,8 @@ pub(crate) fn open_key() -> OpenKey {
             account_tag: Tag::of(&says.account),
             venue: Venue((*says.venue).into()),
             dialect: (*says.dialect).into(),
-            secret: Secret::read(Algorithm::HmacSha256, text.as_bytes()).map_err(|e| e.to_string())?,
+            secret: Secret::read(Algorithm::HmacSha256, text.as_bytes())
+                .map_err(|e| e.to_string())?,
             passphrase: None,
             permissions: says.permissions.iter().filter_map(|name| names.find(name)).collect(),
             allowlist: Allowlist::default(),
@@ -158,8 +159,7 @@ impl World {
         });
         let registry = Arc::<Book>::clone(&book);
         let names = Arc::<PermissionNames>::default();
-        let follower =
-            Follower::new(end, registry, open_key(), Arc::clone(&switches), names, tell);
+        let follower = Follower::new(end, registry, open_key(), Arc::clone(&switches), names, tell);
         let follower = tokio::spawn(follower.run());
         Self { book, keys, clock, switches, cuts, follower }
     }

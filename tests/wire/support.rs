@@ -402,6 +402,7 @@ fn routes() -> Routes {
             lead: Duration::from_mins(1),
             repeat: Repeat::Never,
             address_limit: (path == "/limited").then_some(tight),
+            second_factor: None,
         };
         let path = PathPattern::parse(path).unwrap();
         (Rule { host: HostPattern::Any, methods: [method].into(), path }, Entry { demand, target })

@@ -1,7 +1,7 @@
 //! The embedded store: replay set, limits and marks in memory, fenced against what an earlier process accepted.
 //!
 //! Locks are taken in one order: replay shards by rising number, or a key's mark, or a shard of unique nonces; then
-//! shards of limits by rising number; then a shard of account counts or what waits for the disk; each for nanoseconds
+//! the steps of second factors; then shards of limits by rising number; then a shard of account counts or what waits for the disk; each for nanoseconds
 //! and never across an await.
 
 mod accounts;
@@ -15,6 +15,7 @@ mod open_error;
 mod pair;
 mod replay;
 mod state;
+mod steps;
 mod unique;
 mod unique_log;
 mod window;
@@ -33,6 +34,7 @@ pub use self::open_error::OpenError;
 use self::pair::Pair;
 use self::replay::{ReplaySet, Standing};
 use self::state::StateDir;
+use self::steps::Steps;
 use self::unique::{Batch, Unique};
 use super::{Charge, Cost, Identity, Levels, SignedTime, Store, Verdict};
 use crate::clock::Micros;
@@ -67,7 +69,8 @@ pub struct Options {
     /// right after it is judged.
     pub stamp_unit: Duration,
     /// Keeps the marks of growing numbers, and unique nonces, in memory alone where there is no state directory: for
-    /// tests and demonstrations, since a restart forgets them.
+    /// tests and demonstrations, since a restart forgets them. For the same reason codes of second factors are then good
+    /// at once, and not only once those are over that a process before may have taken.
     pub volatile_marks: bool,
     /// How far beyond the present, counted in nanoseconds since the epoch, a growing number may lie; one further
     /// ahead is refused, and changes nothing.
@@ -115,6 +118,7 @@ pub struct Fill {
 pub struct MemoryStore {
     replay: ReplaySet,
     limits: Limits,
+    steps: Steps,
     durable: Arc<Durable>,
     /// The threads that write, where there is a state directory.
     writer: Option<Writer>,
@@ -207,7 +211,9 @@ impl MemoryStore {
         let replay =
             ReplaySet::new(mixer, options.max_records, options.max_records_per_account, now);
         let limits = Limits::new(mixer, options.max_subjects);
-        Ok(Self { replay, limits, durable: Arc::new(durable), writer: None, killed: false })
+        let steps = Steps::new((!options.volatile_marks).then(|| durable.fence.stamp_floor()));
+        let durable = Arc::new(durable);
+        Ok(Self { replay, limits, steps, durable, writer: None, killed: false })
     }
 
     /// One charge; where room is lacking, once more after clearing away what has expired.
@@ -251,6 +257,10 @@ impl MemoryStore {
         if standing == Standing::Seen {
             return Verdict::Seen;
         }
+        let step = match self.steps.hold(charge) {
+            Ok(step) => step,
+            Err(verdict) => return verdict,
+        };
         let mut plan = self.limits.plan(charge.now);
         if let Err(refusal) = plan.hold(&charge.costs) {
             return refusal.into();
@@ -258,6 +268,7 @@ impl MemoryStore {
         if standing == Standing::Unseen && entered.record(charge).is_err() {
             return Verdict::Full;
         }
+        step.spend();
         Verdict::New(plan.commit())
     }
 
@@ -268,6 +279,10 @@ impl MemoryStore {
         if pair.was_seen() {
             return Verdict::Seen;
         }
+        let step = match self.steps.hold(charge) {
+            Ok(step) => step,
+            Err(verdict) => return verdict,
+        };
         let mut plan = self.limits.plan(charge.now);
         if let Err(refusal) = plan.hold(&charge.costs) {
             return refusal.into();
@@ -275,6 +290,7 @@ impl MemoryStore {
         if pair.record(charge.account).is_err() {
             return Verdict::Full;
         }
+        step.spend();
         Verdict::New(plan.commit())
     }
 
@@ -290,10 +306,15 @@ impl MemoryStore {
             Judged::Full => return Settled::Done(Verdict::Full),
             Judged::Unkept => return Settled::Done(Verdict::Unavailable),
         };
+        let step = match self.steps.hold(charge) {
+            Ok(step) => step,
+            Err(verdict) => return Settled::Done(verdict),
+        };
         let mut plan = self.limits.plan(charge.now);
         if let Err(refusal) = plan.hold(&charge.costs) {
             return Settled::Done(refusal.into());
         }
+        step.spend();
         if raise.commit() {
             self.durable.ring();
         }
@@ -306,11 +327,16 @@ impl MemoryStore {
             unique::Judged::Seen => return Settled::Done(Verdict::Seen),
             unique::Judged::Unkept => return Settled::Done(Verdict::Unavailable),
         };
+        let step = match self.steps.hold(charge) {
+            Ok(step) => step,
+            Err(verdict) => return Settled::Done(verdict),
+        };
         let mut plan = self.limits.plan(charge.now);
         if let Err(refusal) = plan.hold(&charge.costs) {
             return Settled::Done(refusal.into());
         }
         let Ok(batch) = entering.record() else { return Settled::Done(Verdict::Full) };
+        step.spend();
         let levels = plan.commit();
         let Some(batch) = batch else { return Settled::Done(Verdict::New(levels)) };
         self.durable.ring_for_nonces();

@@ -1,0 +1,168 @@
+//! Defeats a stolen secret on the routes that matter: they ask for a code of the account's second factor, which is good
+//! once, on every gateway.
+//!
+//! The order is what makes guessing useless. A code is looked at only once the signature holds and the key may come this
+//! way, and only while tries are left. A wrong one burns the request, so that each guess takes a new signature; and a
+//! right one is spent by the same call that records the request, so that nothing is spent where replay or a limit
+//! refuses.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::challenge::{CHALLENGE, Challenges, Topic};
+use super::guard::Watch;
+use super::signature::Signed;
+use crate::denial::{Challenge, Denial};
+use crate::dialect::{Claim, Dialect, Found, Inbound, Side, parameter};
+use crate::key::Key;
+use crate::store::{Charge, Repeat};
+
+/// What a route asks of the second factor.
+#[derive(Clone, Debug)]
+pub struct SecondFactor {
+    /// Where the code travels.
+    pub place: CodePlace,
+    /// Whether it counts only together with a challenge, and whose.
+    pub challenges: Option<Arc<Challenges>>,
+}
+
+/// Where a code travels. Neither reaches a backend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CodePlace {
+    /// In a header field, which is not signed.
+    Header(HeaderName),
+    /// In a parameter of the query or of a form, which is.
+    Parameter(Box<str>),
+}
+
+/// A code that was looked at: right or wrong, it is settled with the store.
+#[derive(Debug)]
+pub(crate) struct Code {
+    /// The step it is the code of; `None` for a wrong one.
+    step: Option<u64>,
+    cut: Option<Cut>,
+}
+
+/// The pair of a query or form that a code stands in.
+type Cut = (Side, Range<usize>);
+
+/// The code of this request, where `asked` for: right or wrong, but taken from the tries that are left.
+pub(crate) fn check(
+    asked: Option<&SecondFactor>,
+    dialect: &Dialect,
+    request: &Inbound<'_>,
+    claim: &Claim<'_>,
+    signed: &Signed,
+    watch: &Watch<'_>,
+) -> Result<Option<Code>, Denial> {
+    let Some(asked) = asked else { return Ok(None) };
+    let key = signed.key();
+    let bindings = key.bindings.as_ref();
+    let factor = bindings.and_then(|bindings| bindings.factor.as_ref()).ok_or(Denial::NoFactor)?;
+    let (code, cut) = asked.find(request, claim)?;
+    if let Some(challenges) = &asked.challenges {
+        let topic = Topic::of(key, dialect, request, claim, asked.parameter());
+        let known = code
+            .and(sent(request)?)
+            .is_some_and(|challenge| challenges.knows(&challenge, &topic, watch.now()));
+        if !known {
+            return Err(Denial::Challenged(challenges.issue(&topic, watch.now())?));
+        }
+    }
+    let code = code.ok_or(Denial::MissingCode)?;
+    watch.take_try(key)?;
+    Ok(Some(Code { step: factor.step_of(code, watch.now()), cut }))
+}
+
+impl Code {
+    /// Spends the step of a right code with the charge; makes one of a wrong code that records and costs nothing.
+    pub(crate) fn bind(&self, charge: &mut Charge) {
+        charge.step = self.step;
+        // Never: or a capture of a read could be sent again, each time with another guess.
+        charge.repeat = Repeat::Never;
+        if self.step.is_none() {
+            charge.costs.clear();
+        }
+    }
+
+    /// What the store's answer makes of it. A try is used up by a wrong code under new signed bytes, and by nothing else:
+    /// whoever repeats a capture uses up no tries of its owner's.
+    pub(crate) fn settle<T>(
+        &self,
+        spent: Result<T, Denial>,
+        key: &Key,
+        watch: &Watch<'_>,
+    ) -> Result<T, Denial> {
+        match (spent, self.step) {
+            (Ok(_), None) => Err(Denial::BadCode),
+            (Ok(spent), Some(_)) => {
+                watch.give_try_back(key);
+                watch.knows_factor(key);
+                Ok(spent)
+            }
+            // Perhaps it was recorded.
+            (Err(Denial::Unavailable), None) => Err(Denial::Unavailable),
+            (Err(denial), _) => {
+                watch.give_try_back(key);
+                Err(denial)
+            }
+        }
+    }
+
+    /// The pair that it stands in.
+    pub(crate) fn into_cut(self) -> Option<Cut> {
+        self.cut
+    }
+}
+
+impl SecondFactor {
+    /// The header fields that no backend sees.
+    pub fn is_credential(&self, name: &HeaderName) -> bool {
+        *name == CHALLENGE || matches!(&self.place, CodePlace::Header(place) if place == name)
+    }
+
+    fn parameter(&self) -> Option<&str> {
+        match &self.place {
+            CodePlace::Header(_) => None,
+            CodePlace::Parameter(name) => Some(name),
+        }
+    }
+
+    /// The code as sent, and the pair that it stands in.
+    fn find<'r>(
+        &self,
+        request: &Inbound<'r>,
+        claim: &Claim<'r>,
+    ) -> Result<(Option<&'r str>, Option<Cut>), Denial> {
+        let (code, cut) = match &self.place {
+            CodePlace::Header(name) => (once(request, name)?, None),
+            CodePlace::Parameter(name) => {
+                let found: Option<Found<'r>> =
+                    parameter(request.query.unwrap_or_default(), claim.form, name)?;
+                match found {
+                    Some((side, range, code)) => (Some(code), Some((side, range))),
+                    None => (None, None),
+                }
+            }
+        };
+        Ok((code.filter(|code| !code.is_empty()), cut))
+    }
+}
+
+/// The challenge that came with the request, if it is one at all.
+fn sent(request: &Inbound<'_>) -> Result<Option<Challenge>, Denial> {
+    Ok(once(request, &CHALLENGE)?.and_then(Challenge::parse))
+}
+
+/// The value of a header field that may stand once.
+fn once<'r>(request: &Inbound<'r>, name: &HeaderName) -> Result<Option<&'r str>, Denial> {
+    let mut all = request.headers.get_all(name).iter();
+    let (first, second) = (all.next(), all.next());
+    if second.is_some() {
+        return Err(Denial::Malformed("a one-time code or its challenge stands twice"));
+    }
+    let text = first.map(|value| value.to_str()).transpose();
+    text.map_err(|_| Denial::Malformed("a one-time code or its challenge is no text"))
+}
