@@ -99,12 +99,6 @@ impl Permit {
         self.key.as_deref()
     }
 
-    /// The same, to hold on to.
-    #[cfg(feature = "server")]
-    pub(crate) fn shared_key(&self) -> Option<&Arc<Key>> {
-        self.key.as_ref()
-    }
-
     /// What may reach the backend.
     pub fn outgoing(&self) -> &Outgoing {
         &self.outgoing
@@ -170,14 +164,19 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         route: &Route,
         scratch: &mut Scratch,
     ) -> Result<Permit, Denial> {
+        scratch.key = None;
         syntax::check(request, route.body_cap)?;
         let dialect = match &route.ask {
             Ask::Public => return self.admit_public(request, route).await,
-            Ask::Key(dialect) => return self.admit_key(dialect, request, route).await,
+            Ask::Key(dialect) => {
+                let permit = self.admit_key(dialect, request, route).await?;
+                scratch.key.clone_from(&permit.key);
+                return Ok(permit);
+            }
             Ask::Signed(dialect) => dialect,
         };
         let now = self.clock.now();
-        let Scratch { room, bench } = scratch;
+        let Scratch { room, bench, key: proved } = scratch;
         let claim = dialect.claim(request, room)?;
         if !LEAKY {
             fresh(dialect, &claim, route, now)?;
@@ -187,6 +186,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
         let signed = signature::check(dialect, request, &claim, key, &self.decoys, &watch, bench)?;
+        *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;

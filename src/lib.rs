@@ -2,7 +2,7 @@
 //! allowed and within its limits, and forwards those that are.
 //!
 //! ```text
-//! bytes -> Inbound -> Claim -> Signed -> Permit -> forward -> Reply -> metrics
+//! bytes -> Inbound -> Claim -> Signed -> Permit -> forward -> Reply -> audit, metrics
 //!          bounded    unproved  proved    proved    takes a Permit by value
 //!          and parsed           who       may
 //! ```
@@ -30,6 +30,8 @@ pub mod threats;
 
 #[cfg(feature = "server")]
 pub mod admin;
+#[cfg(feature = "server")]
+pub mod audit;
 #[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]

@@ -71,6 +71,7 @@ pub struct Scratch {
     /// What a claim borrows.
     pub(crate) room: Room,
     pub(crate) bench: Bench,
+    pub(crate) key: Option<Arc<Key>>,
 }
 
 /// The part of a scratch that proofs need.
@@ -95,7 +96,13 @@ impl Scratch {
                 signature: Box::new([0; LONGEST]),
                 verifications: 0,
             },
+            key: None,
         }
+    }
+
+    /// Takes whose request was judged last, as far as that was proved: of one that was refused afterwards too.
+    pub fn take_key(&mut self) -> Option<Arc<Key>> {
+        self.key.take()
     }
 
     /// How many asymmetric signatures were verified with it, the costly work of a gateway.

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::curl;
 use super::serve::{Signals, runtime};
+use crate::audit::Rules;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEMO, System};
 use crate::dialect::{Credentials, Dialect, Draft, builtin};
@@ -78,6 +79,34 @@ struct DemoKey {
 struct Demo {
     /// In the order of [`KEYS`].
     keys: Vec<DemoKey>,
+    audit: Trailing,
+}
+
+/// Where the audit trail of this run lies.
+struct Trailing {
+    dir: PathBuf,
+    /// Whether it goes with the process.
+    passes: bool,
+}
+
+impl Trailing {
+    fn new(state_dir: Option<&Path>) -> Result<Self, String> {
+        if let Some(dir) = state_dir {
+            return Ok(Self { dir: dir.join("audit"), passes: false });
+        }
+        let name: [u8; 8] = random()?;
+        let name = format!("countersign-demo-{}", HEXLOWER.encode(&name));
+        Ok(Self { dir: std::env::temp_dir().join(name), passes: true })
+    }
+}
+
+impl Drop for Trailing {
+    fn drop(&mut self) {
+        if self.passes {
+            // What cannot be removed is found among temporary files.
+            drop(std::fs::remove_dir_all(&self.dir));
+        }
+    }
 }
 
 /// What each key is for: its name in the JSON, its dialect, its permissions, and the part of the limit it has.
@@ -108,6 +137,8 @@ impl Demo {
         }
         config.admin = args.admin_listen;
         config.store.state_dir.clone_from(&args.state_dir);
+        let audit = Trailing::new(args.state_dir.as_deref())?;
+        config.audit = Some(Rules::of(audit.dir.clone()));
         config.store.max_records_per_account = config.store.max_records;
         config.store.max_subjects = SUBJECTS;
         config.store.volatile_marks = true;
@@ -128,7 +159,7 @@ impl Demo {
                 .push(key.record(permissions, per_minute((args.weight_limit / part).max(1)))?);
             keys.push(key);
         }
-        Ok((Self { keys }, config))
+        Ok((Self { keys, audit }, config))
     }
 
     async fn serve(
@@ -163,6 +194,7 @@ impl Demo {
         facts.insert("gateway".into(), json!(url(service.listeners.first())));
         facts.insert("admin".into(), json!(url(Some(&service.admin))));
         facts.insert("dialect".into(), json!("binance"));
+        facts.insert("audit_dir".into(), json!(self.audit.dir));
         for (key, (name, ..)) in self.keys.iter().zip(KEYS) {
             facts.insert(format!("{name}key"), json!(key.id));
             facts.insert(format!("{name}secret"), json!(key.secret));
@@ -181,7 +213,8 @@ impl Demo {
             out,
             "  gateway   {gateway}   (Binance's API; Bybit's and Bitget's paths are echoed)"
         )?;
-        writeln!(out, "  metrics   {admin}/metrics   health {admin}/readyz\n")?;
+        writeln!(out, "  metrics   {admin}/metrics   health {admin}/readyz")?;
+        writeln!(out, "  audit     countersign audit tail {} -f\n", self.audit.dir.display())?;
         writeln!(out, "  key       {}", key.id)?;
         writeln!(out, "  secret    {}", key.secret)?;
         writeln!(

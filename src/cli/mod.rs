@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod audit;
 pub mod check;
 pub mod curl;
 pub mod demo;
@@ -46,6 +47,7 @@ enum Command {
     Verify(verify::Args),
     Load(Box<load::Args>),
     Dialects(dialects::Args),
+    Audit(audit::Args),
 }
 
 /// Reads the command line and runs what it says: 0 when all went well, 1 when something was refused or failed, 2
@@ -79,6 +81,7 @@ impl Command {
             Self::Verify(args) => verify::run(args, out, err),
             Self::Load(args) => load::command(args, out, err).map(ExitCode::from),
             Self::Dialects(args) => dialects::run(args, out, err),
+            Self::Audit(args) => audit::run(args, out, err),
         }
     }
 }

@@ -109,7 +109,7 @@ pub(super) struct Spot<'a> {
     pub(super) key: String,
     span: Range<usize>,
     /// What is shown of it: all, or nothing because it may be a secret.
-    secret: bool,
+    pub(super) secret: bool,
     whole_table: bool,
 }
 

@@ -9,7 +9,9 @@ use super::dialects::Dialects;
 use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
-use super::{Config, guard, keys, limits, routes, sealing, second_factor, server, upstreams};
+use super::{
+    Config, audit, guard, keys, limits, routes, sealing, second_factor, server, upstreams,
+};
 
 /// A configuration that is good, with what should be looked at.
 #[derive(Debug)]
@@ -64,13 +66,14 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let listeners = server::listeners(root);
     let admin = server::admin(root, &listeners);
     let store = server::store(root);
+    let audit = audit::audit(root, store.state_dir.as_ref());
     let guard = guard::guard(root);
     let limits = limits::limits(root);
     let upstreams = upstreams::upstreams(root);
     let mut dialects = Dialects::read(root);
     let challenges = second_factor::challenges(root);
     let (routes, permissions) =
-        routes::routes(root, &upstreams, &mut dialects, &limits, challenges.as_ref());
+        routes::routes(root, &upstreams, &mut dialects, &limits, challenges.as_ref(), &audit);
     let sealing = sealing::sealing(root);
     let unbound_trade = sealing::unbound_trade(root);
     let keys = keys::keys(root, &mut dialects, &limits, &routes, &permissions);
@@ -83,6 +86,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
         admin: admin?,
         server,
         store,
+        audit: audit.rules,
         guard,
         upstreams: upstreams.into_iter().map(|named| named.upstream).collect::<Option<_>>()?,
         routes: Arc::new(routes),

@@ -1,5 +1,6 @@
 //! The configuration: what an operator writes, parsed into what cannot be wrong.
 
+mod audit;
 mod dialects;
 mod document;
 mod guard;
@@ -53,6 +54,8 @@ pub struct Config {
     pub server: Server,
     /// What is remembered.
     pub store: Store,
+    /// The audit trail, where one is kept.
+    pub audit: Option<crate::audit::Rules>,
     /// How many failures are borne.
     pub guard: Bounds,
     /// Where requests go, by name and in the order routes refer to them.

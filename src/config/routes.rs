@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::audit::Audit;
 use super::dialects::Dialects;
 use super::document::{Node, Table, text};
 use super::limits;
@@ -28,6 +29,7 @@ struct Scene<'s, 'a> {
     limits: &'s [NamedLimit],
     permissions: PermissionNames,
     challenges: Option<&'s Arc<Challenges>>,
+    audit: &'s Audit,
 }
 
 /// Every route that is right, and the permissions that routes speak of.
@@ -37,6 +39,7 @@ pub(super) fn routes(
     dialects: &mut Dialects,
     limits: &[NamedLimit],
     challenges: Option<&Arc<Challenges>>,
+    audit: &Audit,
 ) -> (Routes, PermissionNames) {
     let tables = root.tables("route");
     if tables.is_empty() {
@@ -49,7 +52,7 @@ pub(super) fn routes(
         root.spot.error(Fault::new("there are more than 65535 routes"));
     }
     let permissions = PermissionNames::default();
-    let mut scene = Scene { upstreams, dialects, limits, permissions, challenges };
+    let mut scene = Scene { upstreams, dialects, limits, permissions, challenges, audit };
     let mut names = Vec::new();
     let mut rules: Vec<(Rule, Entry)> = Vec::new();
     for (id, table) in tables.into_iter().enumerate() {
@@ -159,6 +162,7 @@ impl Scene<'_, '_> {
         let repeat = repeat(table, ask.as_ref(), effect);
         let address_limit = self.address_limit(table, weight);
         let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
+        let audit = self.audit.demand(table);
         let demand = Route {
             name: Arc::from(""),
             id: 0,
@@ -174,7 +178,7 @@ impl Scene<'_, '_> {
             address_limit: address_limit.ok()?,
             second_factor: factor.ok()?,
         };
-        Some(Entry { demand, target: target? })
+        Some(Entry { demand, target: target?, audit })
     }
 
     fn target(&self, table: &Table<'_>) -> Option<Target> {

@@ -227,6 +227,7 @@ fn every_documented_key_is_a_key() {
 #[test]
 fn every_key_is_documented() {
     let sources = [
+        include_str!("audit.rs"),
         include_str!("server.rs"),
         include_str!("limits.rs"),
         include_str!("upstreams.rs"),
@@ -244,7 +245,7 @@ fn every_key_is_documented() {
             for after in source.split(call).skip(1) {
                 let name = after.trim_start().split('"').nth(1).unwrap();
                 count += 1;
-                assert!(documented(name) || ["cert", "key"].contains(&name), "{name}");
+                assert!(documented(name) || ["cert", "key", "webhook"].contains(&name), "{name}");
             }
         }
     }
@@ -588,7 +589,81 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("id = \"key-1\"", "id = \"key 1\"", "49:6: key[0].id: this cannot be sent"),
     ("id = \"key-1\"", "id = 1", "49:6: key[0].id: expected a string, found an integer"),
     ("workers = 2", "workers = ", "4:"),
+    (
+        "permission = \"trade\"\naddress_limit",
+        "permission = \"trade\"\naudit = \"required\"\naddress_limit",
+        "39:9: route[0].audit: no audit trail is kept that it could be written to",
+    ),
+    (
+        "permission = \"trade\"\naddress_limit",
+        "permission = \"trade\"\naudit_intent = true\naddress_limit",
+        "39:16: route[0].audit_intent: no audit trail is kept that it could be written to",
+    ),
 ];
+
+#[test]
+fn the_trail_lies_in_the_state_directory_unless_it_is_said_where_or_that_there_is_none() {
+    let trail = |text: &str| {
+        let rules = good(&changed("[store]\n", text)).config.audit;
+        rules.map(|rules| rules.dir.to_str().unwrap().to_owned())
+    };
+    assert_eq!(trail("[store]\n"), None);
+    assert_eq!(trail("[store]\nstate_dir = \"s\"\n").unwrap(), "etc/s/audit");
+    assert_eq!(trail("[audit]\ndir = \"a\"\n[store]\n").unwrap(), "etc/a");
+    let both = "[audit]\ndir = \"a\"\n[store]\nstate_dir = \"s\"\n";
+    assert_eq!(trail(both).unwrap(), "etc/a");
+    assert_eq!(
+        trail(&format!("[audit]\nenabled = false\n{both}").replacen(
+            "[audit]\ndir = \"a\"\n",
+            "",
+            1
+        )),
+        None
+    );
+}
+
+#[test]
+fn a_route_asks_of_the_trail_what_it_says_or_what_all_do() {
+    let demands = |audit: &str, route: &str| {
+        let text = changed("[store]\n", &format!("[audit]\ndir = \"a\"\n{audit}\n[store]\n"));
+        let text =
+            text.replace("permission = \"trade\"", &format!("permission = \"trade\"\n{route}"));
+        let config = good(&text).config;
+        let demand = |entry: &Arc<Entry>| (entry.audit.required, entry.audit.intent);
+        config.routes.all().iter().map(demand).collect::<Vec<_>>()
+    };
+    let (go_on, refuse) = ("", "on_error = \"refuse\"");
+    assert_eq!(demands(go_on, ""), [(false, false), (false, false)]);
+    assert_eq!(demands(refuse, ""), [(true, false), (true, false)]);
+    assert_eq!(demands(go_on, "audit = \"required\""), [(true, false), (false, false)]);
+    assert_eq!(demands(refuse, "audit = \"best_effort\""), [(false, false), (true, false)]);
+    assert_eq!(demands(go_on, "audit_intent = true"), [(false, true), (false, false)]);
+}
+
+#[test]
+fn a_webhook_is_signed_with_a_secret_that_is_never_repeated() {
+    let webhook = |rest: &str| {
+        let section = format!("[audit]\ndir = \"a\"\n[audit.webhook]\n{rest}\n[store]\n");
+        parsed(&changed("[store]\n", &section))
+    };
+    let secret = "secret = { env = \"A_SECRET\" }";
+    let config = webhook(&format!("url = \"https://h.example/x\"\n{secret}")).unwrap().config;
+    let hook = config.audit.as_ref().unwrap().webhook.as_ref().unwrap();
+    assert_eq!(hook.secret.as_slice(), SECRET.as_bytes());
+    assert!(!format!("{config:?}").contains("h.example"));
+    for (rest, said) in [
+        (format!("url = \"ftp://hunter2\"\n{secret}"), "no http or https address"),
+        (secret.to_owned(), "`url` is missing"),
+        ("url = \"http://h\"".to_owned(), "`secret` is missing"),
+        (
+            "url = \"http://h\"\nsecret = \"hunter2\"".to_owned(),
+            "does not stand in the configuration",
+        ),
+    ] {
+        let refused = webhook(&rest).unwrap_err().to_string();
+        assert!(refused.contains(said) && !refused.contains("hunter2"), "{refused}");
+    }
+}
 
 #[test]
 fn whatever_is_wrong_is_said_with_its_place_and_cure() {

@@ -1,6 +1,7 @@
 //! The one exit: every request that has a head ends here, and whoever counts hears of it exactly once.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,16 +9,18 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::cut::Enlisted;
-use super::observe::{Finished, Outcome, Skew, Tally};
+use super::observe::{Finished, Intent, Outcome, Proven, Skew, Tally};
 use super::pulse::Pulse;
 use super::reply::{Head, Reply, ReplyBody, ReplyFault};
 use super::request::REQUEST_ID;
 use super::request_id::RequestId;
-use crate::admit::Permit;
+use super::serve::Line;
+use crate::clock::Micros;
 use crate::denial::Denial;
 use crate::key::Key;
 
@@ -31,22 +34,53 @@ pub(super) struct Record<T: Tally> {
     status: Option<StatusCode>,
     complete: bool,
     pub(super) request_id: RequestId,
+    at: Micros,
+    pub(super) peer: IpAddr,
+    pub(super) proven: Option<Known>,
     pub(super) route: Option<u16>,
     pub(super) outcome: Option<Outcome>,
     pub(super) denial: Option<Denial>,
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
     pub(super) skew: Option<Skew>,
-    /// Whose request it is, where keys can end.
-    key: Option<Arc<Key>>,
+    /// Whether it was admitted, and keys can end.
+    held: bool,
     /// How many endings have been looked at.
     endings: Cell<u64>,
     /// The place of its task, where that is its own.
     pub(super) enlisted: Option<Enlisted>,
 }
 
+/// Who sent a request, kept until it ends.
+pub(super) struct Known {
+    pub(super) key: Arc<Key>,
+    pub(super) method: Method,
+    pub(super) path: Path,
+    pub(super) signed: bool,
+}
+
+/// A path, kept without a copy.
+pub(super) enum Path {
+    /// ASCII that we have read ourselves.
+    Plain(Bytes),
+    /// What hyper has read.
+    Uri(Option<PathAndQuery>),
+}
+
+impl Known {
+    fn proven(&self) -> Proven<'_> {
+        let path = match &self.path {
+            Path::Plain(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Path::Uri(target) => target.as_ref().map_or("/", PathAndQuery::path),
+        };
+        Proven { key: &self.key, method: &self.method, path, signed: self.signed }
+    }
+}
+
 impl<T: Tally> Record<T> {
-    pub(super) fn open(tally: &Rc<T>, pulse: &Rc<Pulse>, request_id: RequestId) -> Self {
+    /// The record of a request whose head had come at the moment `at`.
+    pub(super) fn open(tally: &Rc<T>, line: &Line, request_id: RequestId, at: Micros) -> Self {
+        let pulse = &line.pulse;
         pulse.begin();
         let started = Instant::now();
         Self {
@@ -57,38 +91,52 @@ impl<T: Tally> Record<T> {
             status: None,
             complete: false,
             request_id,
+            at,
+            peer: line.peer,
+            proven: None,
             route: None,
             outcome: None,
             denial: None,
             verify: Duration::ZERO,
             upstream: None,
             skew: None,
-            key: None,
+            held: false,
             endings: Cell::new(0),
             enlisted: None,
         }
     }
 
     /// It was admitted: from here on it is cut when its key ends, or has ended since there were `endings`.
-    pub(super) fn hold(&mut self, permit: &Permit, endings: u64) {
-        if self.pulse.endings.is_some() {
-            self.key = permit.shared_key().map(Arc::clone);
-            self.endings.set(endings);
-        }
+    pub(super) fn hold(&mut self, endings: u64) {
+        self.held = self.pulse.endings.is_some();
+        self.endings.set(endings);
     }
 
     /// Whether its key has ended.
     pub(super) fn is_cut(&self) -> bool {
-        let (Some(key), Some(endings)) = (&self.key, &self.pulse.endings) else { return false };
+        let known = self.proven.as_ref().filter(|_| self.held);
+        let (Some(known), Some(endings)) = (known, &self.pulse.endings) else { return false };
         let count = endings.count();
         if count == self.endings.get() {
             return false;
         }
-        let is_cut = endings.holds(key);
+        let is_cut = endings.holds(&known.key);
         if !is_cut {
             self.endings.set(count);
         }
         is_cut
+    }
+
+    /// That it is about to be forwarded, where it is known whose it is.
+    pub(super) fn intent(&self, required: bool) -> Option<Intent<'_>> {
+        Some(Intent {
+            request_id: self.request_id.as_str(),
+            at: self.at,
+            peer: self.peer,
+            route: self.route?,
+            proven: self.proven.as_ref()?.proven(),
+            required,
+        })
     }
 
     /// The answer begins: it is named.
@@ -136,6 +184,9 @@ impl<T: Tally> Drop for Record<T> {
         let lost = if std::thread::panicking() { Outcome::Panicked } else { Outcome::Aborted };
         let finished = Finished {
             request_id: self.request_id.as_str(),
+            at: self.at,
+            peer: self.peer,
+            proven: self.proven.as_ref().map(Known::proven),
             route: self.route,
             outcome: match self.outcome {
                 Some(Outcome::Cut) => Outcome::Cut,

@@ -1,12 +1,17 @@
 //! What the data plane tells whoever counts and logs.
 
+use std::future::ready;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use super::forward::ForwardFault;
+use crate::audit::Unrecorded;
 use crate::clock::Micros;
 use crate::denial::Denial;
+use crate::key::Key;
 
 /// Hears of every connection. Called on the data plane: it must not block.
 pub trait Observer: Send + Sync + 'static {
@@ -36,6 +41,16 @@ pub trait Observer: Send + Sync + 'static {
 pub trait Tally: 'static {
     /// A request ended, however it did. Called exactly once for each that has a head.
     fn finished(&self, _finished: &Finished<'_>) {}
+
+    /// Whether what it hears is recorded: routes that may not go unrecorded serve nothing otherwise.
+    fn is_recording(&self) -> bool {
+        true
+    }
+
+    /// Returns once it is safely recorded that a request is about to be forwarded.
+    fn intend(&self, _intent: &Intent<'_>) -> impl Future<Output = Result<(), Unrecorded>> {
+        ready(Ok(()))
+    }
 
     /// About a second has passed: what was gathered may be handed on.
     fn flush(&self) {}
@@ -108,11 +123,47 @@ impl Skew {
     }
 }
 
+/// Who sent a request, and what it is for, as far as that was proved.
+#[derive(Clone, Copy, Debug)]
+pub struct Proven<'r> {
+    /// Whose it is.
+    pub key: &'r Arc<Key>,
+    /// Its method.
+    pub method: &'r Method,
+    /// Its path, byte for byte as received.
+    pub path: &'r str,
+    /// Whether a signature proved it; else the route asks for a key id alone.
+    pub signed: bool,
+}
+
+/// A request that is about to be forwarded.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent<'r> {
+    /// Its id.
+    pub request_id: &'r str,
+    /// When its head had come.
+    pub at: Micros,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// Its route.
+    pub route: u16,
+    /// Whose it is.
+    pub proven: Proven<'r>,
+    /// Whether it is refused where that cannot be recorded.
+    pub required: bool,
+}
+
 /// A request that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished<'r> {
     /// Its id.
     pub request_id: &'r str,
+    /// When its head had come.
+    pub at: Micros,
+    /// The client's address; the proxy's, where what that says of the client cannot be believed.
+    pub peer: IpAddr,
+    /// Who sent it, if that was proved.
+    pub proven: Option<Proven<'r>>,
     /// Its route, if it got so far.
     pub route: Option<u16>,
     /// How it ended.

@@ -44,6 +44,12 @@ impl Plain {
         self.slice(self.target.0, self.mark.unwrap_or(self.target.1))
     }
 
+    /// The path, kept beyond the request without a copy.
+    pub(super) fn kept_path(&self) -> Bytes {
+        let (from, to) = (self.target.0, self.mark.unwrap_or(self.target.1));
+        if from <= to && to <= self.text.len() { self.text.slice(from..to) } else { Bytes::new() }
+    }
+
     pub(super) fn query(&self) -> Option<&str> {
         self.mark.map(|mark| self.slice(mark + 1, self.target.1))
     }

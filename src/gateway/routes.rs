@@ -8,6 +8,7 @@ use http::Method;
 
 use super::pattern::{HostPattern, PathPattern, folded};
 use crate::admit::Route;
+use crate::audit::Demand;
 use crate::store::Limit;
 
 /// What a matching request is for.
@@ -49,6 +50,8 @@ pub struct Entry {
     pub demand: Route,
     /// Where it leads.
     pub target: Target,
+    /// What it asks of the audit trail.
+    pub audit: Demand,
 }
 
 /// Which requests a route is for.
@@ -200,7 +203,7 @@ mod tests {
             address_limit: None,
             second_factor: None,
         };
-        Entry { demand, target: Target::Upstream(0) }
+        Entry { demand, target: Target::Upstream(0), audit: Demand::default() }
     }
 
     fn rule(host: &str, method: &Method, path: &str) -> Rule {

@@ -4,15 +4,16 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, Uri, header};
 use hyper::body::{Body, Incoming};
 
 use super::cut::Cut;
-use super::exit::{Outbound, Record};
+use super::exit::{Known, Outbound, Path, Record};
 use super::forward::Received;
 use super::observe::{Observer, Outcome, Skew, Tally};
 use super::plain::Plain;
@@ -22,10 +23,11 @@ use super::reply::Reply;
 use super::routes::{Entry, Target};
 use super::worker::Worker;
 use super::{body, client, time, wire};
-use crate::admit::Permit;
+use crate::admit::{Ask, Permit};
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
 use crate::dialect::{Facts, Inbound, Room};
+use crate::key::Key;
 use crate::registry::Keys;
 use crate::store::Store;
 
@@ -43,7 +45,16 @@ struct Asked<'r> {
     headers: &'r HeaderMap,
     /// Where it is addressed, if its head keeps the rules of the wire.
     target: Result<wire::Target<'r>, Refusal>,
+    /// Where its path is kept.
+    kept: Kept<'r>,
     body: Arrival,
+}
+
+/// What holds the path of a request.
+#[derive(Clone, Copy)]
+enum Kept<'r> {
+    Plain(&'r Plain),
+    Uri(&'r Uri),
 }
 
 /// What is known of a body before it is read.
@@ -65,7 +76,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         request: Request<Incoming>,
     ) -> Result<Response<Outbound<O::Tally>>, Cut> {
         let now = self.gate.clock.now();
-        let mut record = Record::open(&self.tally, &line.pulse, self.request_ids.next(now));
+        let mut record = Record::open(&self.tally, line, self.request_ids.next(now), now);
         if line.pulse.endings.is_some() {
             let enlist = |cx: &mut Context<'_>| Poll::Ready(self.sleepers.enlist(cx.waker()));
             record.enlisted = Some(poll_fn(enlist).await);
@@ -75,6 +86,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             method: &head.method,
             headers: &head.headers,
             target: wire::target(&head, self.config.server.header_fields),
+            kept: Kept::Uri(&head.uri),
             body: if body.is_end_stream() {
                 Arrival::None
             } else if head.headers.contains_key(header::EXPECT) {
@@ -91,7 +103,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
 
     /// The record of a request that we have read ourselves, at the moment `now`.
     pub(super) fn open(&self, line: &Line, now: Micros) -> Record<O::Tally> {
-        Record::open(&self.tally, &line.pulse, self.request_ids.next(now))
+        Record::open(&self.tally, line, self.request_ids.next(now), now)
     }
 
     /// Answers such a request, unless it is cut.
@@ -106,6 +118,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             method: &request.method,
             headers: &request.headers,
             target: wire::plain(request, self.config.server.header_fields),
+            kept: Kept::Plain(request),
             body: if request.length == 0 { Arrival::None } else { Arrival::Unread },
         };
         let mut reply = self.reply(line, asked, read, record).await?;
@@ -151,12 +164,11 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         found: &mut Option<&'w Entry>,
         record: &mut Record<O::Tally>,
     ) -> Result<Reply, Unanswered> {
-        let Asked { method, headers, target, body: arrival } = asked;
+        let Asked { method, headers, target, kept, body: arrival } = asked;
         let wire::Target { host, path, query } = target?;
         let peer = client::address(line.peer, headers, &self.config.server.trusted_proxies)?;
-        let entry = self.config.routes.find(host, method, path).ok_or(Denial::NoRoute)?;
-        *found = Some(entry);
-        record.route = Some(entry.demand.id);
+        record.peer = peer;
+        let entry = self.enter((host, method, path), found, record)?;
 
         let inbound = Inbound { method, path, query, host, headers, body: &[], peer };
         let mut checking = record.started;
@@ -180,14 +192,18 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let inbound = Inbound { body: &body, ..inbound };
         // What ends from here on is noticed, be it before the key is found or after.
         let endings = line.pulse.endings.as_ref().map_or(0, |endings| endings.count());
-        let admitted = self.admit(&inbound, entry).await;
-        let checked = Instant::now();
+        let (admitted, key) = self.admit(&inbound, entry).await;
+        let mut checked = Instant::now();
         record.verify += checked - checking;
         record.latest = checked;
+        record.proven = key.map(|key| kept.known(key, method, entry));
         let permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
-        record.hold(&permit, endings);
-        let now = self.gate.clock.now();
+        record.hold(endings);
+        let mut now = self.gate.clock.now();
         let standing = standing(&permit, now);
+        if entry.audit.intent {
+            (now, checked) = Box::pin(self.intend(entry, record)).await?;
+        }
 
         let mut reply = match entry.target {
             Target::Time(form) => {
@@ -215,12 +231,52 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         Ok(reply)
     }
 
+    /// The route of a request. One that may not go unrecorded serves nothing while nothing is recorded.
+    fn enter<'w>(
+        &'w self,
+        (host, method, path): (&str, &Method, &str),
+        found: &mut Option<&'w Entry>,
+        record: &mut Record<O::Tally>,
+    ) -> Result<&'w Entry, Denial> {
+        let entry = self.config.routes.find(host, method, path).ok_or(Denial::NoRoute)?;
+        *found = Some(entry);
+        record.route = Some(entry.demand.id);
+        if entry.audit.required && !self.tally.is_recording() {
+            return Err(Denial::Unavailable);
+        }
+        Ok(entry)
+    }
+
     /// Runs the checks with a scratch of this worker's; requests that wait for a store hold theirs meanwhile.
-    async fn admit(&self, inbound: &Inbound<'_>, entry: &Entry) -> Result<Permit, Denial> {
+    ///
+    /// The key is told as soon as it is proved, for what is refused afterwards too.
+    async fn admit(
+        &self,
+        inbound: &Inbound<'_>,
+        entry: &Entry,
+    ) -> (Result<Permit, Denial>, Option<Arc<Key>>) {
         let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_default();
         let verdict = self.gate.admit(inbound, &entry.demand, &mut scratch).await;
+        let key = scratch.take_key();
         self.scratches.borrow_mut().push(scratch);
-        verdict
+        (verdict, key)
+    }
+
+    /// Has it recorded that a request is about to be forwarded. Where that fails, the route says whether it is.
+    ///
+    /// What time it is then, by either clock.
+    async fn intend(
+        &self,
+        entry: &Entry,
+        record: &Record<O::Tally>,
+    ) -> Result<(Micros, Instant), Denial> {
+        if let Some(intent) = record.intent(entry.audit.required)
+            && self.tally.intend(&intent).await.is_err()
+            && entry.audit.required
+        {
+            return Err(Denial::Unavailable);
+        }
+        Ok((self.gate.clock.now(), Instant::now()))
     }
 
     /// A refusal for the clock's sake says by how much the client's is off.
@@ -271,6 +327,17 @@ async fn unless_cut<T: Tally, W: Future>(record: &Record<T>, work: W) -> Result<
         work.as_mut().poll(cx).map(Ok)
     })
     .await
+}
+
+impl Kept<'_> {
+    fn known(self, key: Arc<Key>, method: &Method, entry: &Entry) -> Known {
+        let path = match self {
+            Kept::Plain(request) => Path::Plain(request.kept_path()),
+            Kept::Uri(uri) => Path::Uri(uri.path_and_query().cloned()),
+        };
+        let signed = matches!(entry.demand.ask, Ask::Signed(_));
+        Known { key, method: method.clone(), path, signed }
+    }
 }
 
 /// Tells the client how full its limit is, in the words of the route's dialect.

@@ -51,6 +51,12 @@ pub(super) struct Families {
     pub(super) key_knowledge_age: Gauge,
     pub(super) registry_revision: IntGauge,
     pub(super) registry_lag: Histogram,
+    pub(super) audit_records: IntCounterVec,
+    pub(super) audit_lost: IntCounter,
+    pub(super) audit_unrecorded: IntCounterVec,
+    pub(super) audit_write_failures: IntCounter,
+    pub(super) audit_webhook: IntCounterVec,
+    pub(super) unusual_activity: IntCounterVec,
     pub(super) ready: IntGauge,
     pub(super) build_info: IntGaugeVec,
 }
@@ -72,17 +78,23 @@ impl Families {
             store_capacity: gauge(to, "store_capacity", "How much of it can be remembered.", &["store"])?,
             store_subjects: gauge(to, "store_subjects", "Allowances of rate limits in use.", &["store"])?,
             store_refusals: counter(to, "store_refusals_total", "Requests refused for the store's sake.", &["store", "why"])?,
-            state_write_failures: write_failures(to)?,
+            state_write_failures: single(to, "state_write_failures_total", "Writes that the state directory did not take.")?,
             connections: gauge(to, "connections", "Client connections open.", &["listener"])?,
             connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
             tls_handshake_failures: counter(to, "tls_handshake_failures_total", "TLS handshakes with clients that failed.", &["listener"])?,
             keys: gauge(to, "keys", "API keys, by state.", &["state"])?,
             key_lookups: counter(to, "key_lookups_total", "Lookups of keys that the configuration does not hold, by where they ended.", &["result"])?,
-            keys_cached: single(to, "keys_cached", "Keys of the registry that are held in memory.")?,
+            keys_cached: level(to, "keys_cached", "Keys of the registry that are held in memory.")?,
             key_knowledge_age: age(to)?,
-            registry_revision: single(to, "registry_revision", "The registry's revision up to which every change is applied.")?,
+            registry_revision: level(to, "registry_revision", "The registry's revision up to which every change is applied.")?,
             registry_lag: lag(to)?,
-            ready: single(to, "ready", "Whether the gateway takes traffic: 1 or 0.")?,
+            audit_records: counter(to, "audit_records_total", "Records for the audit trail, by kind.", &["kind"])?,
+            audit_lost: single(to, "audit_lost_total", "Audit records that were dropped for want of room while nothing could be written.")?,
+            audit_unrecorded: counter(to, "audit_unrecorded_total", "Requests that could not be recorded in time, by what became of them.", &["request"])?,
+            audit_write_failures: single(to, "audit_write_failures_total", "Writes that the audit trail's directory did not take.")?,
+            audit_webhook: counter(to, "audit_webhook_total", "Messages to the audit webhook, by what became of them.", &["outcome"])?,
+            unusual_activity: counter(to, "unusual_activity_total", "What was unusual for a key, by what it was.", &["what"])?,
+            ready: level(to, "ready", "Whether the gateway takes traffic: 1 or 0.")?,
             build_info: gauge(to, "build_info", "Always 1; the labels say what is running.", &["version", "arch"])?,
         })
     }
@@ -115,15 +127,14 @@ fn histogram(
     Ok(family)
 }
 
-fn write_failures(to: &Registry) -> Result<IntCounter, Error> {
-    let options =
-        Opts::new("state_write_failures_total", "Writes that the state directory did not take.");
+fn single(to: &Registry, name: &str, help: &str) -> Result<IntCounter, Error> {
+    let options = Opts::new(name, help);
     let metric = IntCounter::with_opts(options.namespace(NAMESPACE))?;
     to.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
 
-fn single(to: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
+fn level(to: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
     let metric = IntGauge::with_opts(Opts::new(name, help).namespace(NAMESPACE))?;
     to.register(Box::new(metric.clone()))?;
     Ok(metric)

@@ -4,6 +4,7 @@
 //! [`Metrics`] is shared. Each data-plane thread takes a [`Worker`] of its own, whose handles are resolved
 //! once and whose histograms are gathered locally, so that a request costs nanoseconds and no shared lock.
 
+mod audit;
 mod families;
 mod labels;
 mod shared;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
+pub use audit::AuditMeter;
 pub use labels::{KeyCounts, Labels, NONE, Outcome, RouteLabels, UpstreamLabels, UpstreamOutcome};
 pub use prometheus::Error;
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
@@ -32,6 +34,7 @@ pub struct Metrics {
     upstreams: Vec<String>,
     stores: Vec<StoreMeter>,
     listeners: Vec<ListenerMeter>,
+    audit: AuditMeter,
 }
 
 /// One route's labels, kept to resolve the handles of each worker.
@@ -59,6 +62,7 @@ impl Metrics {
                 .map(|name| ListenerMeter::new(&families, name))
                 .collect(),
             upstreams: labels.upstreams.iter().map(|upstream| upstream.name.to_owned()).collect(),
+            audit: AuditMeter::new(&families),
             registry,
             families,
             routes,
@@ -96,6 +100,11 @@ impl Metrics {
     /// The listener with this id, in the order of [`Labels::listeners`].
     pub fn listener(&self, id: usize) -> Option<&ListenerMeter> {
         self.listeners.get(id)
+    }
+
+    /// Those of the audit trail.
+    pub fn audit(&self) -> &AuditMeter {
+        &self.audit
     }
 
     /// Sets how many backends of an upstream are up and how many are ejected. An unknown id is ignored.

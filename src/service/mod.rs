@@ -1,5 +1,6 @@
 //! A whole gateway, put together from its configuration: keys, store, metrics, admin address, data plane.
 
+mod audited;
 mod control;
 mod counted;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crate::admin::{NotReady, Readiness};
 use crate::admit::{Ask, Decoys, Gate, Guard};
+use crate::audit::{self, Trail};
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::config::Config;
 use crate::gateway::{self, Gateway, Running};
@@ -21,6 +23,7 @@ use crate::registry::cache::KeyCache;
 use crate::registry::feed::{Follower, News, OpenKey};
 use crate::registry::fixed::FixedKeys;
 use crate::store::memory::{MemoryStore, OpenError, Options};
+use audited::Audited;
 use control::Control;
 use counted::Counted;
 
@@ -51,6 +54,8 @@ pub enum StartError {
     Random(getrandom::Error),
     /// The metrics contradict each other.
     Metrics(metrics::Error),
+    /// The audit trail does not open.
+    Audit(audit::OpenError),
     /// The admin address cannot be listened on.
     Admin(SocketAddr, io::Error),
     /// The data plane does not start.
@@ -65,6 +70,7 @@ impl fmt::Display for StartError {
             Self::Store(error) => error.fmt(f),
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be declared: {error}"),
+            Self::Audit(error) => error.fmt(f),
             Self::Admin(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "admin address {address} is in use: stop what has it, or set another one under `[admin]` \
@@ -92,6 +98,7 @@ pub struct Service {
     readiness: Readiness,
     running: Running,
     control: Control,
+    trail: Option<Arc<Trail>>,
 }
 
 impl Service {
@@ -132,7 +139,9 @@ impl Service {
         if sourced.is_some() {
             readiness.hold(NotReady::Registry);
         }
-        let observer = Arc::new(Counted::new(Arc::clone(&metrics), readiness.clone()));
+        let trail = audited::open(&config, metrics.audit()).map_err(StartError::Audit)?;
+        let counted = Counted::new(Arc::clone(&metrics), readiness.clone());
+        let observer = Arc::new(Audited::new(counted, trail.clone(), metrics.audit().clone()));
         let config = Arc::new(config);
         let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
         let backends = Arc::clone(&running.backends);
@@ -149,12 +158,17 @@ impl Service {
             .map_err(StartError::System)?;
         readiness.clear(NotReady::Starting);
         let listeners = running.addresses.clone();
-        Ok(Self { listeners, admin: admin_address, gate, readiness, running, control })
+        Ok(Self { listeners, admin: admin_address, gate, readiness, running, control, trail })
     }
 
     /// The gate, to ask what it knows.
     pub fn gate(&self) -> &LiveGate {
         &self.gate
+    }
+
+    /// The audit trail, where one is kept.
+    pub fn trail(&self) -> Option<&Arc<Trail>> {
+        self.trail.as_ref()
     }
 
     /// The moment from which freshly signed requests are judged: the fence at start has passed.
@@ -180,6 +194,9 @@ impl Service {
     pub async fn drain_unless(self, hurry: impl Future<Output = ()>) {
         self.running.drain_unless(hurry).await;
         self.control.stop();
+        if let Some(trail) = self.trail {
+            trail.close();
+        }
     }
 }
 

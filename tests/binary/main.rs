@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod audit;
 mod backend;
 mod client;
 mod counts;

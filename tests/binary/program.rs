@@ -63,6 +63,17 @@ impl Program {
         Self::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
+    /// A command of the test's own, with no variables but those given.
+    pub(crate) fn of_command(command: &mut Command, variables: &[(&str, &str)]) -> Self {
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).envs(variables.iter().copied()).stdin(Stdio::null());
+        Self::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn of(mut child: Child) -> Self {
         let out = Lines::of(child.stdout.take().unwrap());
         let err = Lines::of(child.stderr.take().unwrap());
@@ -167,7 +178,11 @@ impl Served {
     /// Starts it on the configuration in `file`; it may still refuse what it might have forgotten.
     pub(crate) fn listening(file: &str, variables: &[(&str, &str)]) -> Self {
         let arguments = ["serve", "--config", file, "--log-format", "json"];
-        let mut program = Program::start(&arguments, variables);
+        Self::of(Program::start(&arguments, variables))
+    }
+
+    /// A program that has been started so.
+    pub(crate) fn of(mut program: Program) -> Self {
         let mut listeners = Vec::new();
         let admin = loop {
             let Some(line) = program.err.next() else { panic!("{}", program.err.all()) };

@@ -165,7 +165,8 @@ impl Rig {
 
     /// What `call` is permitted to do, by the gate itself.
     pub(crate) async fn permit(&self, call: &Call) -> (Permit, Entry) {
-        let entry = Entry { demand: route(call.ask.clone()), target: Target::Upstream(0) };
+        let (demand, target) = (route(call.ask.clone()), Target::Upstream(0));
+        let entry = Entry { demand, target, audit: countersign::audit::Demand::default() };
         let (path, query) = split(&call.target);
         let inbound = Inbound {
             method: &call.method,

@@ -304,6 +304,7 @@ pub(crate) fn config() -> Config {
         ..StoreConfig::default()
     };
     Config {
+        audit: None,
         listeners: vec![listener],
         admin: ([127, 0, 0, 1], 0).into(),
         server,
@@ -405,7 +406,9 @@ fn routes() -> Routes {
             second_factor: None,
         };
         let path = PathPattern::parse(path).unwrap();
-        (Rule { host: HostPattern::Any, methods: [method].into(), path }, Entry { demand, target })
+        let audit = countersign::audit::Demand::default();
+        let entry = Entry { demand, target, audit };
+        (Rule { host: HostPattern::Any, methods: [method].into(), path }, entry)
     }))
 }
 

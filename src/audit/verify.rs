@@ -1,0 +1,225 @@
+//! Reads a trail from its first line to its last, and names the first that cannot be as it was written.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::chain::{self, Link, ORIGIN};
+use super::checkpoint::{self, PublicKey};
+
+/// What a whole trail holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Verified {
+    /// Segments.
+    pub segments: u64,
+    /// Lines.
+    pub records: u64,
+    /// The number of the first line: not 1 where older segments were removed.
+    pub first: u64,
+    /// The number of the last line.
+    pub last: u64,
+    /// The hash of the last line: whoever has it can tell later that nothing before it was altered.
+    pub head: String,
+    /// Checkpoints whose signature holds.
+    pub checkpoints: u64,
+    /// Checkpoints by a key that was not given.
+    pub unknown_checkpoints: u64,
+    /// Lines behind the last checkpoint: nobody vouches for these yet.
+    pub unsealed: u64,
+    /// Bytes behind the last whole line: a gateway is writing, or was stopped while it wrote.
+    pub torn: u64,
+}
+
+/// The first place where a trail is not as it was written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Broken {
+    /// The file.
+    pub file: PathBuf,
+    /// The line in it, from 1; 0 where the file as a whole is missing or unexpected.
+    pub line: u64,
+    /// What is wrong there.
+    pub flaw: Flaw,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flaw {
+    /// It is no line of a trail.
+    Form,
+    /// Its text, or the line before it, is not what was written: something was altered, removed, put in or moved.
+    Hash,
+    /// Its number is not the next one.
+    Number,
+    /// It does not begin its segment as a segment begins.
+    Head,
+    /// The segment's number is not the next one: a file is missing.
+    Gap,
+    /// The segment ends without a checkpoint, and another one follows.
+    Unsealed,
+    /// The checkpoint's signature does not hold.
+    Signature,
+    /// A segment that another one follows ends in the middle of a line.
+    Torn,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Form => "it is no line of an audit trail",
+            Self::Hash => {
+                "its hash is not that of its text and the line before: something here was altered, removed, put in or \
+                 moved"
+            }
+            Self::Number => "its number is not the next one",
+            Self::Head => "it does not begin the segment as it was begun",
+            Self::Gap => "the segment before it is missing",
+            Self::Unsealed => "the segment was ended without a signed checkpoint",
+            Self::Signature => {
+                "the checkpoint's signature does not hold: the chain before it was made anew, or the key is not the \
+                 trail's"
+            }
+            Self::Torn => "the segment ends in the middle of a line, and another one follows",
+        })
+    }
+}
+
+/// Why a trail does not verify.
+#[derive(Debug)]
+pub enum VerifyError {
+    /// It was altered.
+    Broken(Broken),
+    /// It cannot be read.
+    Unreadable(PathBuf, io::Error),
+    /// There is no trail in the directory.
+    Empty(PathBuf),
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(Broken { file, line, flaw }) => {
+                write!(f, "{}:{line}: {flaw}", file.display())
+            }
+            Self::Unreadable(path, cause) => write!(f, "{}: {cause}", path.display()),
+            Self::Empty(path) => write!(f, "there is no audit trail in {}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for VerifyError {}
+
+/// The public key that lies beside a trail. Whoever could alter the trail could have replaced it: keep a copy elsewhere.
+pub fn public_key(dir: &Path) -> Option<PublicKey> {
+    PublicKey::from_pem(&fs::read_to_string(dir.join(checkpoint::PUBLIC)).ok()?)
+}
+
+/// Verifies the trail in `dir`: every link, and every checkpoint by one of `keys`.
+pub fn verify(dir: &Path, keys: &[PublicKey]) -> Result<Verified, VerifyError> {
+    let unreadable = |path: &Path, error| VerifyError::Unreadable(path.to_owned(), error);
+    let segments = super::segments(dir).map_err(|error| unreadable(dir, error))?;
+    let Some((oldest, _)) = segments.first().cloned() else {
+        return Err(VerifyError::Empty(dir.to_owned()));
+    };
+    let mut walk = Walk { keys, link: ORIGIN, sealed: ORIGIN, verified: Verified::default() };
+    let count = segments.len();
+    for (place, (number, file)) in segments.into_iter().enumerate() {
+        let bytes = fs::read(&file).map_err(|error| unreadable(&file, error))?;
+        let is_last = place + 1 == count;
+        let expected = oldest + u64::try_from(place).unwrap_or_default();
+        let walked = if number == expected {
+            walk.segment(number, place == 0, is_last, &bytes)
+        } else {
+            Err((0, Flaw::Gap))
+        };
+        walked.map_err(|(line, flaw)| VerifyError::Broken(Broken { file, line, flaw }))?;
+    }
+    let Walk { link, sealed, mut verified, .. } = walk;
+    verified.last = link.count;
+    verified.head = chain::hex(&link.hash);
+    verified.unsealed = link.count - sealed.count;
+    Ok(verified)
+}
+
+struct Walk<'k> {
+    keys: &'k [PublicKey],
+    link: Link,
+    /// Where the last checkpoint that counts stands.
+    sealed: Link,
+    verified: Verified,
+}
+
+impl Walk<'_> {
+    fn segment(
+        &mut self,
+        number: u64,
+        is_first: bool,
+        is_last: bool,
+        bytes: &[u8],
+    ) -> Result<(), (u64, Flaw)> {
+        let whole = chain::whole(bytes);
+        let torn = u64::try_from(bytes.len() - whole.len()).unwrap_or(u64::MAX);
+        let mut place = 0;
+        for line in chain::lines(whole) {
+            place += 1;
+            if place == 1 && is_first {
+                self.link = chain::before(line).ok_or((1, Flaw::Head))?;
+                self.sealed = self.link;
+                self.verified.first = self.link.count + 1;
+            }
+            self.line(number, place, line).map_err(|flaw| (place, flaw))?;
+        }
+        self.verified.segments += 1;
+        self.verified.torn = torn;
+        match (is_last, torn, place) {
+            (false, 1.., _) => Err((place + 1, Flaw::Torn)),
+            (false, 0, 0) => Err((0, Flaw::Head)),
+            (false, 0, _) if self.sealed != self.link => Err((place, Flaw::Unsealed)),
+            // The last may have been begun by a gateway that was stopped before its first line.
+            (true, ..) | (false, 0, _) => Ok(()),
+        }
+    }
+
+    fn line(&mut self, number: u64, place: u64, line: &[u8]) -> Result<(), Flaw> {
+        let before = self.link;
+        self.link.follow(line).map_err(|flaw| match flaw {
+            chain::Flaw::Form => Flaw::Form,
+            chain::Flaw::Hash => Flaw::Hash,
+            chain::Flaw::Number => Flaw::Number,
+        })?;
+        self.verified.records += 1;
+        let kind = |kind: &str| line.starts_with(format!(r#"{{"v":1,"kind":"{kind}","#).as_bytes());
+        if place == 1 {
+            let head: Value = serde_json::from_slice(line).map_err(|_| Flaw::Form)?;
+            let is_head = kind("segment")
+                && head.get("segment").and_then(Value::as_u64) == Some(number)
+                && chain::before(line) == Some(before);
+            return if is_head { Ok(()) } else { Err(Flaw::Head) };
+        }
+        if kind("checkpoint") { self.checkpoint(number, before, line) } else { Ok(()) }
+    }
+
+    fn checkpoint(&mut self, number: u64, before: Link, line: &[u8]) -> Result<(), Flaw> {
+        let checkpoint: Value = serde_json::from_slice(line).map_err(|_| Flaw::Form)?;
+        let text = |name| checkpoint.get(name).and_then(Value::as_str).unwrap_or_default();
+        let Some(key) = self.keys.iter().find(|key| key.name() == text("key")) else {
+            // Where keys were given, whoever has none of them signs nothing here.
+            self.verified.unknown_checkpoints += 1;
+            if !self.keys.is_empty() {
+                return Err(Flaw::Signature);
+            }
+            self.sealed = self.link;
+            return Ok(());
+        };
+        let of = text("of") == chain::hex(&before.hash);
+        if !of || !key.vouches(number, &before, text("signature")) {
+            return Err(Flaw::Signature);
+        }
+        self.verified.checkpoints += 1;
+        self.sealed = self.link;
+        Ok(())
+    }
+}
