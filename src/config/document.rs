@@ -280,7 +280,7 @@ impl<'a> Table<'a> {
 
 /// The keys whose values are never shown.
 const SECRETS: [&str; 6] =
-    ["secret", "passphrase", "identity_key", "public_key", "keys", "challenge_key"];
+    ["secret", "passphrase", "identity_key", "public_key", "challenge_key", "keys"];
 
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

@@ -62,7 +62,8 @@ fn source(node: &Node<'_>) -> Option<MasterSource> {
     };
     let table = node.table()?;
     table.find("command");
-    for other in [table.find("env"), table.find("file")].into_iter().flatten() {
+    let (env, file) = (table.find("env"), table.find("file"));
+    if let Some(other) = env.or(file) {
         other.spot.error(Fault::cured("`command` is given as well", "leave one of them out"));
         return None;
     }

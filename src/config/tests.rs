@@ -245,7 +245,10 @@ fn every_key_is_documented() {
             for after in source.split(call).skip(1) {
                 let name = after.trim_start().split('"').nth(1).unwrap();
                 count += 1;
-                assert!(documented(name) || ["cert", "key", "webhook"].contains(&name), "{name}");
+                assert!(
+                    documented(name) || ["cert", "key", "keys", "webhook"].contains(&name),
+                    "{name}"
+                );
             }
         }
     }
@@ -827,6 +830,55 @@ fn the_guard_can_be_moved_and_taken_away() {
     let text = changed("[admin]", "[guard]\nfailures = 1001\n\n[admin]");
     let refused = parsed(&text).unwrap_err().to_string();
     assert!(refused.contains("guard.failures: 1001 is not from 0 to 1000"), "{refused}");
+}
+
+#[test]
+fn master_keys_come_from_where_the_configuration_says() {
+    let key = "5c3d0f6b1a928e47d6f10b7e4c29a8533e6f71c0d2b4958a6710fe2c3b4d5a69";
+    let own = || World::with(&[("MASTER", key)], &[("etc/master", key, false)]);
+    let parsed = |section: &str| {
+        let text = changed("[admin]", &format!("{section}\n[admin]"));
+        let world = World {
+            variables: [("A_SECRET", SECRET.to_owned())]
+                .into_iter()
+                .chain(own().variables)
+                .collect(),
+            files: world().files.into_iter().chain(own().files).collect(),
+        };
+        Config::parse(&text, Path::new("etc/gateway.toml"), &world)
+    };
+    let good = |section: &str| parsed(section).unwrap_or_else(|refused| panic!("{refused}")).config;
+    assert!(good("").sealing.is_none());
+    assert_eq!(good("").unbound_trade, Some(UNBOUND_TRADE));
+    assert_eq!(good("[issue]\nunbound_trade = \"0s\"").unbound_trade, None);
+    let month = good("[issue]\nunbound_trade = \"30d\"").unbound_trade;
+    assert_eq!(month, Some(Duration::from_hours(30 * 24)));
+    let section = "[sealing]\ncurrent = \"c\"\n[sealing.keys]\na = { env = \"MASTER\" }\n\
+                   b = { file = \"master\" }\nc = { command = [\"unseal\", \"c\"] }";
+    let config = good(section);
+    let sealing = config.sealing.as_ref().unwrap();
+    let names: Vec<_> = sealing.keys.iter().map(|(name, _)| &**name).collect();
+    assert_eq!((&*sealing.current, names), ("c", vec!["a", "b", "c"]));
+    assert!(!format!("{config:?}").contains(key));
+
+    for (section, said) in [
+        ("current = \"b\"\n[sealing.keys]\na = { env = \"MASTER\" }", "did you mean"),
+        ("current = \"a\"", "`keys` is missing"),
+        ("current = \"a\"\n[sealing.keys]\na = \"5c3d0f6b\"", "a secret does not stand"),
+        ("current = \"a\"\n[sealing.keys]\na = { env = \"5c3d0f6b\" }", "is not set"),
+        ("current = \"a\"\n[sealing.keys]\na = { env = \"A_SECRET\" }", "no master key"),
+        ("current = \"a\"\n[sealing.keys]\na = { command = [] }", "it is empty"),
+        (
+            "current = \"a\"\n[sealing.keys]\na = { command = [\"x\"], env = \"MASTER\" }",
+            "`command` is given as well",
+        ),
+        ("current = \"a\"\n[sealing.keys]\na = { comand = [\"x\"] }", "there is no such key"),
+    ] {
+        let refused = parsed(&format!("[sealing]\n{section}")).unwrap_err();
+        let printed = format!("{refused} {refused:?}");
+        assert!(printed.contains(said), "`{section}`: {printed}");
+        assert!(!printed.contains("5c3d0f6b") && !printed.contains("hunter2"), "{printed}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
 use super::master::MasterKey;
-use super::{Algorithm, BadSecret, Passphrase, Secret};
+use super::{Algorithm, BadSecret, Factor, Passphrase, Secret};
 use crate::dialect::Dialect;
 use crate::registry::records::Sealed;
 
@@ -177,6 +177,12 @@ impl MasterKeys {
             })
         };
         self.open(place, sealed, read)?.map_err(SealError::Unusable)
+    }
+
+    /// Opens the secret of an account's second factor.
+    pub fn open_factor(&self, place: &Bound<'_>, sealed: &Sealed) -> Result<Factor, SealError> {
+        let read = |text: &[u8]| Factor::read(std::str::from_utf8(text).unwrap_or_default());
+        self.open(place, sealed, read)?.map_err(|_| SealError::Unusable(BadSecret::Unreadable))
     }
 
     /// Opens a sealed text for as long as `read` looks at it: what it makes of it must print nothing.

@@ -22,6 +22,12 @@ impl From<String> for Clear {
     }
 }
 
+impl From<Zeroizing<String>> for Clear {
+    fn from(text: Zeroizing<String>) -> Self {
+        Self(text)
+    }
+}
+
 impl<'de> Deserialize<'de> for Clear {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from).map(Self::from)

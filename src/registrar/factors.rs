@@ -1,14 +1,9 @@
 //! Second factors of accounts: enrol, confirm by a first code, remove, and recovery codes that are good once.
 
-use data_encoding::{BASE32_NOPAD, HEXLOWER};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha1::Sha1;
-use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
 
 use super::{Act, Clear, Invalid, Kept, Registrar, RegistrarError};
-use crate::clock::Micros;
+use crate::key::factor::{FactorSecret, recovery_code, recovery_digest};
 use crate::key::id;
 use crate::key::sealing::Bound;
 use crate::registry::book::Kind;
@@ -46,9 +41,9 @@ impl Registrar {
         if !id::is_sendable(account) {
             return Err(Invalid::Text("account").into());
         }
-        let secret = random_base32::<20>()?;
-        let codes =
-            (0..RECOVERY_CODES).map(|_| random_base32::<10>()).collect::<Result<Vec<_>, _>>();
+        let fresh = FactorSecret::generate()?;
+        let secret = Clear::from(fresh.base32());
+        let codes = (0..RECOVERY_CODES).map(|_| recovery_code()).collect::<Result<Vec<_>, _>>();
         let codes = codes?;
         let next = |found: Option<&Kept<FactorRecord>>| {
             if found.is_some_and(|found| found.says.confirmed) {
@@ -57,13 +52,12 @@ impl Registrar {
             let created = self.clock.now();
             let place = Bound::factor(account, created);
             let sealed = self.masters.seal(&place, secret.reveal().as_bytes())?;
-            let recovery =
-                codes.iter().map(|code| recovery_digest(account, code.reveal())).collect();
+            let recovery = codes.iter().map(|code| recovery_digest(account, code)).collect();
             Ok(FactorRecord { secret: sealed, confirmed: false, recovery, created })
         };
         let factor = self.change(act, "otp.enrol", Kind::Factor, account, next).await?;
-        let uri = uri(issuer, account, secret.reveal());
-        let recovery = codes.iter().map(|code| in_fours(code.reveal())).collect();
+        let uri = Clear::from(fresh.uri(issuer, account));
+        let recovery = codes.into_iter().map(Clear::from).collect();
         Ok(Enrolment { uri, secret, recovery, factor })
     }
 
@@ -80,8 +74,8 @@ impl Registrar {
                 found.filter(|found| !found.says.confirmed && !found.says.recovery.is_empty());
             let says = &waiting.ok_or(Invalid::NoFactor)?.says;
             let place = Bound::factor(account, says.created);
-            let right = self.masters.open(&place, &says.secret, |text| is_code(text, code, now))?;
-            if !right {
+            let right = self.masters.open_factor(&place, &says.secret)?.step_of(code, now);
+            if right.is_none() {
                 return Err(Invalid::WrongCode.into());
             }
             Ok(FactorRecord { confirmed: true, ..says.clone() })
@@ -102,9 +96,9 @@ impl Registrar {
                 return Ok(found.says.clone());
             }
             let created = self.clock.now();
-            let unknown = random_base32::<20>()?;
+            let unknown = FactorSecret::generate()?.base32();
             let place = Bound::factor(account, created);
-            let secret = self.masters.seal(&place, unknown.reveal().as_bytes())?;
+            let secret = self.masters.seal(&place, unknown.as_bytes())?;
             Ok(FactorRecord { secret, confirmed: false, recovery: Vec::new(), created })
         };
         self.change(act, "otp.remove", Kind::Factor, account, next).await
@@ -133,77 +127,6 @@ impl Registrar {
 /// Whether a factor was taken away.
 pub fn is_removed(factor: &FactorRecord) -> bool {
     !factor.confirmed && factor.recovery.is_empty()
-}
-
-/// What a record keeps of a recovery code: SHA-256 of the account's name, a zero and the code, without dashes and in
-/// capitals.
-pub fn recovery_digest(account: &str, code: &str) -> String {
-    let code: Zeroizing<String> = Zeroizing::new(
-        code.chars()
-            .filter(|c| c.is_ascii_alphanumeric())
-            .map(|c| c.to_ascii_uppercase())
-            .collect(),
-    );
-    let digest = Sha256::new()
-        .chain_update(account.as_bytes())
-        .chain_update([0])
-        .chain_update(code.as_bytes());
-    HEXLOWER.encode(&digest.finalize())
-}
-
-/// Whether `code` is the one of this step of 30 s, the one before or the one after (RFC 6238).
-fn is_code(base32: &[u8], code: &str, now: Micros) -> bool {
-    let Ok(secret) = BASE32_NOPAD.decode(base32).map(Zeroizing::new) else { return false };
-    let step = now.as_millis() / 30_000;
-    let steps = [step.saturating_sub(1), step, step + 1];
-    let is = |step: u64| {
-        totp(&secret, step).is_some_and(|right| right.as_bytes().ct_eq(code.as_bytes()).into())
-    };
-    steps.map(is).contains(&true)
-}
-
-/// Six digits of RFC 4226 for a counter.
-fn totp(secret: &[u8], step: u64) -> Option<String> {
-    let mut mac = Hmac::<Sha1>::new_from_slice(secret).ok()?;
-    mac.update(&step.to_be_bytes());
-    let digest = mac.finalize().into_bytes();
-    let offset = usize::from(digest.last()? & 0x0f);
-    let four = digest.get(offset..offset + 4)?.first_chunk()?;
-    Some(format!("{:06}", (u32::from_be_bytes(*four) & 0x7fff_ffff) % 1_000_000))
-}
-
-fn random_base32<const BYTES: usize>() -> Result<Clear, getrandom::Error> {
-    let mut bytes = Zeroizing::new([0; BYTES]);
-    getrandom::fill(&mut *bytes)?;
-    Ok(Clear::from(BASE32_NOPAD.encode(&*bytes)))
-}
-
-fn uri(issuer: &str, account: &str, secret: &str) -> Clear {
-    let (issuer, account) = (percent_encoded(issuer), percent_encoded(account));
-    Clear::from(format!(
-        "otpauth://totp/{issuer}:{account}?secret={secret}&issuer={issuer}&algorithm=SHA1&digits=6&period=30"
-    ))
-}
-
-fn percent_encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
-fn in_fours(code: &str) -> Clear {
-    let mut text = String::with_capacity(code.len() + code.len() / 4);
-    for (place, letter) in code.chars().enumerate() {
-        if place > 0 && place % 4 == 0 {
-            text.push('-');
-        }
-        text.push(letter);
-    }
-    Clear::from(text)
 }
 
 const RECOVERY_CODES: usize = 10;

@@ -109,10 +109,8 @@ impl Registrar {
         let bare = KeyRecord { secrets: Vec::new(), passphrase: None, ..key.says };
         let unwritable =
             |_| RegistrarError::Damaged { kind: Kind::Key, id: id.to_owned(), line: 0 };
-        let mut record = match serde_json::to_value(bare).map_err(unwritable)? {
-            serde_json::Value::Object(record) => record,
-            _ => serde_json::Map::new(),
-        };
+        let record = serde_json::to_value(bare).map_err(unwritable)?;
+        let mut record = record.as_object().cloned().unwrap_or_default();
         record.remove("secrets");
         Ok(Export { id: key.id, public_key, secrets, record })
     }

@@ -31,7 +31,7 @@ use crate::registry::opened::Names;
 pub use applications::{ApplicationChanges, NewApplication};
 pub use clear::Clear;
 pub use error::{Invalid, RegistrarError};
-pub use factors::{Enrolment, is_removed, recovery_digest};
+pub use factors::{Enrolment, is_removed};
 pub use import::{Export, Import};
 pub use keys::{Issued, KeyFilter, NewKey, Recovery};
 pub use rewrap::Rewrapped;
@@ -282,3 +282,6 @@ fn written<T: Serialize>(
 pub const LONGEST_PAGE: usize = 1_000;
 /// How often somebody else may be faster.
 const TRIES: usize = 16;
+
+#[cfg(test)]
+mod tests;

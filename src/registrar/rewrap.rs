@@ -61,7 +61,7 @@ impl Registrar {
                 match self.rewrap_record(record) {
                     Ok(write) => writes.extend(write),
                     Err(RegistrarError::Sealing(why)) => {
-                        batch.failed.push((record.id.clone(), why))
+                        batch.failed.push((record.id.clone(), why));
                     }
                     Err(error) => return Err(error),
                 }

@@ -56,6 +56,11 @@ impl KeyCache {
         self.live.as_ref().is_none_or(|live| live.is_informed())
     }
 
+    /// The registry's revision up to which every change is kept to; `None` where there is no registry.
+    pub fn revision(&self) -> Option<u64> {
+        self.live.as_ref().map(|live| live.revision())
+    }
+
     /// How it stands with a registry's keys; `None` where there is no registry.
     pub fn counts(&self) -> Option<Counts> {
         self.live.as_ref().map(|live| live.counts())

@@ -198,6 +198,10 @@ impl Live {
         self.known_as_of.load(Ordering::Acquire) > 0
     }
 
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
     fn age(&self) -> Duration {
         self.now().since(Micros(self.known_as_of.load(Ordering::Acquire)))
     }
@@ -215,7 +219,7 @@ impl Live {
             filtered: total(&self.filtered),
             unavailable: total(&self.unavailable),
             age: (known_as_of > 0).then(|| self.age()),
-            revision: self.revision.load(Ordering::Acquire),
+            revision: self.revision(),
         }
     }
 }

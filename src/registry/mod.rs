@@ -1,6 +1,8 @@
 //! Where keys come from.
 
 #[cfg(feature = "server")]
+pub mod bans;
+#[cfg(feature = "server")]
 pub mod book;
 #[cfg(feature = "server")]
 pub mod cache;

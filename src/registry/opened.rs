@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use super::book::Record;
 use super::records::{
     AccountRecord, ApplicationRecord, FactorRecord, KeyRecord, Life, SecretMaterial, SecretRecord,
@@ -56,6 +58,47 @@ impl Names {
             routes,
             venues,
         }
+    }
+}
+
+/// Makes keys of records, with what a gateway has for that.
+#[derive(Clone, Debug)]
+pub struct KeyOpener {
+    /// What opens secrets.
+    pub masters: MasterKeys,
+    /// What the configuration calls things.
+    pub names: Arc<Names>,
+}
+
+impl KeyOpener {
+    /// Makes the key of a record, with the records of its account, application and second factor, where there are any;
+    /// else says why not. What had to be taken from the key is said in the log.
+    pub fn open_key(
+        &self,
+        key: &Record,
+        account: Option<&Record>,
+        application: Option<&Record>,
+        factor: Option<&Record>,
+    ) -> Result<Key, String> {
+        let says = read(key).map_err(|why| why.to_string())?;
+        let account: Option<AccountRecord> = says_of(account)?;
+        let application: Option<ApplicationRecord> = says_of(application)?;
+        let factor: Option<FactorRecord> = says_of(factor)?;
+        let beside = Beside {
+            account: account.as_ref(),
+            application: application.as_ref(),
+            factor: factor.as_ref(),
+        };
+        let opened = open(&key.id, &says, &beside, &self.masters, &self.names);
+        let Opened { key, missing } = opened.map_err(|why| why.to_string())?;
+        for why in missing {
+            tracing::warn!(
+                key = &*key.id,
+                why,
+                "a key names what is unknown here, and may do less for it"
+            );
+        }
+        Ok(key)
     }
 }
 
@@ -117,6 +160,20 @@ pub fn read(record: &Record) -> Result<KeyRecord, Unopened> {
     )))
 }
 
+fn says_of<T: DeserializeOwned>(record: Option<&Record>) -> Result<Option<T>, String> {
+    let Some(record) = record else { return Ok(None) };
+    let says = serde_json::from_slice(&record.body);
+    let unreadable = |error: serde_json::Error| {
+        format!(
+            "the record of {} {} cannot be read (line {})",
+            record.kind.name(),
+            record.id,
+            error.line()
+        )
+    };
+    says.map(Some).map_err(unreadable)
+}
+
 /// What else the registry says that binds a key.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Beside<'a> {
@@ -168,7 +225,7 @@ pub fn open(
             application.into_iter().flat_map(|application| application.allowlist.iter().copied()),
         ),
         trade_until: says.trade_until,
-        factor: factor.and_then(|factor| factor_of(says, factor, masters, &mut missing)),
+        factor: factor_of(&says.account, factor, masters, &mut missing),
     };
     let venue = names.venues.iter().find(|venue| *venue.0 == *says.venue).cloned();
     let key = Key {
@@ -202,27 +259,6 @@ impl Bindings {
     }
 }
 
-/// The second factor of the account, once it is confirmed. Without one, what asks for its code opens to nobody.
-fn factor_of(
-    says: &KeyRecord,
-    factor: &FactorRecord,
-    masters: &MasterKeys,
-    missing: &mut Vec<String>,
-) -> Option<Arc<Factor>> {
-    if !factor.confirmed {
-        return None;
-    }
-    let place = Bound::factor(&says.account, factor.created);
-    let read =
-        |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| Factor::read(text).ok());
-    match masters.open(&place, &factor.secret, read) {
-        Ok(Some(factor)) => return Some(Arc::new(factor)),
-        Ok(None) => missing.push("the second factor of its account is damaged".to_owned()),
-        Err(error) => missing.push(format!("the second factor of its account: {error}")),
-    }
-    None
-}
-
 fn secret_of(
     id: &str,
     says: &KeyRecord,
@@ -244,6 +280,19 @@ fn secret_of(
             Err(Unopened::NoSecret)
         }
     }
+}
+
+/// Its account's second factor, once it is confirmed. Without one, routes that ask for a code refuse the key.
+fn factor_of(
+    account: &str,
+    factor: Option<&FactorRecord>,
+    masters: &MasterKeys,
+    missing: &mut Vec<String>,
+) -> Option<Arc<Factor>> {
+    let factor = factor.filter(|factor| factor.confirmed)?;
+    let opened = masters.open_factor(&Bound::factor(account, factor.created), &factor.secret);
+    let noted = opened.map_err(|why| missing.push(format!("its second factor: {why}")));
+    noted.ok().map(Arc::new)
 }
 
 fn state_of(

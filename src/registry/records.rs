@@ -160,3 +160,20 @@ pub struct SwitchRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
+
+/// An address that an operator keeps out, or has let in again. The record's id is
+/// [`bans::id`](super::bans::id) of the address.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanRecord {
+    /// When it ends.
+    pub until: Micros,
+    /// Whether it was lifted: so are then the bans that gateways made of failures of that address.
+    #[serde(default)]
+    pub lifted: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was made.
+    pub created: Micros,
+}

@@ -109,7 +109,8 @@ pub struct Charge {
     /// The epoch of what is known of that key. A shared store refuses one that is older than the key's last
     /// revocation there.
     pub epoch: u64,
-    /// The step of the account's second factor that its code spends, where the route asks for one.
+    /// The step of the account's second factor that its code spends, where the route asks for one. A wrong code makes
+    /// a charge without step and costs, so that the request is spent and nothing else.
     pub step: Option<u64>,
     /// When it was signed, for the fence.
     pub time: SignedTime,
@@ -149,7 +150,8 @@ pub enum Verdict {
     },
     /// The key was changed since it was looked up: what is known of it counts no longer.
     Outdated,
-    /// The code of the second factor was used before.
+    /// The account has spent this step of its second factor before, or a later one. Judged before the limits, and
+    /// nothing was recorded nor charged.
     StepSpent,
     /// No room for another record, in the whole store or for this account; nothing live is ever evicted.
     Full,

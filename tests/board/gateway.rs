@@ -10,6 +10,7 @@ use countersign::denial::Denial;
 use countersign::metrics::{
     KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels, UpstreamOutcome,
 };
+use countersign::registry::cache::Counts;
 use tokio::net::TcpListener;
 
 /// Labels of a small configuration.
@@ -23,6 +24,18 @@ pub(crate) const LABELS: Labels<'static> = Labels {
     dialects: &["binance", "bybit", "bitget"],
     stores: &["memory"],
     listeners: &["public", "admin"],
+};
+
+const CACHE: Counts = Counts {
+    held: 4,
+    known: Some(5),
+    hits: 6,
+    loaded: 4,
+    absent: 1,
+    filtered: 2,
+    unavailable: 3,
+    age: Some(Duration::from_millis(20)),
+    revision: 7,
 };
 
 /// Starts one. It works until its runtime ends.
@@ -54,6 +67,8 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.set_keys(KeyCounts { active: 3, suspended: 1, revoked: 2 });
     metrics.set_backends(0, 1, 1);
     metrics.set_write_failures(1);
+    metrics.set_cache(&CACHE);
+    metrics.registry_lag(Duration::from_millis(3));
     metrics.listener(0).unwrap().opened();
     metrics.listener(0).unwrap().closed();
     metrics.listener(0).unwrap().handshake_failed();

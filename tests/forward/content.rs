@@ -1,5 +1,6 @@
 //! What of a request reaches a backend, byte for byte.
 
+use countersign::admit::{CHALLENGE, CodePlace, SecondFactor};
 use countersign::identity;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -275,4 +276,27 @@ proptest! {
             }
         });
     }
+}
+
+#[test]
+fn no_one_time_code_reaches_a_backend_whatever_is_passed_on() {
+    run(async {
+        let backend = Backend::answering("done").await;
+        let [otp, mine] = ["x-otp", "x-mine"].map(HeaderName::from_static);
+        let mut rules = upstream(&[&backend.authority]);
+        rules.forward_headers = vec![otp.clone(), mine, CHALLENGE];
+        let rig = Rig::with(rules);
+        let call = Call::signed("binance", Method::POST, "/api/v3/order", "a=1")
+            .with("x-otp", "123456")
+            .with("x-countersign-challenge", "c")
+            .with("x-mine", "kept");
+        let (permit, mut entry) = rig.permit(&call).await;
+        let place = CodePlace::Header(otp);
+        entry.demand.second_factor = Some(SecondFactor { place, challenges: None });
+        rig.forward(&rig.upstreams, &call, permit, &entry).await.unwrap();
+        let text = &backend.log.requests()[0];
+        assert_eq!(only(text, "x-mine"), "kept");
+        assert!(every(text, "x-otp").is_empty(), "{text}");
+        assert!(every(text, "x-countersign-challenge").is_empty(), "{text}");
+    });
 }

@@ -1,11 +1,19 @@
 //! Keys of a registry as gateways see them: what is looked up, what is known of it, and how a revocation binds.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![cfg(feature = "server")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod ages;
 mod book;
 mod bound;
 mod cuts;
 mod feed;
+mod fleet;
 mod gateways;
 mod lookups;
+mod streams;
 mod world;

@@ -116,3 +116,27 @@ async fn a_signed_request_that_no_backend_took_may_be_signed_again() {
     assert_eq!(json(&text)["code"], -1001);
     assert_eq!(field(&text, "retry-after"), Some("1"));
 }
+
+#[tokio::test]
+async fn a_code_is_asked_for_with_a_challenge_that_travels_in_a_field() {
+    let gateway = Fixture::start();
+    let ask = |at, fields: String| {
+        let mut request = sign("binance", Method::POST, "/withdraw", "amount=1", "", at);
+        request.headers.extend(fields.split_terminator('\n').map(|line| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.parse().unwrap(), value.parse().unwrap())
+        }));
+        gateway.ask(bytes(&request))
+    };
+    let text = ask(NOW, String::new()).await;
+    assert_eq!(status(&text), 401, "{text}");
+    assert_eq!(json(&text)["code"], -2015, "the nearest that its clients know");
+    assert_eq!(gateway.ear.hears("request").await, "request Denied challenged 401 complete");
+    let challenge = field(&text, "x-countersign-challenge").unwrap().to_owned();
+    // A wrong code, but one that is looked at.
+    let fields = format!("x-otp: 000000\nx-countersign-challenge: {challenge}\n");
+    let text = ask(Micros(NOW.0 + 1_000), fields).await;
+    assert_eq!(status(&text), 401, "{text}");
+    assert_eq!(field(&text, "x-countersign-challenge"), None, "{text}");
+    assert_eq!(gateway.ear.count("request Denied bad_code"), 1);
+}

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use countersign::admit::{Ask, Bounds, Decoys, Effect, Gate, Guard, Route};
+use countersign::admit::{
+    Ask, Bounds, Challenges, CodePlace, Decoys, Effect, Gate, Guard, Route, SecondFactor,
+};
 use countersign::clock::{ManualClock, Micros};
 use countersign::config::{Config, Listener, Server, Store as StoreConfig, TlsFiles, Upstream};
 use countersign::dialect::{Dialect, builtin};
@@ -14,13 +16,13 @@ use countersign::gateway::pattern::{HostPattern, PathPattern};
 use countersign::gateway::routes::{Entry, Routes, Rule, Target, TimeAnswer};
 use countersign::gateway::{Gateway, Running};
 use countersign::key::{
-    Algorithm, Allowlist, Key, Passphrase, Permission, PermissionNames, Permissions, Secret, State,
-    Tag, Venue,
+    Algorithm, Allowlist, Bindings, Factor, Key, Passphrase, Permission, PermissionNames,
+    Permissions, Secret, State, Tag, Venue,
 };
 use countersign::registry::fixed::FixedKeys;
 use countersign::registry::{Keys, Unavailable};
 use countersign::store::{Charge, Cost, Identity, Limit, Repeat, Store, Verdict};
-use http::{Method, Request, Response};
+use http::{HeaderName, Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -381,6 +383,7 @@ fn routes() -> Routes {
         (Method::GET, "/key", Ask::Key(dialect("binance")), Target::Upstream(0)),
         (Method::GET, "/api/v3/account", signed("binance"), Target::Upstream(0)),
         (Method::POST, "/api/v3/order", signed("binance"), Target::Upstream(0)),
+        (Method::POST, "/withdraw", signed("binance"), Target::Upstream(0)),
         (Method::GET, "/api/v3/down", signed("binance"), Target::Upstream(1)),
         (Method::GET, "/v5/order/realtime", signed("bybit"), Target::Upstream(0)),
         (Method::POST, "/v5/order/create", signed("bybit"), Target::Upstream(0)),
@@ -403,13 +406,21 @@ fn routes() -> Routes {
             lead: Duration::from_mins(1),
             repeat: Repeat::Never,
             address_limit: (path == "/limited").then_some(tight),
-            second_factor: None,
+            second_factor: (path == "/withdraw").then(strict),
         };
         let path = PathPattern::parse(path).unwrap();
         let audit = countersign::audit::Demand::default();
         let entry = Entry { demand, target, audit };
         (Rule { host: HostPattern::Any, methods: [method].into(), path }, entry)
     }))
+}
+
+/// A code in `x-otp`, with a challenge.
+fn strict() -> SecondFactor {
+    SecondFactor {
+        place: CodePlace::Header(HeaderName::from_static("x-otp")),
+        challenges: Some(Arc::new(Challenges::new().unwrap())),
+    }
 }
 
 fn keys() -> Vec<Key> {
@@ -428,7 +439,10 @@ fn keys() -> Vec<Key> {
         expires: None,
         limits: [Limit { quota: 1_200, period: Duration::from_mins(1) }].into(),
         epoch: 0,
-        bindings: None,
+        bindings: Some(Box::new(Bindings {
+            factor: Some(Arc::new(Factor::read("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ").unwrap())),
+            ..Bindings::default()
+        })),
     };
     ["binance", "bybit", "bitget"]
         .iter()

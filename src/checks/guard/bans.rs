@@ -45,8 +45,8 @@ impl Default for BanBounds {
     }
 }
 
-/// A ban.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A ban, as gateways tell each other of it too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
 pub struct Ban {
     /// The IPv4 address, or the first of the /64.
     pub network: IpAddr,
