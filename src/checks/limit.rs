@@ -30,10 +30,9 @@ impl Standing {
     }
 }
 
-/// Whose allowance a cost is taken from; hashed with a seed of this process.
+/// Whose allowance a cost is taken from, where that is counted in this process alone; hashed with a seed of it.
 #[derive(Hash)]
 enum Owner<'a> {
-    Key(&'a [u8; 16], usize),
     Address(IpAddr),
     /// Whoever names a key at an address, without proof.
     Claimant(&'a [u8; 16], usize, IpAddr),
@@ -64,15 +63,16 @@ pub(crate) fn costs(
     };
     if let Some(key) = key {
         for (place, limit) in key.limits.iter().take(MAX_COSTS - 1).enumerate() {
-            let owner = match from {
-                None => Owner::Key(&key.tag.0, place),
-                Some(from) => Owner::Claimant(&key.tag.0, place, from),
+            let subject = match from {
+                None => own(key, place),
+                Some(from) => subject(&Owner::Claimant(&key.tag.0, place, from)),
             };
-            costs.push(Cost { subject: subject(&owner), limit: *limit, weight });
+            costs.push(Cost { subject, limit: *limit, weight, spans_accounts: from.is_some() });
         }
     }
     if let Some((address, limit)) = address {
-        costs.push(Cost { subject: subject(&Owner::Address(network(address))), limit, weight });
+        let subject = subject(&Owner::Address(network(address)));
+        costs.push(Cost { subject, limit, weight, spans_accounts: true });
     }
     costs
 }
@@ -92,6 +92,13 @@ pub(crate) fn exceeded(
     } else {
         Denial::Limited(excess)
     }
+}
+
+/// A key's own allowance, under the same name on every gateway.
+fn own(key: &Key, place: usize) -> Subject {
+    // Odd, so that the allowances of one key differ, whatever its tag.
+    let place = u64::try_from(place).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    Subject(key.tag.short() ^ place)
 }
 
 fn subject(owner: &Owner<'_>) -> Subject {

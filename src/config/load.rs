@@ -10,7 +10,7 @@ use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
 use super::{
-    Config, audit, guard, keys, limits, routes, sealing, second_factor, server, upstreams,
+    Config, audit, guard, keys, limits, routes, sealing, second_factor, server, shared, upstreams,
 };
 
 /// A configuration that is good, with what should be looked at.
@@ -65,7 +65,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let server = server::server(root);
     let listeners = server::listeners(root);
     let admin = server::admin(root, &listeners);
-    let store = server::store(root);
+    let (store, shared) = server::store(root);
     let audit = audit::audit(root, store.state_dir.as_ref());
     let guard = guard::guard(root);
     let limits = limits::limits(root);
@@ -80,6 +80,9 @@ fn build(root: &Table<'_>) -> Option<Config> {
     for upstream in &upstreams {
         upstream.refuse_credentials(dialects.used());
     }
+    if shared.is_some() {
+        shared::refuse_timeless(root, dialects.used());
+    }
     root.finish();
     Some(Config {
         listeners: listeners.into_iter().collect::<Option<_>>()?,
@@ -87,6 +90,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
         server,
         store,
         audit: audit.rules,
+        shared,
         guard,
         upstreams: upstreams.into_iter().map(|named| named.upstream).collect::<Option<_>>()?,
         routes: Arc::new(routes),

@@ -13,6 +13,7 @@ mod sealing;
 mod second_factor;
 mod secrets;
 mod server;
+mod shared;
 mod upstreams;
 mod value;
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub store: Store,
     /// The audit trail, where one is kept.
     pub audit: Option<crate::audit::Rules>,
+    /// Where it is remembered together with other gateways, if it is.
+    pub shared: Option<crate::store::redis::Options>,
     /// How many failures are borne.
     pub guard: Bounds,
     /// Where requests go, by name and in the order routes refer to them.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::document::{Node, Table, text};
 use super::load::{refuse_repeats, section};
 use super::problem::Fault;
-use super::value::{address, name, network, size, span, whole, word};
-use super::{Listener, Server, Store, TlsFiles};
+use super::value::{address, name, network, size, span, whole};
+use super::{Listener, Server, Store, TlsFiles, shared};
+use crate::store::redis;
 
 impl Default for Server {
     fn default() -> Self {
@@ -147,7 +148,7 @@ fn tls(node: &Node<'_>) -> Option<TlsFiles> {
     Some(TlsFiles { cert: cert?, key: key? })
 }
 
-fn pem(node: &Node<'_>, armour: &str, private: bool) -> Option<PathBuf> {
+pub(super) fn pem(node: &Node<'_>, armour: &str, private: bool) -> Option<PathBuf> {
     let path = node.spot.document.path(node.read(text)?);
     let contents = node.read(|_| {
         node.spot.document.lookup.file(&path).map_err(|error| {
@@ -192,10 +193,43 @@ pub(super) fn admin(root: &Table<'_>, listeners: &[Option<Listener>]) -> Option<
     Some(found)
 }
 
-pub(super) fn store(root: &Table<'_>) -> Store {
+/// What is remembered, and the shared store where one is asked for.
+pub(super) fn store(root: &Table<'_>) -> (Store, Option<redis::Options>) {
+    let Some(table) = section(root, "store") else { return (Store::default(), None) };
+    let is_shared = table.or("kind", false, kind);
+    let node = table.find("redis");
+    let shared = match (is_shared, &node) {
+        (true, Some(node)) => node.table().and_then(|table| shared::redis(&table)),
+        (true, None) => {
+            let cure = "add `[store.redis]` with servers = [\"10.0.0.5:6379\"]";
+            table.spot.error(Fault::cured("`redis` is missing", cure));
+            None
+        }
+        (false, Some(node)) => {
+            node.spot
+                .error(Fault::cured("the store is in memory", "set kind = \"redis\" beside it"));
+            None
+        }
+        (false, None) => None,
+    };
+    (embedded(&table), shared)
+}
+
+/// Whether it is shared.
+fn kind(value: &toml::de::DeValue<'_>) -> Result<bool, Fault> {
+    match text(value)? {
+        "memory" => Ok(false),
+        "redis" => Ok(true),
+        "sentinel" | "cluster" => Err(Fault::cured(
+            "a primary that was cut off goes on answering there, and would accept twice",
+            "use kind = \"redis\" with one server, or with three or five that know nothing of each other",
+        )),
+        other => Err(Fault::unknown("store", other, ["memory", "redis"])),
+    }
+}
+
+fn embedded(table: &Table<'_>) -> Store {
     let default = Store::default();
-    let Some(table) = section(root, "store") else { return default };
-    table.or("kind", (), word("store", &[((), "memory")]));
     let dir = table.find("state_dir");
     let dir = dir.and_then(|node| Some(node.spot.document.path(node.read(text)?)));
     let max_unique = table.or("max_unique", default.max_unique, whole(1_000..=100_000_000));

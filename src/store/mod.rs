@@ -3,6 +3,8 @@
 //! One call, [`Store::spend`], settles replay and limits together, all or nothing.
 
 pub mod memory;
+#[cfg(feature = "server")]
+pub mod redis;
 
 use std::time::Duration;
 
@@ -89,6 +91,9 @@ pub struct Cost {
     pub limit: Limit,
     /// Units this request takes.
     pub weight: u32,
+    /// Whether more than one account spends it, as an address's. Such costs come last, and each gateway counts them
+    /// for itself.
+    pub spans_accounts: bool,
 }
 
 /// All that one proven request wants of the store.

@@ -311,6 +311,7 @@ pub(crate) fn config() -> Config {
         admin: ([127, 0, 0, 1], 0).into(),
         server,
         store,
+        shared: None,
         guard: Bounds::default(),
         upstreams: [upstream(backend()), upstream(closed())].into(),
         routes: Arc::new(routes()),

@@ -18,19 +18,31 @@ pub(super) struct Arrival {
 
 /// A limit with its period in whole microseconds.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(in crate::store) struct Rate {
     quota: u32,
     period: u64,
 }
 
 impl Rate {
-    pub(super) fn of(limit: Limit) -> Self {
+    pub(in crate::store) fn of(limit: Limit) -> Self {
         let period = limit.period;
         let micros = period
             .as_secs()
             .saturating_mul(1_000_000)
             .saturating_add(u64::from(period.subsec_nanos().div_ceil(1_000)));
         Self { quota: limit.quota.max(1), period: micros.clamp(1, LONGEST_PERIOD) }
+    }
+
+    /// Units per period.
+    #[cfg(feature = "server")]
+    pub(in crate::store) fn quota(self) -> u32 {
+        self.quota
+    }
+
+    /// The period in microseconds.
+    #[cfg(feature = "server")]
+    pub(in crate::store) fn period_micros(self) -> u64 {
+        self.period
     }
 
     pub(super) fn period(self) -> Duration {
@@ -53,8 +65,12 @@ impl Rate {
         if !arrival.is_after(now) {
             return 0;
         }
-        let ahead = arrival.whole.saturating_sub(now.0);
-        let (quota, part) = (u64::from(self.quota), u64::from(arrival.part));
+        self.units(arrival.whole.saturating_sub(now.0), arrival.part)
+    }
+
+    /// The units that an arrival `ahead + part / quota` microseconds from now stands for, rounded up.
+    pub(in crate::store) fn units(self, ahead: u64, part: u32) -> u32 {
+        let (quota, part) = (u64::from(self.quota), u64::from(part));
         let used = match ahead.checked_mul(quota).and_then(|whole| whole.checked_add(part)) {
             Some(scaled) => scaled.div_ceil(self.period),
             None => u64::MAX,
@@ -92,6 +108,17 @@ impl Arrival {
             (u64::try_from(more).unwrap_or(u64::MAX), u64::try_from(part).unwrap_or(0))
         });
         Self { whole: whole.saturating_add(more), part: u32::try_from(part).unwrap_or(0), parts }
+    }
+
+    /// Moved back by what `weight` units take at `rate`.
+    #[cfg(feature = "server")]
+    pub(super) fn minus(self, weight: u32, rate: Rate) -> Self {
+        let Self { whole, part, parts } = self.in_parts(rate.quota);
+        let quota = u128::from(parts);
+        let given = u128::from(weight) * u128::from(rate.period);
+        let left = (u128::from(whole) * quota + u128::from(part)).saturating_sub(given);
+        let whole = u64::try_from(left / quota).unwrap_or(u64::MAX);
+        Self { whole, part: u32::try_from(left % quota).unwrap_or(0), parts }
     }
 
     /// How long after `now` it lies, rounded up to whole microseconds.

@@ -117,6 +117,20 @@ impl Limits {
         plan
     }
 
+    /// Gives back what was charged to `costs`, for a request that did not pass after all.
+    #[cfg(feature = "server")]
+    pub(super) fn refund(&self, costs: &[Cost]) {
+        for cost in costs {
+            let hash = self.mixer.of_8(cost.subject.0);
+            let Some(shard) = self.shards.get(hash.shard()) else { continue };
+            let mut shard = lock(shard);
+            let slot = shard.cells.find(hash.chain(), |cell| cell.subject == cost.subject);
+            if let Some(cell) = slot.and_then(|slot| shard.cells.at_mut(slot)) {
+                cell.arrival = cell.arrival.minus(cost.weight, Rate::of(cost.limit));
+            }
+        }
+    }
+
     /// Drops what is paid off, everywhere; at most every [`SWEEP_EVERY`].
     pub(super) fn sweep(&self, now: Micros) {
         let last = self.swept_at.load(Ordering::Relaxed);
@@ -320,7 +334,12 @@ mod tests {
     }
 
     fn cost(subject: u64, quota: u32, period_us: u64, weight: u32) -> Cost {
-        Cost { subject: Subject(subject), limit: limit(quota, period_us), weight }
+        Cost {
+            subject: Subject(subject),
+            limit: limit(quota, period_us),
+            weight,
+            spans_accounts: false,
+        }
     }
 
     fn spend(limits: &Limits, now: Micros, costs: &[Cost]) -> Result<Levels, Refusal> {

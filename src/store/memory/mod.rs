@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "server")]
+pub(super) use self::arrival::Rate;
 use self::chains::Mixer;
 use self::durable::{Durable, Writer};
 use self::fence::{Fence, Mark};
@@ -181,6 +183,22 @@ impl MemoryStore {
     /// How often the state directory did not take a write. While it does not, the store soon refuses.
     pub fn write_failures(&self) -> u64 {
         self.durable.failures()
+    }
+
+    /// Charges limits alone, for what another store remembers.
+    #[cfg(feature = "server")]
+    pub(super) fn charge(&self, now: Micros, costs: &[Cost]) -> Verdict {
+        let mut plan = self.limits.plan(now);
+        match plan.hold(costs) {
+            Ok(()) => Verdict::New(plan.commit()),
+            Err(refusal) => refusal.into(),
+        }
+    }
+
+    /// Gives back what [`MemoryStore::charge`] took.
+    #[cfg(feature = "server")]
+    pub(super) fn refund(&self, costs: &[Cost]) {
+        self.limits.refund(costs);
     }
 
     /// Clears away all that has expired: for exact figures after a lull. Charges clear away a little each.

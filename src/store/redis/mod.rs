@@ -1,0 +1,421 @@
+//! The shared store: replay and limits in Redis, so that any number of gateways are as one.
+//!
+//! One server, or a quorum of three or five that know nothing of each other: then a request passes when most of them
+//! say that it is new, and an account's limits are kept by one of them. Each call is one function of `function.lua`,
+//! which decides at once; what fails, or does not answer in time, counts as a refusal.
+
+mod packed;
+mod probe;
+mod server;
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use redis::{Client, Cmd, cmd};
+use tokio::time::Instant;
+
+use self::packed::{Margins, Said, Spend, Token, Vote};
+use self::probe::apart;
+use self::server::{Fault, Server};
+use super::memory::MemoryStore;
+use super::{Charge, Cost, Levels, SignedTime, Store, Verdict};
+use crate::clock::{Clock, Micros};
+
+pub use self::server::Trouble;
+
+/// The library that every server runs.
+const FUNCTION: &str = include_str!("function.lua");
+const LIBRARY: &str = "countersign_1";
+/// Into how many parts accounts are dealt, each in one hash slot. It never changes: gateways that differ would accept
+/// twice.
+const TAGS: u64 = 1_024;
+/// Records whose signed time lies in one span of this length share a key.
+const SPAN: u64 = 4_000_000;
+
+/// How the shared store is reached, and what it withstands.
+pub struct Options {
+    /// The servers: one, three or five.
+    pub servers: Vec<Address>,
+    /// How long a call may take, connecting included.
+    pub deadline: Duration,
+    /// The furthest ahead of now that any freshness rule accepts a stamp.
+    pub future_skew: Duration,
+    /// How far the clocks of gateways and servers may lie apart.
+    pub clock_bound: Duration,
+    /// Calls under way, of each worker to each server; further ones are refused.
+    pub max_in_flight: usize,
+}
+
+/// One server.
+pub struct Address {
+    /// What it is called in logs and metrics.
+    pub name: String,
+    /// How it is reached, credentials and TLS included.
+    pub client: Client,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+/// Remembers in Redis.
+#[derive(Debug)]
+pub struct RedisStore<C> {
+    servers: Box<[Arc<Server>]>,
+    /// Counts the limits that span accounts, for this gateway alone.
+    local: MemoryStore,
+    clock: C,
+    deadline: Duration,
+    margins: Margins,
+    /// Tells this gateway's calls from those of others.
+    gateway: u16,
+    calls: AtomicU32,
+}
+
+impl<C: Clock> RedisStore<C> {
+    /// A store that is not asked before [`RedisStore::look`] has found its servers in order.
+    ///
+    /// `local` counts the limits that span accounts: each gateway grants the whole of them, so that all together
+    /// admit at most as many times a limit as there are gateways.
+    pub fn new(options: Options, local: MemoryStore, clock: C) -> Result<Self, getrandom::Error> {
+        let mut gateway = [0; 2];
+        getrandom::fill(&mut gateway)?;
+        let connect_timeout = options.deadline.max(Duration::from_secs(1));
+        let server = |at: Address| {
+            Arc::new(Server::new(at.name, at.client, connect_timeout, options.max_in_flight))
+        };
+        Ok(Self {
+            servers: options.servers.into_iter().map(server).collect(),
+            local,
+            clock,
+            deadline: options.deadline,
+            margins: Margins { skew: options.future_skew, bound: options.clock_bound },
+            gateway: u16::from_le_bytes(gateway),
+            calls: AtomicU32::new(0),
+        })
+    }
+
+    /// Looks at every server once, and says what is wrong with those that are not used.
+    pub async fn look(&self) -> Vec<(String, Trouble)> {
+        for server in &self.servers {
+            probe::look(server, &mut None, &self.clock, self.margins.bound).await;
+        }
+        self.troubles()
+    }
+
+    /// Looks at every server now and then, for as long as it is polled.
+    pub async fn watch(&self) {
+        let mut looks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+        for server in &self.servers {
+            looks.push(Box::pin(probe::watch(Arc::clone(server), &self.clock, self.margins.bound)));
+        }
+        poll_fn(|context| {
+            for look in &mut looks {
+                // It never ends.
+                let _pending = look.as_mut().poll(context);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// What is wrong with each server that is not used.
+    pub fn troubles(&self) -> Vec<(String, Trouble)> {
+        let trouble = |server: &Arc<Server>| Some((server.name.clone(), server.trouble()?));
+        self.servers.iter().filter_map(trouble).collect()
+    }
+
+    /// Whether enough servers are used to judge requests.
+    pub fn is_usable(&self) -> bool {
+        self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority()
+    }
+
+    /// Raises what is known of a key's epoch, on every server that answers; how many did.
+    pub async fn raise(&self, account: u64, key: [u8; 16], epoch: u64) -> usize {
+        let mut command = cmd("FCALL");
+        let keys = Keys::of(account, Micros(0), key);
+        let key = key.first_chunk::<8>().copied().unwrap_or_default();
+        command.arg("countersign_1_raise").arg(1).arg(&keys.account).arg(&key).arg(epoch);
+        let mut raised = 0;
+        for server in &self.servers {
+            let deadline = Instant::now() + self.deadline;
+            raised += usize::from(server.call(&command, deadline).await.is_ok());
+        }
+        raised
+    }
+
+    /// What the servers say of a request, and of the limits of its account.
+    async fn judge(&self, charge: &Charge, costs: &[Cost]) -> Verdict {
+        let Some(spend) = Spend::new(charge, costs.len(), self.token(), self.margins) else {
+            return Verdict::Unavailable;
+        };
+        let fence = packed::fence(charge.time, self.margins).unwrap_or_default();
+        let Some(owner) = self.owner(charge.account, fence) else { return Verdict::Unavailable };
+        let tally = self.poll(charge, costs, owner, &spend).await;
+        let verdict = tally.verdict(self.majority(), charge, self.margins);
+        let may_come_again = matches!(
+            verdict,
+            Verdict::Over { cost: _, retry_after: _, level: _ } | Verdict::StepSpent
+        );
+        if may_come_again && !tally.new.is_empty() {
+            self.forget(charge, &spend, &tally.new).await;
+        }
+        verdict
+    }
+
+    fn majority(&self) -> usize {
+        self.servers.len() / 2 + 1
+    }
+
+    /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
+    /// remember long enough if there are any.
+    fn owner(&self, account: u64, fence: Micros) -> Option<usize> {
+        let rank = |place: usize| {
+            let mixed = (account ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+                .wrapping_mul(0xD6E8_FEB8_6659_FD93);
+            mixed ^ (mixed >> 32)
+        };
+        let usable = self.servers.iter().enumerate().filter(|(_, server)| server.is_usable());
+        let ranked = usable.map(|(place, server)| (server.born() < fence, rank(place), place));
+        ranked.max().map(|(_, _, place)| place)
+    }
+
+    fn token(&self) -> Token {
+        let [a, b] = self.gateway.to_le_bytes();
+        let [c, d, e, f] = self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        Token([a, b, c, d, e, f])
+    }
+
+    /// Asks every server, and returns as soon as it is decided.
+    async fn poll(&self, charge: &Charge, costs: &[Cost], owner: usize, spend: &Spend) -> Tally {
+        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
+        let sent = self.clock.now();
+        let deadline = Instant::now() + self.deadline;
+        let with_costs = command(&keys, spend, &packed::costs(costs), costs.len());
+        let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[], 0));
+        let mut calls: Vec<(usize, Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + '_>>)> =
+            Vec::new();
+        for (place, server) in self.servers.iter().enumerate() {
+            let command = without.as_ref().filter(|_| place != owner).unwrap_or(&with_costs);
+            calls.push((place, Box::pin(server.call(command, deadline))));
+        }
+        let mut tally = Tally::default();
+        poll_fn(|context| {
+            calls.retain_mut(|(place, call)| {
+                let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
+                let asked = if *place == owner { costs } else { &[] };
+                let vote = answer.ok().and_then(|bytes| self.believe(*place, &bytes, asked, sent));
+                tally.count(*place, *place == owner, vote);
+                false
+            });
+            if calls.is_empty() || tally.is_decided(self.majority()) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        tally
+    }
+
+    /// A vote, if it can be read and its server's clock agrees with ours.
+    fn believe(&self, place: usize, bytes: &[u8], costs: &[Cost], sent: Micros) -> Option<Vote> {
+        let server = self.servers.get(place)?;
+        let Ok(vote) = packed::read(bytes, costs) else {
+            server.judge(Some(Trouble::Refuses("an answer that cannot be read".into())));
+            return None;
+        };
+        let apart = apart(vote.at, sent, self.clock.now());
+        if apart > self.margins.bound {
+            server.judge(Some(Trouble::Clock(apart)));
+            return None;
+        }
+        if let Said::Fenced(born) = vote.said {
+            server.set_born(born);
+        }
+        Some(vote)
+    }
+
+    /// Takes back what servers recorded of a request that does not pass and may come again.
+    async fn forget(&self, charge: &Charge, spend: &Spend, places: &[usize]) {
+        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
+        let mut command = cmd("FCALL");
+        command.arg("countersign_1_forget").arg(1).arg(&keys.records);
+        command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
+        let deadline = Instant::now() + self.deadline;
+        for server in places.iter().filter_map(|place| self.servers.get(*place)) {
+            // Where it fails, the client's repetition is told for a duplicate.
+            let _ = server.call(&command, deadline).await;
+        }
+    }
+}
+
+impl<C: Clock> Store for RedisStore<C> {
+    async fn spend(&self, charge: &Charge) -> Verdict {
+        let own =
+            charge.costs.iter().position(|cost| cost.spans_accounts).unwrap_or(charge.costs.len());
+        let (own, spanning) = charge.costs.split_at(own);
+        let mut charged = match self.local.charge(charge.now, spanning) {
+            Verdict::New(levels) => levels,
+            Verdict::Over { cost, retry_after, level } => {
+                return Verdict::Over { cost: cost + own.len(), retry_after, level };
+            }
+            other => return other,
+        };
+        let refund = Refund { local: &self.local, costs: spanning };
+        match self.judge(charge, own).await {
+            Verdict::New(mut levels) => {
+                refund.keep();
+                levels.extend(charged.drain(..));
+                Verdict::New(levels)
+            }
+            other => other,
+        }
+    }
+
+    async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
+        self.local.pay(now, costs).await
+    }
+}
+
+/// Gives back what was charged here, unless the request passes.
+struct Refund<'a> {
+    local: &'a MemoryStore,
+    costs: &'a [Cost],
+}
+
+impl Refund<'_> {
+    fn keep(mut self) {
+        self.costs = &[];
+    }
+}
+
+impl Drop for Refund<'_> {
+    fn drop(&mut self) {
+        self.local.refund(self.costs);
+    }
+}
+
+/// What was said so far.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Who says that it is new.
+    new: Vec<usize>,
+    seen: usize,
+    fenced: Option<Micros>,
+    outdated: bool,
+    /// What the owner says of limits, once it has.
+    levels: Option<Levels>,
+    /// The owner's refusal, or anyone's that a second factor's step is spent.
+    refusal: Option<Verdict>,
+}
+
+impl Tally {
+    fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>) {
+        match vote.map(|vote| vote.said) {
+            None => {}
+            Some(Said::New(levels)) => {
+                self.new.push(place);
+                if owns {
+                    self.levels = Some(levels);
+                }
+            }
+            Some(Said::Seen) => self.seen += 1,
+            Some(Said::Over(verdict)) => self.refusal = Some(verdict),
+            Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
+            Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
+            Some(Said::Outdated) => self.outdated = true,
+        }
+    }
+
+    fn is_decided(&self, majority: usize) -> bool {
+        self.outdated || (self.levels.is_some() && self.new.len() >= majority)
+    }
+
+    /// New where most say so, the owner of the limits among them.
+    fn verdict(&self, majority: usize, charge: &Charge, margins: Margins) -> Verdict {
+        if self.outdated {
+            return Verdict::Outdated;
+        }
+        if let Some(refusal) = &self.refusal {
+            return refusal.clone();
+        }
+        match &self.levels {
+            Some(levels) if self.new.len() >= majority => Verdict::New(levels.clone()),
+            Some(_) | None if self.seen > 0 => Verdict::Seen,
+            Some(_) | None => match self.fenced {
+                Some(born) => Verdict::Fenced { retry_after: wait(born, charge, margins) },
+                None => Verdict::Unavailable,
+            },
+        }
+    }
+}
+
+/// How long until what is signed then is judged by a server born at `born`.
+fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {
+    let judged = born + margins.skew + margins.bound * 2;
+    judged.since(charge.now).max(Duration::from_millis(1))
+}
+
+fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: usize) -> Cmd {
+    let mut head = spend.head;
+    if let Some(last) = head.last_mut() {
+        *last = u8::try_from(count).unwrap_or(u8::MAX);
+    }
+    let mut command = cmd("FCALL");
+    command.arg("countersign_1_spend").arg(4);
+    command.arg(&keys.generation).arg(&keys.records).arg(&keys.limits).arg(&keys.account);
+    command.arg(&head).arg(&spend.identity).arg(spend.nonce()).arg(&spend.record).arg(costs);
+    command
+}
+
+/// The keys of one call, all in one hash slot.
+struct Keys {
+    generation: String,
+    records: String,
+    limits: String,
+    account: String,
+}
+
+impl Keys {
+    fn of(account: u64, signed: Micros, key: [u8; 16]) -> Self {
+        let tag = account % TAGS;
+        let payer = key.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
+        Self {
+            generation: generation_key(tag),
+            records: format!("c1:{{{tag}}}:r{}", signed.0 / SPAN),
+            limits: format!("c1:{{{tag}}}:l{payer:x}"),
+            account: format!("c1:{{{tag}}}:a{account:x}"),
+        }
+    }
+}
+
+fn generation_key(tag: u64) -> String {
+    format!("c1:{{{tag}}}:g")
+}
+
+fn tag_keys() -> impl Iterator<Item = String> {
+    (0..TAGS).map(generation_key)
+}
+
+/// The signed time, which chooses the key that records share: a repetition always meets its original there.
+fn signed_at(charge: &Charge) -> Micros {
+    match charge.time {
+        SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ } => at,
+        SignedTime::Growing { key: _, nonce: _, window: _ }
+        | SignedTime::Unique { key: _, nonce: _ } => Micros(0),
+    }
+}

@@ -1,0 +1,185 @@
+//! The bytes of a call and of its answer, as `function.lua` packs them.
+
+use std::time::Duration;
+
+use crate::clock::Micros;
+use crate::store::memory::Rate;
+use crate::store::{Charge, Cost, Levels, Repeat, SignedTime, Verdict};
+
+/// What marks one call, so that its repetition is known for ours: the gateway's own number, and a counter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Token(pub(super) [u8; 6]);
+
+/// The arguments of one `spend`.
+pub(super) struct Spend {
+    pub(super) head: [u8; HEAD],
+    pub(super) identity: [u8; FIELD],
+    /// Empty where the request has none.
+    pub(super) nonce: Option<[u8; FIELD]>,
+    pub(super) record: [u8; RECORD],
+}
+
+const HEAD: usize = 5 * 8 + 8 + 2;
+/// 112 bits of a digest of 128: two requests of one do not come about by chance, nor by trying.
+const FIELD: usize = 14;
+const RECORD: usize = 8;
+
+/// How far a signed time must lie after a server's birth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Margins {
+    /// The furthest ahead that a stamp may lie.
+    pub(super) skew: Duration,
+    /// How far two clocks of gateways may lie apart.
+    pub(super) bound: Duration,
+}
+
+impl Spend {
+    /// `None` where the request signs no time: what has none is not remembered here.
+    pub(super) fn new(
+        charge: &Charge,
+        costs: usize,
+        token: Token,
+        margins: Margins,
+    ) -> Option<Self> {
+        let fence = fence(charge.time, margins)?;
+        let mut head = [0; HEAD];
+        let (numbers, rest) = head.split_at_mut(40);
+        let all =
+            [charge.now.0, fence.0, charge.keep_until.0, charge.epoch, charge.step.unwrap_or(0)];
+        for (place, number) in numbers.chunks_exact_mut(8).zip(all) {
+            place.copy_from_slice(&exact(number).to_le_bytes());
+        }
+        let may_repeat = u8::from(charge.repeat == Repeat::SameRoute);
+        let count = u8::try_from(costs).unwrap_or(u8::MAX);
+        let key = charge.key.first_chunk::<8>().copied().unwrap_or_default();
+        for (place, byte) in rest.iter_mut().zip(key.into_iter().chain([may_repeat, count])) {
+            *place = byte;
+        }
+        let mut record = [0; RECORD];
+        let bytes = charge.route.to_le_bytes().into_iter().chain(token.0);
+        record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        let field = |digest: [u8; 16]| digest.first_chunk().copied().unwrap_or_default();
+        let nonce = charge.nonce.map(|nonce| field(nonce.0));
+        Some(Self { head, identity: field(charge.identity.0), nonce, record })
+    }
+
+    /// The nonce as an argument.
+    pub(super) fn nonce(&self) -> &[u8] {
+        self.nonce.as_ref().map_or(&[], |nonce| nonce)
+    }
+}
+
+/// The moment that a server must have been born before.
+pub(super) fn fence(time: SignedTime, margins: Margins) -> Option<Micros> {
+    match time {
+        SignedTime::Stamp(at) => Some(at - margins.skew - margins.bound * 2),
+        SignedTime::Deadline { at, lead } => Some(at - lead - margins.bound * 2),
+        SignedTime::Growing { key: _, nonce: _, window: _ }
+        | SignedTime::Unique { key: _, nonce: _ } => None,
+    }
+}
+
+/// Lua counts in doubles, which are exact below this.
+fn exact(number: u64) -> u64 {
+    number.min((1 << 53) - 1)
+}
+
+/// The limits of a call.
+pub(super) fn costs(costs: &[Cost]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(costs.len() * 24);
+    for cost in costs {
+        let rate = Rate::of(cost.limit);
+        packed.extend_from_slice(&cost.subject.0.to_le_bytes());
+        packed.extend_from_slice(&rate.quota().to_le_bytes());
+        packed.extend_from_slice(&rate.period_micros().to_le_bytes());
+        packed.extend_from_slice(&cost.weight.to_le_bytes());
+    }
+    packed
+}
+
+/// What one server answered.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Vote {
+    /// The server's clock when it answered.
+    pub(super) at: Micros,
+    pub(super) said: Said,
+}
+
+/// What a server said of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// It is new there; what it left of the limits that were asked for.
+    New(Levels),
+    /// It was seen there.
+    Seen,
+    /// Over a limit.
+    Over(Verdict),
+    /// The server was born, by a gateway's clock, too late to know.
+    Fenced(Micros),
+    /// The key has changed.
+    Outdated,
+    /// The step of the second factor is spent.
+    StepSpent,
+}
+
+/// An answer that is none of ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unreadable;
+
+/// Reads an answer to a call with `costs`.
+pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
+    let mut rest = Reader(bytes);
+    let (status, at) = (rest.byte()?, Micros(rest.long()?));
+    let said = match status {
+        0 => Said::New(levels(&mut rest, costs)?),
+        1 => Said::Seen,
+        2 => over(&mut rest, costs)?,
+        3 => Said::Fenced(Micros(rest.long()?)),
+        4 => Said::Outdated,
+        5 => Said::StepSpent,
+        _ => return Err(Unreadable),
+    };
+    if rest.0.is_empty() { Ok(Vote { at, said }) } else { Err(Unreadable) }
+}
+
+fn levels(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Levels, Unreadable> {
+    if rest.0.is_empty() {
+        return Ok(Levels::new());
+    }
+    costs.iter().map(|cost| level(rest, cost)).collect()
+}
+
+fn level(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
+    let (ahead, part) = (rest.long()?, rest.int()?);
+    Ok(Rate::of(cost.limit).units(ahead, part))
+}
+
+fn over(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Said, Unreadable> {
+    let place = usize::from(rest.byte()?);
+    let retry_after = Duration::from_micros(rest.long()?);
+    let level = level(rest, costs.get(place).ok_or(Unreadable)?)?;
+    Ok(Said::Over(Verdict::Over { cost: place, retry_after, level }))
+}
+
+/// Reads little-endian numbers.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Unreadable> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Unreadable)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, Unreadable> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn int(&mut self) -> Result<u32, Unreadable> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn long(&mut self) -> Result<u64, Unreadable> {
+        self.take().map(u64::from_le_bytes)
+    }
+}

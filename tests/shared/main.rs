@@ -1,0 +1,355 @@
+//! The shared store against real servers: what one gateway accepted, no gateway accepts again.
+
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::clock::{Clock, Micros, SystemClock};
+use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
+use countersign::store::redis::{Options, RedisStore, Trouble};
+use countersign::store::{
+    Charge, Cost, Identity, Limit, Repeat, SignedTime, Store, Subject, Verdict,
+};
+use proptest::prelude::*;
+use server::RedisServer;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const SKEW: Duration = Duration::from_millis(20);
+const BOUND: Duration = Duration::from_millis(250);
+
+fn options(servers: &[&RedisServer]) -> Options {
+    Options {
+        servers: servers.iter().map(|server| server.address()).collect(),
+        deadline: Duration::from_millis(400),
+        future_skew: SKEW,
+        clock_bound: BOUND,
+        max_in_flight: 1_000,
+    }
+}
+
+/// A gateway's store whose servers were born long enough ago.
+async fn gateway(servers: &[&RedisServer]) -> Arc<RedisStore<SystemClock>> {
+    let store = Arc::new(RedisStore::new(options(servers), local(), SystemClock::start()).unwrap());
+    let troubles = store.look().await;
+    assert_eq!(troubles, []);
+    store
+}
+
+fn local() -> MemoryStore {
+    let options = MemoryOptions { max_records: 1_000, ..MemoryOptions::default() };
+    MemoryStore::open(&options, now()).unwrap()
+}
+
+/// Waits until a request that is signed now is judged.
+async fn past_fence() {
+    tokio::time::sleep(SKEW + BOUND * 2 + Duration::from_millis(10)).await;
+}
+
+fn now() -> Micros {
+    SystemClock::start().now()
+}
+
+fn charge(identity: u8) -> Charge {
+    let now = now();
+    Charge {
+        now,
+        identity: Identity([identity; 16]),
+        nonce: None,
+        account: 7,
+        key: [3; 16],
+        epoch: 1,
+        step: None,
+        time: SignedTime::Stamp(now),
+        keep_until: now + Duration::from_secs(5),
+        route: 1,
+        repeat: Repeat::Never,
+        costs: [].into_iter().collect(),
+    }
+}
+
+fn limited(mut charge: Charge, quota: u32, weight: u32) -> Charge {
+    let limit = Limit { quota, period: HOUR };
+    charge.costs.push(Cost { subject: Subject(9), limit, weight, spans_accounts: false });
+    charge
+}
+
+fn levels(verdict: &Verdict) -> Vec<u32> {
+    match verdict {
+        Verdict::New(levels) => levels.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_one_gateway_accepted_no_gateway_accepts_again() {
+    let server = RedisServer::start(&[]);
+    let (first, second) = (gateway(&[&server]).await, gateway(&[&server]).await);
+    past_fence().await;
+    let once = charge(1);
+    assert!(matches!(first.spend(&once).await, Verdict::New(_)));
+    assert_eq!(second.spend(&once).await, Verdict::Seen);
+    assert_eq!(first.spend(&once).await, Verdict::Seen);
+    // Neither another route nor another moment makes it new.
+    let moved = Charge { route: 2, now: now(), ..once.clone() };
+    assert_eq!(second.spend(&moved).await, Verdict::Seen);
+    assert!(matches!(second.spend(&charge(2)).await, Verdict::New(_)));
+}
+
+#[tokio::test]
+async fn a_nonce_passes_once_whatever_comes_with_it() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let nonce = Some(Identity([200; 16]));
+    let one = Charge { nonce, ..charge(1) };
+    assert!(matches!(store.spend(&one).await, Verdict::New(_)));
+    let other = Charge { identity: Identity([2; 16]), ..one };
+    assert_eq!(store.spend(&other).await, Verdict::Seen);
+}
+
+#[tokio::test]
+async fn a_read_repeats_on_its_own_route_and_pays_each_time() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let poll = Charge { repeat: Repeat::SameRoute, ..limited(charge(1), 10, 4) };
+    assert_eq!(levels(&store.spend(&poll).await), [4]);
+    assert_eq!(levels(&store.spend(&poll).await), [8]);
+    assert!(matches!(store.spend(&poll).await, Verdict::Over { cost: 0, level: 8, .. }));
+    let elsewhere = Charge { route: 2, ..poll };
+    assert_eq!(store.spend(&elsewhere).await, Verdict::Seen);
+}
+
+#[tokio::test]
+async fn what_is_over_a_limit_is_not_recorded_and_may_come_again() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    assert_eq!(levels(&store.spend(&limited(charge(1), 10, 8)).await), [8]);
+    let over = limited(charge(2), 10, 3);
+    for _ in 0..2 {
+        assert!(matches!(store.spend(&over).await, Verdict::Over { cost: 0, level: 8, .. }));
+    }
+    assert!(matches!(
+        store.spend(&limited(over, 100, 3)).await,
+        Verdict::Over { .. } | Verdict::New(_)
+    ));
+    assert_eq!(levels(&store.spend(&limited(charge(3), 10, 2)).await), [10]);
+}
+
+#[tokio::test]
+async fn what_an_account_may_not_spend_is_not_taken_from_its_address() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let from = |mut charge: Charge, quota| {
+        let limit = Limit { quota, period: HOUR };
+        charge.costs.push(Cost { subject: Subject(50), limit, weight: 1, spans_accounts: true });
+        charge
+    };
+    assert_eq!(levels(&store.spend(&from(limited(charge(1), 1, 1), 3)).await), [1, 1]);
+    for n in 2..6 {
+        let over = store.spend(&from(limited(charge(n), 1, 1), 3)).await;
+        assert!(matches!(over, Verdict::Over { cost: 0, level: 1, .. }), "{over:?}");
+    }
+    let other = |n| from(Charge { account: 8, key: [4; 16], ..charge(n) }, 3);
+    assert_eq!(levels(&store.spend(&other(10)).await), [2]);
+    assert_eq!(levels(&store.spend(&other(11)).await), [3]);
+    let over = store.spend(&other(12)).await;
+    assert!(matches!(over, Verdict::Over { cost: 0, level: 3, .. }), "{over:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_meanwhile_is_refused_at_once() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let known = charge(1);
+    assert_eq!(store.raise(known.account, known.key, 2).await, 1);
+    assert_eq!(store.spend(&known).await, Verdict::Outdated);
+    assert!(matches!(store.spend(&Charge { epoch: 2, ..known.clone() }).await, Verdict::New(_)));
+    // An earlier epoch never comes back.
+    assert_eq!(store.raise(known.account, known.key, 1).await, 1);
+    assert_eq!(
+        store.spend(&Charge { identity: Identity([9; 16]), ..known }).await,
+        Verdict::Outdated
+    );
+}
+
+#[tokio::test]
+async fn a_step_of_the_second_factor_passes_once() {
+    let server = RedisServer::start(&[]);
+    let (first, second) = (gateway(&[&server]).await, gateway(&[&server]).await);
+    past_fence().await;
+    let with = |identity, step| Charge { step: Some(step), ..charge(identity) };
+    assert!(matches!(first.spend(&with(1, 100)).await, Verdict::New(_)));
+    assert_eq!(second.spend(&with(2, 100)).await, Verdict::StepSpent);
+    assert_eq!(second.spend(&with(3, 99)).await, Verdict::StepSpent);
+    assert!(matches!(second.spend(&with(4, 101)).await, Verdict::New(_)));
+}
+
+#[tokio::test]
+async fn after_any_loss_nothing_that_may_have_been_accepted_passes() {
+    let mut server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    for lose in ["flush", "restart", "library"] {
+        past_fence().await;
+        let once = charge(1);
+        assert!(matches!(store.spend(&once).await, Verdict::New(_)), "{lose}");
+        match lose {
+            "flush" => drop(server.run(&["FLUSHALL"])),
+            "restart" => server.restart(),
+            _ => drop(server.run(&["FUNCTION", "FLUSH"])),
+        }
+        for _ in 0..3 {
+            assert!(!matches!(store.spend(&once).await, Verdict::New(_)), "{lose}");
+        }
+        assert_eq!(store.look().await, [], "{lose}");
+        let again = store.spend(&once).await;
+        assert!(matches!(again, Verdict::Fenced { .. } | Verdict::Seen), "{lose}: {again:?}");
+        past_fence().await;
+        assert!(matches!(store.spend(&charge(3)).await, Verdict::New(_)), "{lose}");
+        // Everything of this round is out of the way of the next.
+        drop(server.run(&["FLUSHALL"]));
+        assert_eq!(store.look().await, [], "{lose}");
+    }
+}
+
+#[tokio::test]
+async fn a_quorum_goes_on_without_one_server_and_stops_without_two() {
+    let mut servers = [(); 3].map(|()| RedisServer::start(&[]));
+    let store = {
+        let [a, b, c] = &servers;
+        gateway(&[a, b, c]).await
+    };
+    past_fence().await;
+    let once = charge(1);
+    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    servers[0].kill();
+    assert_eq!(store.spend(&once).await, Verdict::Seen);
+    for n in 10..20 {
+        assert!(matches!(store.spend(&charge(n)).await, Verdict::New(_)), "{n}");
+    }
+    // It comes back empty, and remembers nothing: the others do.
+    servers[0].restart();
+    assert_eq!(store.look().await, []);
+    assert_eq!(store.spend(&once).await, Verdict::Seen);
+    assert!(matches!(store.spend(&charge(30)).await, Verdict::New(_)));
+    servers[1].kill();
+    servers[2].kill();
+    assert!(!matches!(store.spend(&charge(31)).await, Verdict::New(_)));
+    assert!(!matches!(store.spend(&once).await, Verdict::New(_)));
+}
+
+#[tokio::test]
+async fn what_a_quorum_refuses_for_a_limit_may_come_again() {
+    let servers = [(); 3].map(|()| RedisServer::start(&[]));
+    let store = {
+        let [a, b, c] = &servers;
+        gateway(&[a, b, c]).await
+    };
+    past_fence().await;
+    assert_eq!(levels(&store.spend(&limited(charge(1), 10, 8)).await), [8]);
+    let over = limited(charge(2), 10, 3);
+    for _ in 0..3 {
+        assert!(matches!(store.spend(&over).await, Verdict::Over { .. }));
+    }
+    let mut fits = over.clone();
+    fits.costs[0].weight = 2;
+    assert_eq!(levels(&store.spend(&fits).await), [10]);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_costs_no_more_than_the_deadline_and_is_used_again() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let once = charge(1);
+    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    server.signal("STOP");
+    for n in 2..6 {
+        assert_eq!(store.spend(&charge(n)).await, Verdict::Unavailable);
+    }
+    assert!(!store.is_usable());
+    assert_eq!(store.spend(&charge(7)).await, Verdict::Unavailable);
+    server.signal("CONT");
+    assert_eq!(store.look().await, []);
+    past_fence().await;
+    assert!(matches!(store.spend(&charge(8)).await, Verdict::New(_)));
+    assert_eq!(store.spend(&once).await, Verdict::Seen);
+}
+
+#[tokio::test]
+async fn a_server_that_may_forget_or_cannot_write_is_not_used() {
+    let evicting =
+        RedisServer::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let store = RedisStore::new(options(&[&evicting]), local(), SystemClock::start()).unwrap();
+    let troubles = store.look().await;
+    assert!(
+        matches!(&troubles[..], [(_, Trouble::Evicts(policy))] if policy == "allkeys-lru"),
+        "{troubles:?}"
+    );
+    assert_eq!(store.spend(&charge(1)).await, Verdict::Unavailable);
+
+    let main = RedisServer::start(&[]);
+    let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &main.port.to_string()]);
+    let store = RedisStore::new(options(&[&replica]), local(), SystemClock::start()).unwrap();
+    assert!(matches!(&store.look().await[..], [(_, Trouble::Refuses(_))]));
+    assert_eq!(store.spend(&charge(1)).await, Verdict::Unavailable);
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_and_takes_nothing_back() {
+    let server = RedisServer::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let first = charge(1);
+    assert!(matches!(store.spend(&first).await, Verdict::New(_)));
+    drop(server.run(&["CONFIG", "SET", "maxmemory", "1"]));
+    assert_eq!(store.spend(&charge(2)).await, Verdict::Unavailable);
+    drop(server.run(&["CONFIG", "SET", "maxmemory", "0"]));
+    assert_eq!(store.look().await, []);
+    assert_eq!(store.spend(&first).await, Verdict::Seen);
+    assert!(matches!(store.spend(&charge(3)).await, Verdict::New(_)));
+}
+
+#[test]
+fn limits_agree_with_those_of_the_embedded_store() {
+    let server = RedisServer::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(async {
+        let store = gateway(&[&server]).await;
+        past_fence().await;
+        store
+    });
+    let rounds = std::cell::Cell::new(0_u64);
+    let one = (1_u32..6, 1_u32..40, prop::collection::vec((0_u32..8, any::<bool>()), 1..30));
+    let config =
+        ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |((count, quota, steps) in one)| {
+        rounds.set(rounds.get() + 1);
+        let round = rounds.get();
+        let memory = MemoryStore::open(&MemoryOptions { max_records: 1_000, ..MemoryOptions::default() }, now() - HOUR).unwrap();
+        for (place, (weight, _)) in steps.iter().enumerate() {
+            let mut wanted = charge(0);
+            wanted.account = round;
+            wanted.key = (u128::from(round)).to_le_bytes();
+            wanted.identity = Identity((u128::from(round) << 64 | place as u128 | 1 << 100).to_le_bytes());
+            // A period so long that what passes between the two questions does not count.
+            wanted.costs = (0..count).map(|n| Cost {
+                subject: Subject(u64::from(n) + round * 100),
+                limit: Limit { quota: quota + n * 3, period: 1_000 * HOUR },
+                weight: *weight,
+                spans_accounts: false,
+            }).collect();
+            let (ours, theirs) = runtime.block_on(async { (memory.spend(&wanted).await, store.spend(&wanted).await) });
+            match (&ours, &theirs) {
+                (Verdict::Over { cost, level, .. }, Verdict::Over { cost: other, level: also, .. }) => {
+                    prop_assert_eq!((cost, level), (other, also));
+                }
+                _ => prop_assert_eq!(&ours, &theirs),
+            }
+        }
+    });
+}

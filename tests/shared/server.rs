@@ -1,0 +1,95 @@
+//! A real redis-server, started on a free port of the loopback and ended by its process id.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use countersign::store::redis::Address;
+use redis::{Client, cmd};
+use tempfile::TempDir;
+
+/// A server of its own.
+pub(crate) struct RedisServer {
+    pub(crate) port: u16,
+    dir: TempDir,
+    child: Option<Child>,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { port, dir: TempDir::new().unwrap(), child: None, arguments };
+        server.restart();
+        server
+    }
+
+    /// Starts it anew, with whatever its directory holds.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let child = Command::new("redis-server")
+            .args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
+            .arg("--dir")
+            .arg(self.dir.path())
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed (Debian package redis-server)");
+        self.child = Some(child);
+        let begun = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "redis-server does not come up");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap()
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address { name: self.port.to_string(), client: self.client() }
+    }
+
+    /// Runs a command.
+    pub(crate) fn run(&self, words: &[&str]) -> redis::Value {
+        let mut connection = self.client().get_connection().unwrap();
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut connection).unwrap()
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
