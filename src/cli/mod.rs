@@ -6,6 +6,7 @@ pub mod curl;
 pub mod demo;
 pub mod dialects;
 mod page;
+pub mod registry;
 pub mod serve;
 pub mod sign;
 pub mod snippet;
@@ -48,6 +49,7 @@ enum Command {
     Load(Box<load::Args>),
     Dialects(dialects::Args),
     Audit(audit::Args),
+    Registry(registry::Args),
 }
 
 /// Reads the command line and runs what it says: 0 when all went well, 1 when something was refused or failed, 2
@@ -82,6 +84,7 @@ impl Command {
             Self::Load(args) => load::command(args, out, err).map(ExitCode::from),
             Self::Dialects(args) => dialects::run(args, out, err),
             Self::Audit(args) => audit::run(args, out, err),
+            Self::Registry(args) => registry::run(args, out, err),
         }
     }
 }

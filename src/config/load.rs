@@ -10,7 +10,8 @@ use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
 use super::{
-    Config, audit, guard, keys, limits, routes, sealing, second_factor, server, shared, upstreams,
+    Config, audit, guard, keys, limits, registry, routes, sealing, second_factor, server, shared,
+    upstreams,
 };
 
 /// A configuration that is good, with what should be looked at.
@@ -67,6 +68,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let admin = server::admin(root, &listeners);
     let (store, shared) = server::store(root);
     let audit = audit::audit(root, store.state_dir.as_ref());
+    let registry = registry::registry(root, store.state_dir.as_deref());
     let guard = guard::guard(root);
     let limits = limits::limits(root);
     let upstreams = upstreams::upstreams(root);
@@ -91,6 +93,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
         store,
         audit: audit.rules,
         shared,
+        registry: registry?,
         guard,
         upstreams: upstreams.into_iter().map(|named| named.upstream).collect::<Option<_>>()?,
         routes: Arc::new(routes),

@@ -8,6 +8,7 @@ mod keys;
 mod limits;
 mod load;
 mod problem;
+mod registry;
 mod routes;
 mod sealing;
 mod second_factor;
@@ -29,6 +30,7 @@ use crate::admit::Bounds;
 use crate::gateway::routes::Routes;
 use crate::key::master::Sealing;
 use crate::key::{Key, PermissionNames, Secret};
+use crate::registry::Location;
 use crate::store::Limit;
 
 pub use document::{Contents, Lookup, System};
@@ -59,6 +61,8 @@ pub struct Config {
     pub audit: Option<crate::audit::Rules>,
     /// Where it is remembered together with other gateways, if it is.
     pub shared: Option<crate::store::redis::Options>,
+    /// Where the records of keys are kept.
+    pub registry: Location,
     /// How many failures are borne.
     pub guard: Bounds,
     /// Where requests go, by name and in the order routes refer to them.

@@ -53,6 +53,9 @@ fn world() -> World {
             ("etc/short", "hunter2", false),
             ("etc/empty", "\n", false),
             ("etc/chain.pem", "-----BEGIN CERTIFICATE-----", true),
+            ("etc/url", "postgres://ann:hunter2@localhost/keys\n", false),
+            ("etc/remote", "postgres://ann:hunter2@db.example/keys", false),
+            ("etc/open-remote", "postgres://ann:hunter2@db.example/keys?sslmode=disable", false),
             ("etc/key.pem", "-----BEGIN PRIVATE KEY-----", true),
             ("etc/bad.toml", "name = \"own\"\ntitl = 1\n", false),
             ("etc/other.toml", include_str!("../../config/dialects/bybit.toml"), false),
@@ -92,7 +95,7 @@ address = "127.0.0.1:9180"
 
 [store]
 max_records = 5000000
-
+state_dir = "state"
 [[limit]]
 name = "orders"
 quota = 100
@@ -229,6 +232,7 @@ fn every_key_is_documented() {
     let sources = [
         include_str!("audit.rs"),
         include_str!("server.rs"),
+        include_str!("registry.rs"),
         include_str!("limits.rs"),
         include_str!("upstreams.rs"),
         include_str!("dialects.rs"),
@@ -326,6 +330,51 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "max_records = 5000000",
         "max_records = 1000\nmax_records_per_account = 2000",
         "15:27: store.max_records_per_account: one account may take 2000 records, more than the 1000",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"mysql\"",
+        "16:8: registry.kind: no registry is called \"mysql\" (known: embedded, postgres)",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nurl = { file = \"url\" }",
+        "16:7: registry.url: it has no meaning for a registry of kind \"embedded\" (leave it out",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"\npath = \"r\"\nurl = { file = \"url\" }",
+        "17:8: registry.path: it has no meaning for a registry of kind \"postgres\"",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"",
+        "15:1: registry: `url` is missing (write { env",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"\nurl = { file = \"secret\" }",
+        "17:7: registry.url: this is no URL of PostgreSQL (as",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"\nurl = { file = \"remote\" }",
+        "17:7: registry.url: the registry would be reached without TLS, or through one that proves nothing (give `ca`",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"\nurl = { file = \"remote\" }\nca = \"key.pem\"",
+        "18:6: registry.ca: etc/key.pem holds a certificate that cannot be read",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"\nurl = { file = \"url\" }\nconnections = 17",
+        "18:15: registry.connections: 17 is not from 1 to 16",
+    ),
+    (
+        "state_dir = \"state\"",
+        "[registry]\nkind = \"postgres\"\nurl = { file = \"url\" }\ntimeout = \"2m\"",
+        "18:11: registry.timeout: \"2m\" is not from 10ms to 1m",
     ),
     (
         "max_records = 5000000",
@@ -762,6 +811,17 @@ fn what_is_probably_not_meant_is_a_warning() {
             "dialect.binance.imitate: strangers can find out which key ids exist",
         ),
         ("{ env = \"A_SECRET\" }", "\"none\"", "upstream[0].identity_key: backends cannot tell"),
+        ("state_dir = \"state\"", "", "what the registry records ends with the gateway"),
+        (
+            "state_dir = \"state\"",
+            "[registry]",
+            "registry: what the registry records ends with the",
+        ),
+        (
+            "state_dir = \"state\"",
+            "[registry]\nkind = \"postgres\"\nurl = { file = \"open-remote\" }",
+            "registry.url: what is asked of the registry travels unencrypted",
+        ),
         ("file = \"secret\"", "file = \"open\"", "key[0].secret.file: every user"),
         (
             "id = \"key-1\"\naccount = \"acme\"\ndialect = \"binance\"",
@@ -773,6 +833,30 @@ fn what_is_probably_not_meant_is_a_warning() {
         let warned = warnings.iter().any(|warning| warning.to_string().contains(said));
         assert!(warned && warnings.len() == 1, "`{to}`: {warnings:?}");
     }
+}
+
+#[test]
+fn the_registry_is_kept_where_the_configuration_says() {
+    let place = "state_dir = \"state\"";
+    for (written, said) in [
+        (place, "in etc/state/registry.redb"),
+        ("", "in memory"),
+        ("[registry]\npath = \"keys.redb\"", "in etc/keys.redb"),
+        (
+            "[registry]\nkind = \"postgres\"\nurl = { file = \"url\" }",
+            "in PostgreSQL at localhost/keys",
+        ),
+    ] {
+        let registry = good(&changed(place, written)).config.registry;
+        assert_eq!(registry.to_string(), said);
+        assert!(!format!("{registry:?}").contains("hunter2"), "{registry:?}");
+    }
+    let timed = "[registry]\nkind = \"postgres\"\nurl = { file = \"url\" }\nconnections = 3\ntimeout = \"750ms\"";
+    let Location::Postgres(options) = good(&changed(place, timed)).config.registry else {
+        panic!("it is in PostgreSQL")
+    };
+    let (waits, default) = ((options.timeout, options.connect_timeout), Duration::from_secs(2));
+    assert_eq!((options.connections, waits), (3, (Duration::from_millis(750), default)));
 }
 
 #[test]

@@ -40,22 +40,28 @@ pub fn migrate(location: &Location) -> Result<Migrated, RegistryError> {
     }
 }
 
-/// What is in the registry, which is left as it is, but for a file that is made where there is none.
+/// What is in the registry, which is left as it is.
 ///
 /// Blocks; call it where nothing asynchronous runs.
 pub fn status(location: &Location) -> Result<Status, RegistryError> {
     match location {
         Location::Memory => embedded_status(&Embedded::in_memory()?),
-        Location::File(path) => embedded_status(&Embedded::open(path)?),
-        Location::Postgres(options) => {
-            let (format, newest) = Postgres::format(options)?;
-            if format == newest {
+        Location::File(path) => match path.try_exists() {
+            Ok(false) => Ok(nothing(0, embedded::FORMAT)),
+            Ok(true) | Err(_) => embedded_status(&Embedded::open(path)?),
+        },
+        Location::Postgres(options) => match Postgres::format(options)? {
+            (format, newest) if format != newest => Ok(nothing(format, newest)),
+            (format, newest) => {
                 let registry = Postgres::open((**options).clone())?;
-                return filled(&registry, registry.counts(), format, newest);
+                filled(&registry, registry.counts(), format, newest)
             }
-            Ok(Status { format, newest, revision: 0, records: Vec::new() })
-        }
+        },
     }
+}
+
+fn nothing(format: u64, newest: u64) -> Status {
+    Status { format, newest, revision: 0, records: Vec::new() }
 }
 
 fn embedded_status(registry: &Embedded) -> Result<Status, RegistryError> {

@@ -20,7 +20,7 @@ use countersign::key::{
     Permissions, Secret, State, Tag, Venue,
 };
 use countersign::registry::fixed::FixedKeys;
-use countersign::registry::{Keys, Unavailable};
+use countersign::registry::{Keys, Location, Unavailable};
 use countersign::store::{Charge, Cost, Identity, Limit, Repeat, Store, Verdict};
 use http::{HeaderName, Method, Request, Response};
 use http_body_util::BodyExt;
@@ -312,6 +312,7 @@ pub(crate) fn config() -> Config {
         server,
         store,
         shared: None,
+        registry: Location::Memory,
         guard: Bounds::default(),
         upstreams: [upstream(backend()), upstream(closed())].into(),
         routes: Arc::new(routes()),

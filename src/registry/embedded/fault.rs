@@ -1,5 +1,6 @@
 //! What redb says, in the words of the registry.
 
+use std::io;
 use std::path::Path;
 
 use redb::{DatabaseError, StorageError};
@@ -30,9 +31,18 @@ pub(super) fn unopened(path: &Path, error: DatabaseError) -> RegistryError {
             "{path} was written by a program of another version ({error}): use that version"
         ));
     }
-    if let DatabaseError::Storage(StorageError::Corrupted(why)) = &error {
+    let damage = match &error {
+        DatabaseError::Storage(StorageError::Corrupted(why)) => Some(why.clone()),
+        DatabaseError::Storage(StorageError::Io(error))
+            if error.kind() == io::ErrorKind::InvalidData =>
+        {
+            Some(error.to_string())
+        }
+        _ => None,
+    };
+    if let Some(why) = damage {
         return RegistryError::Damaged(format!(
-            "{path}: {why}; restore the file from a backup, or give `path` another name if this is none of ours"
+            "{path}: {why}; restore the file from a backup, or give `path` another name where this is no registry"
         ));
     }
     RegistryError::Unavailable(format!("{path}: {error}; see that this user may write there"))

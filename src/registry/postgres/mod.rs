@@ -142,12 +142,10 @@ impl Shared {
         F: Future<Output = Result<T, Failure>>,
     {
         let until = Instant::now() + self.options.timeout;
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.readers.len().max(1);
-        let link = self.readers.get(turn).ok_or_else(closed)?;
         let mut again = true;
         loop {
-            let live = timeout_at(until, link.live()).await;
-            let live = live.map_err(|_| late(self.options.timeout))??;
+            let live = timeout_at(until, self.live()).await;
+            let (link, live) = live.map_err(|_| late(self.options.timeout))??;
             let (why, gone) = match timeout_at(until, question(Arc::clone(&live))).await {
                 Ok(Ok(found)) => return Ok(found),
                 Ok(Err(failure)) if !failure.ends_connection() => return Err(failure.told()),
@@ -159,6 +157,20 @@ impl Shared {
                 return Err(why);
             }
         }
+    }
+
+    /// The next connection in turn that works: one that waits to be tried again does not keep the others from use.
+    async fn live(&self) -> Result<(&Link, Arc<Live>), RegistryError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.readers.len().max(1);
+        let (before, from) = self.readers.split_at_checked(turn).unwrap_or_default();
+        let mut last = closed();
+        for link in from.iter().chain(before) {
+            match link.live().await {
+                Ok(live) => return Ok((link, live)),
+                Err(why) => last = why,
+            }
+        }
+        Err(last)
     }
 }
 
