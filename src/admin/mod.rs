@@ -1,29 +1,76 @@
-//! The control plane's HTTP server: metrics, liveness, readiness. It reads only; nothing here can change
-//! what the gateway does.
+//! The control plane's HTTP server: metrics, liveness and readiness to anybody who reaches it, and the admin API to
+//! those who show who they are.
+//!
+//! A call goes this way: [`doors`] let a connection in, [`access`] says whose it is, [`operation`] declares what can be
+//! asked for and who may, [`request`] reads it strictly, an operation does it at the [`desk`], [`record`] notes it.
 
+mod access;
+mod accounts;
 mod answer;
+mod api;
+mod approvals;
+mod apps;
+mod bans;
+mod call;
+mod caller;
+mod certificate;
+mod cursor;
+mod desk;
+mod doors;
+mod factors;
+mod gateway;
+mod idempotency;
+mod key_life;
+mod key_view;
+mod keys;
+mod ledger;
+mod lines;
+mod moment;
+mod openapi;
+mod operation;
+mod problem;
+mod provider;
 mod readiness;
+mod record;
+mod request;
+mod server;
+mod throttle;
+mod trail;
 
 use std::fmt;
-use std::future::Future;
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-
 use crate::metrics::Metrics;
 
+pub use access::{Access, Named, Token};
+pub use api::{AdminApi, BODY_CAP};
+pub use caller::{Caller, Peer, Proof, Role};
+pub use desk::{Desk, Facts};
+pub use doors::{Door, Socket, acceptor};
+pub use openapi::document;
+pub use operation::{Operation, Verb};
+pub use provider::Provider;
 pub use readiness::{NotReady, Readiness};
+pub use record::{Activity, CallLog, Following, LogAlone, Logged, Noting, Sought, TrailReader};
+pub use server::{serve, serve_at};
+
+/// Everything the API can do.
+pub fn operations() -> impl Iterator<Item = &'static Operation> {
+    [
+        keys::OPERATIONS,
+        key_life::OPERATIONS,
+        accounts::OPERATIONS,
+        factors::OPERATIONS,
+        apps::OPERATIONS,
+        bans::OPERATIONS,
+        approvals::OPERATIONS,
+        trail::OPERATIONS,
+        gateway::OPERATIONS,
+    ]
+    .into_iter()
+    .flatten()
+}
 
 /// Brings gauges up to date just before a scrape; must be quick and must not block.
 pub type Collector = Box<dyn Fn() + Send + Sync>;
@@ -35,12 +82,25 @@ pub struct AdminState {
     readiness: Readiness,
     collectors: Arc<[Collector]>,
     bounds: Bounds,
+    api: Option<AdminApi>,
 }
 
 impl AdminState {
     /// Answers from `metrics` and `readiness`; each of `collectors` runs before every scrape.
     pub fn new(metrics: Arc<Metrics>, readiness: Readiness, collectors: Vec<Collector>) -> Self {
-        Self { metrics, readiness, collectors: collectors.into(), bounds: Bounds::default() }
+        Self {
+            metrics,
+            readiness,
+            collectors: collectors.into(),
+            bounds: Bounds::default(),
+            api: None,
+        }
+    }
+
+    /// The same with the admin API under `/v1`: over TCP where somebody may call it there, on a unix socket always.
+    #[must_use]
+    pub fn with_api(self, api: AdminApi) -> Self {
+        Self { api: Some(api), ..self }
     }
 
     /// The same with other bounds.
@@ -87,86 +147,4 @@ impl Default for Bounds {
             drain: Duration::from_secs(2),
         }
     }
-}
-
-/// The largest head, in bytes.
-const HEAD_CAP: usize = 16 * 1024;
-
-/// The most header fields.
-const HEADER_CAP: usize = 64;
-
-/// How long to wait after the system refused a connection, for want of descriptors for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Serves until `shutdown` is done, then lets answers under way end.
-pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Future<Output = ()>) {
-    let mut shutdown = pin!(shutdown);
-    let places = Arc::new(Semaphore::new(state.bounds.connections));
-    let (drain, draining) = watch::channel(());
-    let mut open = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = open.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    let connection = connection(stream, state.clone(), draining.clone());
-                    open.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
-                }
-                Err(_) => {
-                    tracing::warn!(limit = state.bounds.connections, "admin connection refused");
-                }
-            },
-            Err(error) => pause(&error).await,
-        }
-    }
-    drop(listener);
-    drop(draining);
-    drain.send_replace(());
-    let ended =
-        timeout(state.bounds.drain, async { while open.join_next().await.is_some() {} }).await;
-    if ended.is_err() {
-        open.shutdown().await;
-    }
-}
-
-/// Serves one connection to its end. What a client does wrong is its own trouble, hence no result.
-async fn connection(stream: TcpStream, state: AdminState, mut draining: watch::Receiver<()>) {
-    let bounds = state.bounds;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer::answer(&state, request.method(), request.uri().path());
-        async move { Ok::<_, std::convert::Infallible>(answer) }
-    });
-    let mut served = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(bounds.head)
-            .max_buf_size(HEAD_CAP)
-            .max_headers(HEADER_CAP)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    tokio::select! {
-        ended = &mut served => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "admin connection broke");
-            }
-            return;
-        }
-        _ = draining.changed() => {}
-        () = sleep(bounds.connection) => {}
-    }
-    served.as_mut().graceful_shutdown();
-    // An error or a client that will not read: either way the connection ends here.
-    let _ended = timeout(bounds.drain, served).await;
-}
-
-async fn pause(error: &io::Error) {
-    tracing::warn!(%error, "admin listener could not accept");
-    sleep(ACCEPT_PAUSE).await;
 }

@@ -355,6 +355,12 @@ fn verifies(material: &Material, message: &[u8], offered: &[u8]) -> bool {
     }
 }
 
+/// Whether `offered` is the asymmetric signature of `message`: for tokens of identity providers.
+#[cfg(feature = "server")]
+pub(crate) fn verify(secret: &Secret, message: &[u8], offered: &[u8]) -> bool {
+    verifies(secret.open(&Opener(())), message, offered)
+}
+
 /// Signs `message`: for clients, the load tester, and what the gateway proves to backends.
 pub(crate) fn sign(signer: &Signer, message: &[u8]) -> Option<(Algorithm, Vec<u8>)> {
     match signer.open(&Opener(())) {

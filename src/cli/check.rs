@@ -97,7 +97,7 @@ fn summary(out: &mut impl Write, config: &Config) -> io::Result<()> {
         let tls = if listener.tls.is_some() { "TLS" } else { "plain" };
         writeln!(out, "listener {} on {}, {tls}", listener.name, listener.address)?;
     }
-    writeln!(out, "admin on {}", config.admin)?;
+    writeln!(out, "admin on {}", config.admin.address)?;
     for upstream in config.upstreams.iter() {
         let backends: Vec<_> = upstream.backends.iter().map(http::uri::Authority::as_str).collect();
         writeln!(out, "upstream {} at {}", upstream.name, backends.join(", "))?;
@@ -137,7 +137,7 @@ fn summary_json(config: &Config) -> Value {
         .collect();
     json!({
         "listeners": listeners,
-        "admin": config.admin,
+        "admin": config.admin.address,
         "upstreams": upstreams,
         "routes": { "signed": signed, "key": key, "public": public },
         "dialects": dialects(config),

@@ -135,7 +135,7 @@ impl Demo {
         for listener in &mut config.listeners {
             listener.address = args.listen;
         }
-        config.admin = args.admin_listen;
+        config.admin.address = args.admin_listen;
         config.store.state_dir.clone_from(&args.state_dir);
         let audit = Trailing::new(args.state_dir.as_deref())?;
         config.audit = Some(Rules::of(audit.dir.clone()));

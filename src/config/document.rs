@@ -279,8 +279,8 @@ impl<'a> Table<'a> {
 }
 
 /// The keys whose values are never shown.
-const SECRETS: [&str; 7] =
-    ["secret", "passphrase", "identity_key", "public_key", "challenge_key", "keys", "url"];
+const SECRETS: [&str; 8] =
+    ["secret", "passphrase", "identity_key", "public_key", "challenge_key", "keys", "url", "token"];
 
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

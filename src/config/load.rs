@@ -10,8 +10,8 @@ use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
 use super::{
-    Config, audit, guard, keys, limits, registry, routes, sealing, second_factor, server, shared,
-    upstreams,
+    Config, admin, audit, guard, keys, limits, registry, routes, sealing, second_factor, server,
+    shared, upstreams,
 };
 
 /// A configuration that is good, with what should be looked at.
@@ -65,8 +65,8 @@ fn build(root: &Table<'_>) -> Option<Config> {
     version.and_then(|version| version.read(whole(1..=1)));
     let server = server::server(root);
     let listeners = server::listeners(root);
-    let admin = server::admin(root, &listeners);
     let (store, shared) = server::store(root);
+    let admin = admin::admin(root, &listeners, store.state_dir.as_deref());
     let audit = audit::audit(root, store.state_dir.as_ref());
     let registry = registry::registry(root, store.state_dir.as_deref());
     let guard = guard::guard(root);

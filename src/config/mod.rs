@@ -1,5 +1,6 @@
 //! The configuration: what an operator writes, parsed into what cannot be wrong.
 
+mod admin;
 mod audit;
 mod dialects;
 mod document;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use ipnet::IpNet;
 
+use crate::admin::{Named, Provider, Token};
 use crate::admit::Bounds;
 use crate::gateway::routes::Routes;
 use crate::key::master::Sealing;
@@ -51,8 +53,8 @@ pub const UNBOUND_TRADE: Duration = Duration::from_hours(90 * 24);
 pub struct Config {
     /// Where clients connect.
     pub listeners: Vec<Listener>,
-    /// Where metrics and health are served.
-    pub admin: SocketAddr,
+    /// Where metrics, health and the admin API are served, and who may call it.
+    pub admin: Admin,
     /// What holds for every connection.
     pub server: Server,
     /// What is remembered.
@@ -121,6 +123,49 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// PEM file of the private key.
     pub key: PathBuf,
+}
+
+/// Where metrics, health and the admin API are served, and who may call it.
+#[derive(Debug)]
+pub struct Admin {
+    /// Where metrics and health are served; the API too, where somebody may call it over TCP.
+    pub address: SocketAddr,
+    /// Where the API is served to this machine's own users; nowhere when `None`.
+    pub socket: Option<PathBuf>,
+    /// TLS of the address; plain when absent.
+    pub tls: Option<AdminTls>,
+    /// Tokens that callers show.
+    pub tokens: Vec<Token>,
+    /// Names in client certificates.
+    pub certificates: Vec<Named>,
+    /// Identity providers whose tokens are accepted.
+    pub providers: Vec<Provider>,
+    /// Permissions that nobody grants alone.
+    pub four_eyes: Vec<String>,
+}
+
+impl Admin {
+    /// At `address` alone, where nobody may call the API.
+    pub const fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            socket: None,
+            tls: None,
+            tokens: Vec::new(),
+            certificates: Vec::new(),
+            providers: Vec::new(),
+            four_eyes: Vec::new(),
+        }
+    }
+}
+
+/// TLS of the admin address.
+#[derive(Clone, Debug)]
+pub struct AdminTls {
+    /// Certificate chain and key.
+    pub files: TlsFiles,
+    /// PEM file of the authorities that sign client certificates; none are asked for when absent.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What holds for every connection.

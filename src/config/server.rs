@@ -1,6 +1,6 @@
-//! `[server]`, `[[listener]]`, `[admin]` and `[store]`: sockets, time limits and memory.
+//! `[server]`, `[[listener]]` and `[store]`: sockets, time limits and memory.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,9 +140,14 @@ fn listener<'a>(
 
 fn tls(node: &Node<'_>) -> Option<TlsFiles> {
     let table = node.table()?;
+    let files = tls_files(&table);
+    table.finish();
+    files
+}
+
+pub(super) fn tls_files(table: &Table<'_>) -> Option<TlsFiles> {
     let cert = table.need("cert", "the PEM file of the certificate chain, leaf first");
     let key = table.need("key", "the PEM file of the private key");
-    table.finish();
     let cert = cert.and_then(|node| pem(&node, "CERTIFICATE-----", false));
     let key = key.and_then(|node| pem(&node, "PRIVATE KEY-----", true));
     Some(TlsFiles { cert: cert?, key: key? })
@@ -169,28 +174,6 @@ pub(super) fn pem(node: &Node<'_>, armour: &str, private: bool) -> Option<PathBu
             .warn("every user of this machine can read the private key: take the permission away");
     }
     Some(path)
-}
-
-pub(super) fn admin(root: &Table<'_>, listeners: &[Option<Listener>]) -> Option<SocketAddr> {
-    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9_180));
-    let Some(table) = section(root, "admin") else { return Some(default) };
-    let node = table.find("address");
-    table.finish();
-    let Some(node) = node else { return Some(default) };
-    let found = node.read(|value| {
-        let found = address(value)?;
-        let taken = |listener: &Listener| listener.address == found && found.port() != 0;
-        if listeners.iter().flatten().any(taken) {
-            return Err(Fault::new(format!("a listener has {found} already")));
-        }
-        Ok(found)
-    })?;
-    if !found.ip().is_loopback() {
-        node.spot.warn(
-            "metrics and health are served without credentials: let no stranger reach this address",
-        );
-    }
-    Some(found)
 }
 
 /// What is remembered, and the shared store where one is asked for.

@@ -34,14 +34,14 @@ pub mod reply;
 mod reply_head;
 mod reply_rest;
 mod request;
-mod request_id;
+pub(crate) mod request_id;
 pub mod routes;
 mod running;
 mod serve;
 mod spread;
 mod stream;
 mod time;
-mod tls;
+pub(crate) mod tls;
 mod wire;
 mod worker;
 

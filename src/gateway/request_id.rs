@@ -33,17 +33,17 @@ impl fmt::Debug for RequestId {
 
 /// Makes ids on one worker. No secret: nothing is proved by knowing one.
 #[derive(Debug)]
-pub(super) struct RequestIds {
+pub(crate) struct RequestIds {
     seed: u64,
     made: Cell<u64>,
 }
 
 impl RequestIds {
-    pub(super) fn new() -> Result<Self, getrandom::Error> {
+    pub(crate) fn new() -> Result<Self, getrandom::Error> {
         Ok(Self { seed: getrandom::u64()?, made: Cell::new(0) })
     }
 
-    pub(super) fn next(&self, now: Micros) -> RequestId {
+    pub(crate) fn next(&self, now: Micros) -> RequestId {
         let count = self.made.get().wrapping_add(1);
         self.made.set(count);
         // Two mixes, each one to one in the count: one worker never makes an id twice, and two workers meet only

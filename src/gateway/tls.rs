@@ -54,14 +54,7 @@ impl std::error::Error for TlsError {}
 
 /// TLS 1.2 and 1.3, offering HTTP/2 before HTTP/1.1.
 pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unread(&files.cert, "certificate", error))?;
-    if chain.is_empty() {
-        return Err(TlsError::Empty(files.cert.clone(), "certificate"));
-    }
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| unread(&files.key, "private key", error))?;
+    let (chain, key) = identity(files)?;
     let refused = |error| TlsError::Refused(files.cert.clone(), files.key.clone(), error);
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -71,6 +64,26 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsEr
         .map_err(refused)?;
     config.alpn_protocols = vec![H2.to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A certificate chain and its key.
+pub(crate) fn identity(
+    files: &TlsFiles,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| unread(&files.key, "private key", error));
+    Ok((certificates(&files.cert)?, key?))
+}
+
+/// Every certificate in a file; at least one.
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let all = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unread(file, "certificate", error))?;
+    if all.is_empty() {
+        return Err(TlsError::Empty(file.to_owned(), "certificate"));
+    }
+    Ok(all)
 }
 
 /// The name of HTTP/2 in a TLS handshake.

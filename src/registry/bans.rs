@@ -49,7 +49,13 @@ mod tests {
     }
 
     fn said(until: Micros, lifted: bool) -> String {
-        let ban = BanRecord { until, lifted, reason: Some("scraping".into()), created: NOW };
+        let ban = BanRecord {
+            until,
+            lifted,
+            reason: Some("scraping".into()),
+            created: NOW,
+            actor: "ops".into(),
+        };
         serde_json::to_string(&ban).unwrap()
     }
 

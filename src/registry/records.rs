@@ -176,4 +176,46 @@ pub struct BanRecord {
     pub reason: Option<String>,
     /// When it was made.
     pub created: Micros,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub actor: String,
+}
+
+/// A change of a key that waits for a second person.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApprovalRecord {
+    /// The key.
+    pub key: String,
+    /// The version of it that was seen by who asked.
+    pub version: u64,
+    /// What is to be changed, as the admin API was asked.
+    pub changes: serde_json::Value,
+    /// Who asked.
+    pub actor: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When.
+    pub requested: Micros,
+    /// Until when it can be approved.
+    pub expires: Micros,
+    /// What became of it; `None` while it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Who decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
+}
+
+/// What became of what waited.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It was approved, and done.
+    Approved,
+    /// It was rejected.
+    Rejected,
+    /// It was approved, and could not be done any more.
+    Failed,
 }

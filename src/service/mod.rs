@@ -131,8 +131,8 @@ impl Service {
         });
         let metrics = Arc::new(declare(&config).map_err(StartError::Metrics)?);
         metrics.set_keys(counts);
-        let refused = |error| StartError::Admin(config.admin, error);
-        let admin = TcpListener::bind(config.admin).map_err(refused)?;
+        let refused = |error| StartError::Admin(config.admin.address, error);
+        let admin = TcpListener::bind(config.admin.address).map_err(refused)?;
         let admin_address = admin.local_addr().map_err(refused)?;
 
         let readiness = Readiness::starting();

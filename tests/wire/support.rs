@@ -308,7 +308,7 @@ pub(crate) fn config() -> Config {
     Config {
         audit: None,
         listeners: vec![listener],
-        admin: ([127, 0, 0, 1], 0).into(),
+        admin: countersign::config::Admin::at(([127, 0, 0, 1], 0).into()),
         server,
         store,
         shared: None,

@@ -1,0 +1,279 @@
+//! Every operation, as it is meant to be used.
+
+use serde_json::{Value, json};
+
+use super::support::{OPERATOR, Rig, SECURITY, VIEWER};
+
+#[tokio::test]
+async fn a_key_is_made_shown_changed_and_revoked() {
+    let rig = Rig::start().await;
+    let made = rig
+        .post(
+            "/v1/keys",
+            json!({
+                "account": "ann", "dialect": "binance", "permissions": ["read", "trade"],
+                "allowlist": ["203.0.113.7", "2001:db8::/32"], "label": "bot", "expires": "90d",
+                "limits": ["account"], "reason": "asked for by ann",
+            }),
+        )
+        .await
+        .is(201);
+    let id = made.body["id"].as_str().unwrap();
+    assert!(id.starts_with("csk_"), "{id}");
+    assert_eq!(made.body["secret"].as_str().unwrap().len(), 64);
+    assert_eq!(made.field("location"), Some(&*format!("/v1/keys/{}", id.to_lowercase())));
+    assert_eq!(made.field("etag"), Some("\"1\""));
+    assert_eq!(made.field("cache-control"), Some("no-store"));
+    let view = &made.body["key"];
+    assert_eq!(view["allowlist"], json!(["203.0.113.7/32", "2001:db8::/32"]));
+    assert_eq!(view["expires"], "2030-06-15T17:46:40.000000Z");
+    assert_eq!((&view["state"], &view["version"]), (&json!("active"), &json!(1)));
+
+    let shown = rig.get(&format!("/v1/keys/{id}")).await.is(200);
+    assert_eq!(shown.body, *view);
+    let exported = rig.get(&format!("/v1/keys/{id}/export")).await.is(200);
+    assert_eq!(exported.body, *view);
+
+    let path = format!("/v1/keys/{id}");
+    let change = json!({"permissions": ["read"], "expires": null, "label": "reader"});
+    let changed = rig.call(OPERATOR, "PATCH", &path, change).await.is(200);
+    assert_eq!(changed.body["permissions"], json!(["read"]));
+    assert_eq!(changed.body["expires"], Value::Null);
+    assert_eq!(changed.field("etag"), Some("\"2\""));
+
+    for (act, state) in [("suspend", "suspended"), ("resume", "active"), ("revoke", "revoked")] {
+        let done = rig.call(OPERATOR, "POST", &format!("{path}/{act}"), Value::Null).await.is(200);
+        assert_eq!(done.body["state"], state);
+    }
+    let refused = rig.post(&format!("{path}/resume"), Value::Null).await.is(409);
+    assert!(refused.body["cure"].is_string(), "{}", refused.text);
+
+    let history = rig.get(&format!("{path}/history?limit=2")).await.is(200);
+    let acts = |page: &Value| -> Vec<Value> {
+        page["items"].as_array().unwrap().iter().map(|item| item["act"].clone()).collect()
+    };
+    assert_eq!(acts(&history.body), ["keys.revoke", "keys.resume"]);
+    let next = history.body["next"].as_str().unwrap();
+    let rest = rig.get(&format!("{path}/history?limit=10&after={next}")).await.is(200);
+    assert_eq!(acts(&rest.body), ["keys.suspend", "keys.update", "keys.create"]);
+    assert_eq!(rest.body["items"][2]["actor"], "sue");
+    assert_eq!(rest.body["items"][2]["reason"], "asked for by ann");
+    assert_eq!(rest.body["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_rotation_leaves_both_secrets_for_a_while_and_a_loss_none() {
+    let rig = Rig::start().await;
+    let made = rig.key("ann").await;
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    let rotated = rig.post(&format!("{path}/rotate"), json!({"overlap": "24h"})).await.is(200);
+    assert_eq!(rotated.body["id"], made["id"]);
+    assert_ne!(rotated.body["secret"], made["secret"]);
+    assert_eq!(rotated.body["cut_off"], "2030-03-18T17:46:40.000000Z");
+    assert_eq!(rotated.body["key"]["secrets"].as_array().unwrap().len(), 2);
+
+    let lost = rig.post(&format!("{path}/compromised"), json!({"since": "1h"})).await.is(200);
+    assert_eq!(lost.body["revoked"]["state"], "revoked");
+    let replacement = &lost.body["replacement"];
+    assert_ne!(replacement["id"], made["id"]);
+    assert!(replacement["secret"].is_string());
+    assert_eq!(replacement["key"]["permissions"], made["key"]["permissions"]);
+    assert_eq!(lost.body["activity"][0]["count"], 3);
+}
+
+#[tokio::test]
+async fn a_key_from_elsewhere_is_taken_in_with_its_secret() {
+    let rig = Rig::start().await;
+    let secret = "6f1ed002ab5595859014ebf0951522d9a8b3c4f1e2d7069b8e5c31f04d27a9be";
+    let body = json!({
+        "id": "OLDKEY", "secret": secret, "account": "ann", "dialect": "binance",
+        "permissions": ["read"],
+    });
+    let taken = rig.call(OPERATOR, "POST", "/v1/keys/import", body.clone()).await.is(201);
+    assert_eq!(taken.body["id"], "OLDKEY");
+    assert!(!taken.text.contains(secret));
+    rig.call(OPERATOR, "POST", "/v1/keys/import", body).await.is(409);
+    rig.get("/v1/keys/OLDKEY").await.is(200);
+}
+
+#[tokio::test]
+async fn a_public_key_is_all_that_is_known_of_a_pair() {
+    let rig = Rig::start().await;
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let body = json!({
+        "account": "ann", "dialect": "binance", "permissions": ["read"],
+        "algorithm": "ed25519", "public_key": pair.public_key_pem(),
+    });
+    let made = rig.post("/v1/keys", body.clone()).await.is(201);
+    assert_eq!(made.body.get("secret"), None);
+    assert!(made.body["key"]["public_key"].as_str().unwrap().contains("BEGIN PUBLIC KEY"));
+    let mut private = body;
+    private["public_key"] = json!(pair.serialize_pem());
+    let refused = rig.post("/v1/keys", private).await.is(422);
+    assert!(refused.body["detail"].as_str().unwrap().contains("private"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn an_account_is_frozen_and_goes_on() {
+    let rig = Rig::start().await;
+    rig.get("/v1/accounts/ann").await.is(404);
+    rig.key("ann").await;
+    let shown = rig.get("/v1/accounts/ann").await.is(200);
+    assert_eq!((&shown.body["frozen"], &shown.body["keys"]), (&json!(false), &json!(1)));
+    let body = json!({"reason": "the owner called"});
+    let frozen = rig.call(OPERATOR, "POST", "/v1/accounts/ann/freeze", body).await.is(200);
+    assert_eq!(frozen.body["frozen"], true);
+    assert_eq!(frozen.body["reason"], "the owner called");
+    let listed = rig.get("/v1/accounts").await.is(200);
+    assert_eq!(listed.body["items"][0]["id"], "ann");
+    let done = rig.call(OPERATOR, "POST", "/v1/accounts/ann/unfreeze", Value::Null).await.is(200);
+    assert_eq!(done.body["frozen"], false);
+}
+
+#[tokio::test]
+async fn an_application_bounds_its_keys_and_takes_them_with_it() {
+    let rig = Rig::start().await;
+    let app =
+        json!({"name": "gridbot", "permissions": ["read", "trade"], "contact": "x@y.example"});
+    rig.call(OPERATOR, "POST", "/v1/apps", app.clone()).await.is(201);
+    rig.call(OPERATOR, "POST", "/v1/apps", app).await.is(409);
+    let key = |permissions: Value| {
+        json!({
+            "account": "ann", "dialect": "binance", "application": "gridbot",
+            "permissions": permissions,
+        })
+    };
+    rig.post("/v1/keys", key(json!(["read"]))).await.is(201);
+    rig.post("/v1/keys", key(json!(["read", "transfer"]))).await.is(422);
+    let mut unknown = key(json!(["read"]));
+    unknown["application"] = json!("nobody");
+    rig.post("/v1/keys", unknown).await.is(422);
+
+    let stopped = rig.post("/v1/apps/gridbot/stop", Value::Null).await.is(200);
+    assert_eq!(stopped.body["stopped"], true);
+    rig.post("/v1/apps/gridbot/start", Value::Null).await.is(200);
+    let narrowed =
+        rig.call(OPERATOR, "PATCH", "/v1/apps/gridbot", json!({"permissions": ["read"]}));
+    assert_eq!(narrowed.await.is(200).body["permissions"], json!(["read"]));
+
+    let lost = rig.post("/v1/apps/gridbot/compromised", json!({"replace": true})).await.is(200);
+    let lines = lost.lines();
+    assert_eq!(lines[0]["keys"][0]["account"], "ann");
+    assert!(lines[0]["keys"][0]["replacement"]["secret"].is_string());
+    let end = lines.last().unwrap();
+    assert_eq!(
+        (&end["done"], &end["revoked"], &end["replaced"]),
+        (&json!(true), &json!(1), &json!(1))
+    );
+    rig.post("/v1/apps/nobody/compromised", Value::Null).await.is(404);
+    let listed = rig.get("/v1/apps").await.is(200);
+    assert!(listed.body["items"][0]["compromised"].is_string());
+}
+
+#[tokio::test]
+async fn a_switch_is_thrown_and_released() {
+    let rig = Rig::start().await;
+    let thrown = rig.call(OPERATOR, "POST", "/v1/switches/trade/throw", Value::Null).await.is(200);
+    assert_eq!(thrown.body["thrown"], true);
+    rig.post("/v1/switches/all/throw", json!({"reason": "drill"})).await.is(200);
+    let all = rig.get("/v1/switches").await.is(200);
+    assert_eq!(all.body["items"].as_array().unwrap().len(), 2);
+    let released = rig.post("/v1/switches/trade/release", Value::Null).await.is(200);
+    assert_eq!(released.body["thrown"], false);
+    rig.post("/v1/switches/tarde/throw", Value::Null).await.is(422);
+}
+
+#[tokio::test]
+async fn a_second_factor_is_enrolled_confirmed_and_removed() {
+    let rig = Rig::start().await;
+    rig.get("/v1/accounts/ann/otp").await.is(404);
+    let made = rig.call(OPERATOR, "POST", "/v1/accounts/ann/otp", Value::Null).await.is(201);
+    let uri = made.body["uri"].as_str().unwrap();
+    assert!(uri.starts_with("otpauth://totp/countersign%20test:ann?secret="), "{uri}");
+    assert_eq!(made.body["recovery"].as_array().unwrap().len(), 10);
+    let wrong = json!({"code": "000000"});
+    rig.post("/v1/accounts/ann/otp/confirm", wrong).await.is(422);
+    let code = totp(made.body["secret"].as_str().unwrap());
+    let confirmed = rig.post("/v1/accounts/ann/otp/confirm", json!({"code": code})).await.is(200);
+    assert_eq!(confirmed.body["confirmed"], true);
+    let shown = rig.get("/v1/accounts/ann/otp").await.is(200);
+    assert_eq!(shown.body["recovery_left"], 10);
+    let removed = rig.call(SECURITY, "DELETE", "/v1/accounts/ann/otp", Value::Null).await.is(204);
+    assert_eq!(removed.text, "");
+    rig.get("/v1/accounts/ann/otp").await.is(404);
+}
+
+#[tokio::test]
+async fn a_ban_is_laid_and_lifted_and_ends_by_itself() {
+    let rig = Rig::start().await;
+    let ban = json!({"address": "2001:db8::7", "for": "1h", "reason": "guessing"});
+    let laid = rig.call(OPERATOR, "POST", "/v1/bans", ban).await.is(201);
+    assert_eq!(laid.body["address"], "2001:db8::/64");
+    let other = json!({"address": "203.0.113.7", "for": "2h"});
+    rig.call(OPERATOR, "POST", "/v1/bans", other.clone()).await.is(201);
+    rig.call(OPERATOR, "POST", "/v1/bans", other).await.is(201);
+    let listed = rig.get("/v1/bans").await.is(200);
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), 2);
+    rig.call(OPERATOR, "DELETE", "/v1/bans/2001:db8::9", json!({"reason": "ours"})).await.is(204);
+    rig.call(OPERATOR, "DELETE", "/v1/bans/2001:db8::9", Value::Null).await.is(404);
+    let listed = rig.get("/v1/bans").await.is(200);
+    assert_eq!(listed.body["items"].as_array().unwrap().len(), 1);
+    rig.clock.advance(std::time::Duration::from_hours(2));
+    let listed = rig.get("/v1/bans").await.is(200);
+    assert_eq!(listed.body, json!({"items": [], "next": null}));
+}
+
+#[tokio::test]
+async fn the_trail_is_searched_and_followed() {
+    let rig = Rig::start().await;
+    let first = rig.get("/v1/audit?since=24h&kind=act").await.is(200);
+    assert_eq!(first.body["items"].as_array().unwrap().len(), 100);
+    let next = first.body["next"].as_str().unwrap();
+    let path = format!("/v1/audit?since=24h&kind=act&limit=1000&after={next}");
+    let rest = rig.get(&path).await.is(200);
+    assert_eq!(rest.body["items"].as_array().unwrap().len(), 150);
+    assert_eq!(rest.body["next"], Value::Null);
+    rig.get("/v1/audit?since=soon").await.is(400);
+    rig.get("/v1/audit?kind=secret").await.is(400);
+
+    let head =
+        format!("GET /v1/audit/tail HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {VIEWER}\r\n\r\n");
+    let mut stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+    let mut said = String::new();
+    while !said.contains("{\"n\":2}\n") {
+        let mut bytes = [0; 1024];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes);
+        let read = tokio::time::timeout(super::support::DEADLINE, read).await.unwrap().unwrap();
+        assert!(read > 0, "{said}");
+        said.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+    }
+    assert!(said.contains("application/x-ndjson"), "{said}");
+}
+
+#[tokio::test]
+async fn the_gateway_says_what_it_is_and_who_one_is() {
+    let rig = Rig::start().await;
+    let who = rig.get("/v1/whoami").await.is(200);
+    assert_eq!(who.body, json!({"actor": "vera", "role": "viewer", "proof": "token"}));
+    let gateway = rig.get("/v1/gateway").await.is(200);
+    assert_eq!((&gateway.body["uptime"], &gateway.body["revision"]), (&json!(60), &json!(0)));
+    rig.key("ann").await;
+    assert_eq!(rig.get("/v1/gateway").await.body["revision"], 1);
+    let description = rig.get("/v1/openapi.json").await.is(200);
+    assert_eq!(description.body["openapi"], "3.1.0");
+    assert_eq!(description.body, *countersign::admin::document());
+}
+
+/// What an authenticator app shows (RFC 6238) at the time of the tests.
+fn totp(base32: &str) -> String {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let secret = data_encoding::BASE32_NOPAD.decode(base32.as_bytes()).unwrap();
+    let step = super::support::NOW.as_millis() / 30_000;
+    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&secret).unwrap();
+    mac.update(&step.to_be_bytes());
+    let digest = mac.finalize().into_bytes();
+    let offset = usize::from(digest[19] & 15);
+    let number = u32::from_be_bytes(digest[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
+    format!("{:06}", number % 1_000_000)
+}

@@ -1,0 +1,15 @@
+//! The admin API over real sockets, on a registry in memory.
+#![cfg(all(feature = "server", unix))]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::panic, reason = "a panic is how a test fails")]
+#![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+
+mod access;
+mod approvals;
+mod hostile;
+mod life;
+mod lists;
+mod roles;
+mod schemathesis;
+mod secrets;
+mod support;
