@@ -116,7 +116,7 @@ impl Metrics {
         }
     }
 
-    /// Sets how many keys are in each state.
+    /// Sets how many keys of the configuration are in each state.
     pub fn set_keys(&self, counts: KeyCounts) {
         let KeyCounts { active, suspended, revoked } = counts;
         for (state, count) in [("active", active), ("suspended", suspended), ("revoked", revoked)] {
@@ -143,6 +143,7 @@ impl Metrics {
             let lookups = families.key_lookups.with_label_values(&[result]);
             lookups.inc_by(total.saturating_sub(lookups.get()));
         }
+        families.registry_keys.set(gauge(counts.known.unwrap_or_default()));
         families.keys_cached.set(gauge(counts.held));
         families.key_knowledge_age.set(counts.age.map_or(f64::INFINITY, seconds));
         families.registry_revision.set(i64::try_from(counts.revision).unwrap_or(i64::MAX));

@@ -24,13 +24,18 @@ use crate::key::{Key, KeyId, PermissionNames, Permissions, State, Tag};
 pub use super::looker::OpenKey;
 
 /// What a follower tells, from the control plane.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum News {
+#[derive(Clone, Copy, Debug)]
+pub enum News<'r> {
+    /// The record of a ban, as it stands, and again whenever it changes.
+    Ban(&'r Record),
     /// A change was applied, so long after it was made.
     Applied(Duration),
     /// Keys have ended that requests under way have: they are to be cut.
     Ended,
 }
+
+/// Hears the news, on the control plane: it must not block.
+pub type Tell = Box<dyn Fn(News<'_>) + Send + Sync>;
 
 /// Follows a registry, on the control plane: applies what changes, and looks up what the workers want.
 pub struct Follower {
@@ -44,7 +49,7 @@ struct Feed {
     looker: Looker,
     switches: Arc<Switches>,
     names: Arc<PermissionNames>,
-    tell: Box<dyn Fn(News) + Send + Sync>,
+    tell: Tell,
     /// The switches that are thrown, by name.
     thrown: BTreeSet<String>,
     /// Up to where everything is applied; `None` before anything is known.
@@ -82,7 +87,7 @@ impl Follower {
         open: OpenKey,
         switches: Arc<Switches>,
         names: Arc<PermissionNames>,
-        tell: Box<dyn Fn(News) + Send + Sync>,
+        tell: Tell,
     ) -> Self {
         let Unfollowed { live, wanted } = unfollowed;
         let looker = Looker { live, registry, open };
@@ -176,21 +181,8 @@ impl Feed {
         let registry = Arc::clone(&self.looker.registry);
         let revision = in_time(registry.revision()).await?;
         self.thrown.clear();
-        let mut query = Query {
-            kind: Kind::Switch,
-            account: None,
-            application: None,
-            after: None,
-            limit: PAGE,
-        };
-        loop {
-            let page = in_time(registry.list(query.clone())).await?;
-            query.after = page.last().map(|record| record.id.clone());
-            page.iter().for_each(|record| self.throw(record));
-            if page.len() < PAGE {
-                break;
-            }
-        }
+        self.read_all(Kind::Switch).await?;
+        self.read_all(Kind::Ban).await?;
         self.set_switches();
         let place = Place { revision, print: None, rows: 0 };
         // What was looked up before that revision, or is being looked up, may be older.
@@ -198,6 +190,26 @@ impl Feed {
         self.place = Some(place);
         tokio::spawn(learn(Arc::clone(&self.looker.live), registry, revision));
         Ok(place)
+    }
+
+    /// Applies what stands in the records of a kind.
+    async fn read_all(&mut self, kind: Kind) -> Result<(), Lapse> {
+        let registry = Arc::clone(&self.looker.registry);
+        let mut query = Query { kind, account: None, application: None, after: None, limit: PAGE };
+        loop {
+            let page = in_time(registry.list(query.clone())).await?;
+            query.after = page.last().map(|record| record.id.clone());
+            for record in &page {
+                if kind == Kind::Switch {
+                    self.throw(record);
+                } else {
+                    (self.tell)(News::Ban(record));
+                }
+            }
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
     }
 
     /// Applies a batch, and answers whether nothing was left then.
@@ -251,12 +263,16 @@ impl Feed {
                     let (over, rest) =
                         if is_active(record) { (vec![], keys) } else { (keys, vec![]) };
                     ended.extend(over);
-                    rest.into_iter().for_each(|key| live.cast_off(key));
+                    for key in rest {
+                        live.cast_off(key);
+                    }
                 }
                 Kind::Account => drop(accounts.insert(&*record.id, is_frozen(record))),
                 Kind::Application => drop(applications.insert(&*record.id)),
                 Kind::Switch => self.throw(record),
-                Kind::Factor | Kind::Approval | Kind::Ban | Kind::Own => {}
+                Kind::Factor => drop(accounts.entry(&*record.id).or_insert(false)),
+                Kind::Ban => (self.tell)(News::Ban(record)),
+                Kind::Approval | Kind::Own => {}
             }
         }
         self.set_switches();
@@ -275,7 +291,9 @@ impl Feed {
         ended.extend(frozen);
         self.end(ended);
         let now = live.now();
-        changes.iter().for_each(|change| (self.tell)(News::Applied(now.since(change.note.at))));
+        for change in changes {
+            (self.tell)(News::Applied(now.since(change.note.at)));
+        }
         self.settle(in_doubt).await;
     }
 
@@ -296,7 +314,9 @@ impl Feed {
 
     fn end(&self, keys: Vec<Arc<Key>>) {
         if !keys.is_empty() {
-            keys.into_iter().for_each(|key| self.looker.live.endings.add(key));
+            for key in keys {
+                self.looker.live.endings.add(key);
+            }
             (self.tell)(News::Ended);
         }
     }

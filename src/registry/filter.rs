@@ -35,7 +35,7 @@ impl Filter {
             None => early.push(tag),
             Some(table) if table.has_room() => table.insert(tag),
             Some(table) => {
-                let larger = Table::with_room(table.len() * 2);
+                let larger = Table::with_room(table.places.len());
                 table.tags().for_each(|tag| larger.insert(tag));
                 larger.insert(tag);
                 self.table.store(Some(Arc::new(larger)));
@@ -67,9 +67,9 @@ impl Filter {
 }
 
 impl Table {
-    /// Room for `count` and as many again, and a little.
+    /// Room for more than `count`.
     fn with_room(count: usize) -> Self {
-        let places = (count.saturating_mul(4)).max(LEAST).next_power_of_two();
+        let places = count.saturating_add(1).saturating_mul(2).max(LEAST).next_power_of_two();
         Self { places: (0..places).map(|_| AtomicU64::new(0)).collect(), taken: 0.into() }
     }
 

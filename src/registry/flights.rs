@@ -25,7 +25,7 @@ pub(super) struct Joined(pub(super) oneshot::Receiver<Found>);
 
 /// The lookups under way.
 pub(super) struct Flights {
-    flights: Mutex<HashMap<Tag, Flight>>,
+    under_way: Mutex<HashMap<Tag, Flight>>,
     wanted: mpsc::UnboundedSender<Wanted>,
     /// How many more may begin before it is known which ids there are.
     unfiltered: AtomicUsize,
@@ -42,8 +42,8 @@ impl Flights {
     /// What is wanted comes out at the other end.
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Wanted>) {
         let (wanted, receiver) = mpsc::unbounded_channel();
-        let flights = Mutex::default();
-        (Self { flights, wanted, unfiltered: MOST_UNFILTERED.into() }, receiver)
+        let under_way = Mutex::default();
+        (Self { under_way, wanted, unfiltered: MOST_UNFILTERED.into() }, receiver)
     }
 
     /// Waits with whoever else wants the same, or begins a lookup. `filtered` is whether the id is known to exist.
@@ -107,7 +107,7 @@ impl Flights {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Tag, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

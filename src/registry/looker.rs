@@ -10,9 +10,13 @@ use super::flights::{Found, Wanted};
 use super::live::{LOOKUP_DEADLINE, Live};
 use crate::key::{Key, KeyId};
 
-/// Makes a key of its record, and of those of its account and application where there are any; else says what is wrong.
-pub type OpenKey =
-    Arc<dyn Fn(&Record, Option<&Record>, Option<&Record>) -> Result<Key, String> + Send + Sync>;
+/// Makes a key of its record, and of those of its account, its application and its account's second factor, where there
+/// are any; else says what is wrong. [`KeyOpener`](super::opened::KeyOpener) does.
+pub type OpenKey = Arc<
+    dyn Fn(&Record, Option<&Record>, Option<&Record>, Option<&Record>) -> Result<Key, String>
+        + Send
+        + Sync,
+>;
 
 /// Looks keys up for workers.
 #[derive(Clone)]
@@ -45,7 +49,8 @@ impl Looker {
         let Some(key) = key else { return Ok(None) };
         let account = self.record(Kind::Account, key.account.as_deref()).await?;
         let application = self.record(Kind::Application, key.application.as_deref()).await?;
-        match (self.open)(&key, account.as_ref(), application.as_ref()) {
+        let factor = self.record(Kind::Factor, key.account.as_deref()).await?;
+        match (self.open)(&key, account.as_ref(), application.as_ref(), factor.as_ref()) {
             Ok(key) => Ok(Some(Arc::new(key))),
             Err(why) => {
                 tracing::warn!(key = &**id, why, "a key of the registry cannot be used here");

@@ -18,10 +18,12 @@ use crate::config::Config;
 use crate::gateway::{self, Gateway, Running};
 use crate::key::State;
 use crate::metrics::{self, KeyCounts, Labels, Metrics, RouteLabels, UpstreamLabels};
+use crate::registry::bans;
 use crate::registry::book::Registry;
 use crate::registry::cache::KeyCache;
 use crate::registry::feed::{Follower, News, OpenKey};
 use crate::registry::fixed::FixedKeys;
+use crate::registry::opened::KeyOpener;
 use crate::store::memory::{MemoryStore, OpenError, Options};
 use audited::Audited;
 use control::Control;
@@ -37,6 +39,16 @@ pub struct Source {
     pub registry: Arc<dyn Registry>,
     /// What makes keys of them.
     pub open: OpenKey,
+}
+
+impl Source {
+    /// A registry whose keys `opener` opens.
+    pub fn of(registry: Arc<dyn Registry>, opener: KeyOpener) -> Self {
+        let open: OpenKey = Arc::new(move |key, account, application, factor| {
+            opener.open_key(key, account, application, factor)
+        });
+        Self { registry, open }
+    }
 }
 
 impl fmt::Debug for Source {
@@ -147,9 +159,15 @@ impl Service {
         let backends = Arc::clone(&running.backends);
         let follower = sourced.map(|(Source { registry, open }, end)| {
             let (metrics, cutter) = (Arc::clone(&metrics), running.cutter.clone());
-            let tell = Box::new(move |news| match news {
+            let heeding = Arc::clone(&gate);
+            let tell = Box::new(move |news: News<'_>| match news {
                 News::Applied(lag) => metrics.registry_lag(lag),
                 News::Ended => cutter.cut(),
+                News::Ban(record) => {
+                    if let Err(error) = bans::heed(&heeding.guard, record, heeding.clock.now()) {
+                        tracing::error!(%error, "a ban of the registry is not kept to");
+                    }
+                }
             });
             let (switches, names) = (Arc::clone(&gate.switches), Arc::clone(&config.permissions));
             Follower::new(end, registry, open, switches, names, tell)

@@ -69,7 +69,7 @@ async fn keys_of_the_configuration_are_always_current() {
         countersign::registry::book::Kind::Key,
         "one",
     );
-    let fixed = [open_key()(&pages.await.unwrap().unwrap(), None, None).unwrap()];
+    let fixed = [open_key()(&pages.await.unwrap().unwrap(), None, None, None).unwrap()];
     let (keys, _end) =
         KeyCache::over(fixed.into_iter().collect(), 10, Arc::new(ManualClock::default()));
     assert!(keys.find("one", Duration::ZERO).await.unwrap().is_some());

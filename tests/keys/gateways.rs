@@ -120,7 +120,8 @@ async fn send(
         stream.write_all(&request).await.unwrap();
         match status(&mut stream).await {
             Some(200) => accepted.push(Accepted { key, sent, answered: Instant::now() }),
-            Some(401 | 400) => {}
+            // Who goes on with a revoked key is kept out for a while.
+            Some(400 | 418 | 429) if key < REVOKED => {}
             Some(other) => panic!("{other} for key {key}"),
             // It was cut.
             None => stream = TcpStream::connect(address).await.unwrap(),

@@ -32,6 +32,21 @@ async fn a_key_is_asked_for_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_held_and_an_id_known_not_to_exist_are_found_without_an_allocation() {
+    let world = World::over(keys(3)).await;
+    for id in ["1", "nobody's"] {
+        let expected = world.state(id).await;
+        let seen = allocation_counter::measure(|| {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let found = std::pin::pin!(world.find(id)).poll(&mut context);
+            let std::task::Poll::Ready(Ok(found)) = found else { panic!("it waited") };
+            assert_eq!(found.map(|key| key.state), expected);
+        });
+        assert_eq!(seen.count_total, 0, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn ids_that_do_not_exist_never_reach_the_registry_however_many_are_tried() {
     let world = World::over(keys(10)).await;
     for n in 0..100_000 {

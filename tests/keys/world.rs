@@ -57,7 +57,7 @@ pub(crate) fn record(account: &str) -> KeyRecord {
 
 /// Makes keys of such records: a public text stands for the secret, so that no test needs a master key.
 pub(crate) fn open_key() -> OpenKey {
-    Arc::new(|key, account, application| {
+    Arc::new(|key, account, application, _| {
         let says: KeyRecord = read(key)?;
         let account: Option<AccountRecord> = account.map(read).transpose()?;
         let application: Option<ApplicationRecord> = application.map(read).transpose()?;
@@ -154,8 +154,8 @@ impl World {
         let switches = Arc::<Switches>::default();
         let cuts = Arc::<AtomicUsize>::default();
         let told = Arc::clone(&cuts);
-        let tell = Box::new(move |news| {
-            told.fetch_add(usize::from(news == News::Ended), Ordering::SeqCst);
+        let tell = Box::new(move |news: News<'_>| {
+            told.fetch_add(usize::from(matches!(news, News::Ended)), Ordering::SeqCst);
         });
         let registry = Arc::<Book>::clone(&book);
         let names = Arc::<PermissionNames>::default();
