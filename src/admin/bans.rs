@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Reason, Reply, outdated, sound_reason};
@@ -15,7 +15,6 @@ use super::moment;
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Verb, shape};
 use super::problem::Problem;
 use crate::registry::book::{Kind, Query};
-use crate::registry::bans;
 use crate::registry::records::BanRecord;
 
 /// An address that is kept out, where nothing is proved.
@@ -31,8 +30,6 @@ struct BanView {
     until: String,
     /// Why.
     reason: Option<String>,
-    /// Who said so.
-    actor: String,
 }
 
 /// A page of bans.
@@ -84,7 +81,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/bans/{address}",
         "bans.lift",
         Role::Operator,
-        "Let an address in again",
+        "Let an address in again, whoever banned it",
         |call| Box::pin(lift(call)),
     )
     .may_take(shape::<Reason>)
@@ -98,12 +95,11 @@ const LONGEST: Duration = Duration::from_hours(366 * 24);
 impl BanView {
     fn of(ban: Entry<BanRecord>) -> Self {
         Self {
-            address: ban.id,
+            address: if ban.id.contains(':') { format!("{}/64", ban.id) } else { ban.id },
             version: ban.version,
             since: moment::written(ban.says.created),
             until: moment::written(ban.says.until),
             reason: ban.says.reason,
-            actor: ban.says.actor,
         }
     }
 }
@@ -123,7 +119,7 @@ async fn list(call: Call) -> Outcome {
             }
             after = Some(record.id.clone());
             let ban: Entry<BanRecord> = ledger::entry(record)?;
-            if ban.says.until > call.at {
+            if ban.says.until > call.at && !ban.says.lifted {
                 items.push(BanView::of(ban));
             }
         }
@@ -149,11 +145,10 @@ async fn create(call: Call) -> Outcome {
         return Err(Problem::unprocessable("`for` is not from 1s to 366d."));
     }
     let says = BanRecord {
-        created: call.at,
         until: call.at + span,
         lifted: false,
         reason: reason.clone(),
-        actor: call.caller.actor.as_ref().into(),
+        created: call.at,
     };
     let before = ledger::find::<BanRecord>(&call, Kind::Ban, &address).await?;
     let replaces = before.map(|before| before.version);
@@ -167,18 +162,18 @@ async fn lift(call: Call) -> Outcome {
     let reason = call.reason()?;
     let address = place(call.name("address"))?;
     let ban = ledger::find::<BanRecord>(&call, Kind::Ban, &address).await?;
-    let ban = ban.filter(|ban| ban.says.until > call.at);
-    let ban = ban.ok_or_else(|| Problem::missing("ban"))?;
-    if call.expected.is_some_and(|expected| expected != ban.version) {
-        return Err(outdated(Some(ban.version)));
+    let version = ban.as_ref().map(|ban| ban.version);
+    if call.expected.is_some_and(|expected| version != Some(expected)) {
+        return Err(outdated(version));
     }
-    let says = BanRecord { until: call.at, lifted: true, ..ban.says };
-    let note = ("bans.lift", reason);
-    ledger::write(&call, Kind::Ban, &address, Some(ban.version), says, note).await?;
+    // Said of an address without a record too: gateways ban those that go on failing by themselves.
+    let created = ban.map_or(call.at, |ban| ban.says.created);
+    let says = BanRecord { until: call.at, lifted: true, reason: reason.clone(), created };
+    ledger::write(&call, Kind::Ban, &address, version, says, ("bans.lift", reason)).await?;
     Ok(Reply::empty(http::StatusCode::NO_CONTENT))
 }
 
-/// What is banned where this is: an address, or the /64 of one of IPv6.
+/// The name of what is banned where this is: an address, or the first of the /64 of one of IPv6.
 fn place(text: &str) -> Result<String, Problem> {
     let wrong = || {
         Problem::unprocessable("`address` is no IP address.")
@@ -189,7 +184,13 @@ fn place(text: &str) -> Result<String, Problem> {
         Ok(_) => return Err(wrong()),
         Err(_) => text.parse::<IpAddr>().map_err(|_| wrong())?,
     };
-    Ok(bans::id(address))
+    match address.to_canonical() {
+        IpAddr::V4(v4) => Ok(v4.to_string()),
+        IpAddr::V6(v6) => {
+            let first: Ipv6Addr = (u128::from(v6) >> 64 << 64).into();
+            Ok(first.to_string())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -100,6 +100,8 @@ pub struct Activity {
     pub route: String,
     /// How many requests.
     pub count: u64,
+    /// How many of them were refused.
+    pub refused: u64,
     /// When first, RFC 3339.
     pub first: String,
     /// When last.

@@ -111,14 +111,17 @@ fn make_seed(path: &Path) -> io::Result<Zeroizing<[u8; 32]>> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *seed).map_err(|error| io::Error::other(error.to_string()))?;
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
+    options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
+    // There is the whole key or none, whenever it is stopped.
+    let new = path.with_extension("new");
+    let mut file = options.open(&new)?;
     let digits = Zeroizing::new(HEXLOWER.encode(&*seed));
     file.write_all(digits.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
+    fs::rename(new, path)?;
     Ok(seed)
 }
 

@@ -280,7 +280,8 @@ impl Writer {
             rest = after.get(1..).unwrap_or_default();
         }
         self.segments.append(&self.lines, link)?;
-        *pieces = rest;
+        // What has no end is no record, and there is none such.
+        *pieces = if self.lines.is_empty() { &[] } else { rest };
         Ok(())
     }
 

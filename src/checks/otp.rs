@@ -15,7 +15,7 @@ use super::challenge::{CHALLENGE, Challenges, Topic};
 use super::guard::Watch;
 use super::signature::Signed;
 use crate::denial::{Challenge, Denial};
-use crate::dialect::{Claim, Dialect, Found, Inbound, Side, parameter};
+use crate::dialect::{Claim, Dialect, Inbound, Side, parameter};
 use crate::key::Key;
 use crate::store::{Charge, Repeat};
 
@@ -62,6 +62,9 @@ pub(crate) fn check(
     let bindings = key.bindings.as_ref();
     let factor = bindings.and_then(|bindings| bindings.factor.as_ref()).ok_or(Denial::NoFactor)?;
     let (code, cut) = asked.find(request, claim)?;
+    if dialect.passes_unsigned_body() && cut.as_ref().is_some_and(|(side, _)| *side == Side::Body) {
+        return Err(Denial::Unsigned("a one-time code in the body"));
+    }
     if let Some(challenges) = &asked.challenges {
         let topic = Topic::of(key, dialect, request, claim, asked.parameter());
         let known = code
@@ -139,9 +142,7 @@ impl SecondFactor {
         let (code, cut) = match &self.place {
             CodePlace::Header(name) => (once(request, name)?, None),
             CodePlace::Parameter(name) => {
-                let found: Option<Found<'r>> =
-                    parameter(request.query.unwrap_or_default(), claim.form, name)?;
-                match found {
+                match parameter(request.query.unwrap_or_default(), claim.form, name)? {
                     Some((side, range, code)) => (Some(code), Some((side, range))),
                     None => (None, None),
                 }

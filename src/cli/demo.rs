@@ -13,13 +13,14 @@ use serde_json::json;
 
 use super::curl;
 use super::serve::{Signals, runtime};
+use crate::admin::{Role, Token};
 use crate::audit::Rules;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DEMO, System};
 use crate::dialect::{Credentials, Dialect, Draft, builtin};
 use crate::exchange::{self, Exchange};
 use crate::key::{
-    Algorithm, Allowlist, Key, Passphrase, Permission, Permissions, Secret, State, Tag, Venue,
+    Algorithm, Allowlist, Key, Passphrase, Permission, Permissions, Secret, State, Tag, Venue, id,
 };
 use crate::log;
 use crate::service::Service;
@@ -38,7 +39,7 @@ pub struct Args {
     /// Where metrics and health are served; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
     pub admin_listen: SocketAddr,
-    /// Print one line of JSON once orders are accepted: {"gateway", "admin", "dialect", "key", "secret", …}
+    /// Print one line of JSON once orders are accepted: {"gateway", "admin", "admin_token", "dialect", "key", "secret", …}
     #[arg(long)]
     pub json: bool,
     /// Directory for what must outlive a restart; nothing is kept without it
@@ -79,6 +80,8 @@ struct DemoKey {
 struct Demo {
     /// In the order of [`KEYS`].
     keys: Vec<DemoKey>,
+    /// What the admin API is called with.
+    admin_token: String,
     audit: Trailing,
 }
 
@@ -136,6 +139,9 @@ impl Demo {
             listener.address = args.listen;
         }
         config.admin.address = args.admin_listen;
+        let admin_token = id::with_checksum("csa_")
+            .map_err(|error| format!("the system gives no random bytes: {error}"))?;
+        config.admin.tokens.push(Token::new("demo", Role::Security, admin_token.as_bytes()));
         config.store.state_dir.clone_from(&args.state_dir);
         let audit = Trailing::new(args.state_dir.as_deref())?;
         config.audit = Some(Rules::of(audit.dir.clone()));
@@ -159,7 +165,7 @@ impl Demo {
                 .push(key.record(permissions, per_minute((args.weight_limit / part).max(1)))?);
             keys.push(key);
         }
-        Ok((Self { keys, audit }, config))
+        Ok((Self { keys, admin_token, audit }, config))
     }
 
     async fn serve(
@@ -193,6 +199,7 @@ impl Demo {
         let mut facts = serde_json::Map::new();
         facts.insert("gateway".into(), json!(url(service.listeners.first())));
         facts.insert("admin".into(), json!(url(Some(&service.admin))));
+        facts.insert("admin_token".into(), json!(self.admin_token));
         facts.insert("dialect".into(), json!("binance"));
         facts.insert("audit_dir".into(), json!(self.audit.dir));
         for (key, (name, ..)) in self.keys.iter().zip(KEYS) {
@@ -215,11 +222,16 @@ impl Demo {
         )?;
         writeln!(out, "  metrics   {admin}/metrics   health {admin}/readyz")?;
         writeln!(out, "  audit     countersign audit tail {} -f\n", self.audit.dir.display())?;
+        writeln!(
+            out,
+            "  admin     {}   (for `countersign keys`, `apps` and the rest)",
+            self.admin_token
+        )?;
         writeln!(out, "  key       {}", key.id)?;
         writeln!(out, "  secret    {}", key.secret)?;
         writeln!(
             out,
-            "            both die with this process; --json prints more keys, for other dialects too\n"
+            "            all die with this process; --json prints more keys, for other dialects too\n"
         )?;
         if let Some(line) = key.order(&gateway) {
             writeln!(

@@ -63,7 +63,7 @@ pub(crate) use jwt_rule::Content;
 pub(crate) use message::{Fate, Message};
 pub use outgoing::Outgoing;
 pub use place::Place;
-pub(crate) use place::{Found, Side, parameter};
+pub(crate) use place::{Side, parameter};
 pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};
 pub use recipe::RecipeError;
@@ -330,21 +330,19 @@ impl Dialect {
         places.filter_map(Place::header).chain(&self.payload)
     }
 
-    /// The refusal of a request in this dialect's words; a plain one where the recipe has none.
+    /// The refusal of a request in this dialect's words; a plain one where the recipe has none. A ban is a 403 at least.
     pub fn refuse(&self, denial: &Denial, write: bool, facts: &Facts) -> Answer {
         let mut condition =
             if self.imitates { denial.imitated(write) } else { denial.condition(write) };
-        let told = condition;
         loop {
             if let Some(mut answer) = self.refusals.answer(condition, facts) {
-                // A ban is no mere limit, in whatever words.
-                if told == Condition::IpBanned && condition != told {
+                if matches!(denial, Denial::Banned(_)) && condition != Condition::IpBanned {
                     answer.status = StatusCode::FORBIDDEN;
                 }
                 return answer;
             }
-            let Some(next) = fallback(condition) else { return Answer::unworded() };
-            condition = next;
+            let Some(nearest) = fallback(condition) else { return Answer::unworded() };
+            condition = nearest;
         }
     }
 

@@ -54,7 +54,6 @@ mod tests {
             lifted,
             reason: Some("scraping".into()),
             created: NOW,
-            actor: "ops".into(),
         };
         serde_json::to_string(&ban).unwrap()
     }

@@ -150,37 +150,6 @@ pub struct FactorRecord {
     pub created: Micros,
 }
 
-/// A switch, named by the permission it stops, or `all`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SwitchRecord {
-    /// Whether it stops.
-    pub thrown: bool,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// An address that an operator keeps out, or has let in again. The record's id is
-/// [`bans::id`](super::bans::id) of the address.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct BanRecord {
-    /// When it ends.
-    pub until: Micros,
-    /// Whether it was lifted: so are then the bans that gateways made of failures of that address.
-    #[serde(default)]
-    pub lifted: bool,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When it was made.
-    pub created: Micros,
-    /// Who made it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub actor: String,
-}
-
 /// A change of a key that waits for a second person.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -218,4 +187,32 @@ pub enum Decision {
     Rejected,
     /// It was approved, and could not be done any more.
     Failed,
+}
+
+/// A switch, named by the permission it stops, or `all`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRecord {
+    /// Whether it stops.
+    pub thrown: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An address that an operator keeps out, or has let in again. The record's id is
+/// [`bans::id`](super::bans::id) of the address.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanRecord {
+    /// When it ends.
+    pub until: Micros,
+    /// Whether it was lifted: so are then the bans that gateways made of failures of that address.
+    #[serde(default)]
+    pub lifted: bool,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it was made.
+    pub created: Micros,
 }

@@ -2,18 +2,19 @@
 //! now and then. The data plane never waits for it.
 
 use std::fmt;
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::LiveGate;
-use crate::admin::{self, AdminState, NotReady, Readiness};
+use super::{LiveGate, StartError, api};
+use crate::admin::{AdminApi, AdminState, Door, NotReady, Readiness, serve_at};
 use crate::clock::Clock;
+use crate::config::Admin;
 use crate::gateway::backends::SharedBackends;
 use crate::metrics::Metrics;
 use crate::registry::feed::Follower;
@@ -36,14 +37,13 @@ impl fmt::Debug for Control {
 
 impl Control {
     pub(super) fn start(
-        listener: TcpListener,
+        (admin, listener, api): (&Admin, TcpListener, AdminApi),
         metrics: &Arc<Metrics>,
         readiness: &Readiness,
         gate: &Arc<LiveGate>,
         backends: &Arc<SharedBackends>,
-        follower: Option<Follower>,
-    ) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+        follower: Follower,
+    ) -> Result<Self, StartError> {
         let (stop, stopped) = oneshot::channel();
         let watch = Watch {
             metrics: Arc::clone(metrics),
@@ -51,19 +51,24 @@ impl Control {
             gate: Arc::clone(gate),
             backends: Arc::clone(backends),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(StartError::System)?;
+        let doors = {
+            let _within = runtime.enter();
+            api::doors(admin, listener)?
+        };
         let run = move || {
             runtime.block_on(async move {
-                let state = watch.admin_state();
-                let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                let state = watch.admin_state().with_api(api);
                 tokio::select! {
-                    () = admin::serve(listener, state, async { stopped.await.unwrap_or_default() }) => {}
+                    () = serve(doors, &state, stopped) => {}
                     () = watch.look() => {}
-                    () = follow(follower) => {}
+                    () = follower.run() => {}
                 }
             });
         };
-        let thread = std::thread::Builder::new().name("control".into()).spawn(run)?;
+        let thread = std::thread::Builder::new().name("control".into()).spawn(run);
+        let thread = thread.map_err(StartError::System)?;
         Ok(Self { stop, thread })
     }
 
@@ -75,11 +80,20 @@ impl Control {
     }
 }
 
-async fn follow(follower: Option<Follower>) {
-    match follower {
-        Some(follower) => follower.run().await,
-        None => std::future::pending().await,
+/// Serves at every door until it is told to stop, or nobody could tell any more.
+async fn serve(doors: Vec<Door>, state: &AdminState, stopped: oneshot::Receiver<()>) {
+    let (tell, told) = watch::channel(());
+    let mut open = JoinSet::new();
+    for door in doors {
+        let mut told = told.clone();
+        open.spawn(serve_at(door, state.clone(), async move {
+            // An error means that nobody is left to tell.
+            let _ = told.changed().await;
+        }));
     }
+    stopped.await.unwrap_or_default();
+    tell.send_replace(());
+    while open.join_next().await.is_some() {}
 }
 
 /// What is looked at.

@@ -1,5 +1,6 @@
 //! A whole gateway, put together from its configuration: keys, store, metrics, admin address, data plane.
 
+mod api;
 mod audited;
 mod control;
 mod counted;
@@ -7,6 +8,7 @@ mod counted;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +17,13 @@ use crate::admit::{Ask, Decoys, Gate, Guard};
 use crate::audit::{self, Trail};
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::config::Config;
+use crate::gateway::tls::TlsError;
 use crate::gateway::{self, Gateway, Running};
 use crate::key::State;
+use crate::key::master::MasterError;
 use crate::metrics::{self, KeyCounts, Labels, Metrics, RouteLabels, UpstreamLabels};
 use crate::registry::bans;
-use crate::registry::book::Registry;
+use crate::registry::book::{Registry, RegistryError};
 use crate::registry::cache::KeyCache;
 use crate::registry::feed::{Follower, News, OpenKey};
 use crate::registry::fixed::FixedKeys;
@@ -70,6 +74,14 @@ pub enum StartError {
     Audit(audit::OpenError),
     /// The admin address cannot be listened on.
     Admin(SocketAddr, io::Error),
+    /// The certificates of the admin address cannot be used.
+    AdminTls(TlsError),
+    /// The admin socket cannot be listened on.
+    AdminSocket(PathBuf, io::Error),
+    /// The registry does not open.
+    Registry(RegistryError),
+    /// There are no master keys.
+    Masters(MasterError),
     /// The data plane does not start.
     Gateway(gateway::StartError),
     /// The system gives no thread or event queue.
@@ -91,6 +103,12 @@ impl fmt::Display for StartError {
             Self::Admin(address, error) => {
                 write!(f, "cannot listen on admin address {address}: {error}")
             }
+            Self::AdminTls(error) => error.fmt(f),
+            Self::AdminSocket(path, error) => {
+                write!(f, "cannot listen on admin socket {}: {error}", path.display())
+            }
+            Self::Registry(error) => error.fmt(f),
+            Self::Masters(error) => error.fmt(f),
             Self::Gateway(error) => error.fmt(f),
             Self::System(error) => write!(f, "cannot start the control plane: {error}"),
         }
@@ -119,20 +137,16 @@ impl Service {
         Self::start_over(config, None)
     }
 
-    /// The same with keys from `source` as well.
+    /// The same with keys from `source` instead of the registry that the configuration asks for.
     pub fn start_over(mut config: Config, source: Option<Source>) -> Result<Self, StartError> {
+        let registry = source.as_ref().map(|source| Arc::clone(&source.registry));
+        let (registrar, opener) = api::registrar(&config, registry)?;
+        let source = source.unwrap_or_else(|| Source::of(Arc::clone(registrar.registry()), opener));
         let keys = std::mem::take(&mut config.keys);
         let counts = count(keys.iter().map(|key| key.state));
         let clock = Arc::new(SystemClock::start());
         let fixed: FixedKeys = keys.into_iter().collect();
-        let (keys, sourced) = match source {
-            None => (KeyCache::of(fixed), None),
-            Some(source) => {
-                let (keys, end) =
-                    KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
-                (keys, Some((source, end)))
-            }
-        };
+        let (keys, end) = KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
         let gate = Arc::new(Gate {
             store: MemoryStore::open(&options(&config), clock.now()).map_err(StartError::Store)?,
             keys,
@@ -148,16 +162,17 @@ impl Service {
         let admin_address = admin.local_addr().map_err(refused)?;
 
         let readiness = Readiness::starting();
-        if sourced.is_some() {
-            readiness.hold(NotReady::Registry);
-        }
+        readiness.hold(NotReady::Registry);
         let trail = audited::open(&config, metrics.audit()).map_err(StartError::Audit)?;
         let counted = Counted::new(Arc::clone(&metrics), readiness.clone());
         let observer = Arc::new(Audited::new(counted, trail.clone(), metrics.audit().clone()));
+        let api_clock = Arc::new(SystemClock::start());
+        let api = api::api(&mut config.admin, registrar, api_clock, trail.as_ref())?;
         let config = Arc::new(config);
         let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
         let backends = Arc::clone(&running.backends);
-        let follower = sourced.map(|(Source { registry, open }, end)| {
+        let Source { registry, open } = source;
+        let follower = {
             let (metrics, cutter) = (Arc::clone(&metrics), running.cutter.clone());
             let heeding = Arc::clone(&gate);
             let tell = Box::new(move |news: News<'_>| match news {
@@ -171,9 +186,9 @@ impl Service {
             });
             let (switches, names) = (Arc::clone(&gate.switches), Arc::clone(&config.permissions));
             Follower::new(end, registry, open, switches, names, tell)
-        });
-        let control = Control::start(admin, &metrics, &readiness, &gate, &backends, follower)
-            .map_err(StartError::System)?;
+        };
+        let doors = (&config.admin, admin, api);
+        let control = Control::start(doors, &metrics, &readiness, &gate, &backends, follower)?;
         readiness.clear(NotReady::Starting);
         let listeners = running.addresses.clone();
         Ok(Self { listeners, admin: admin_address, gate, readiness, running, control, trail })

@@ -79,7 +79,7 @@ impl TrailReader for Trail {
     fn activity(&self, key: &str, _: Micros) -> std::io::Result<Vec<Activity>> {
         let address = "192.0.2.1".to_owned();
         let (first, last) = (key.to_owned(), String::new());
-        Ok(vec![Activity { address, route: "orders".into(), count: 3, first, last }])
+        Ok(vec![Activity { address, route: "orders".into(), count: 3, refused: 1, first, last }])
     }
 
     fn follow(&self) -> std::io::Result<Following> {

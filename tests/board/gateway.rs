@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::admin::{self, AdminState, NotReady, Readiness};
+use countersign::audit::Kind;
 use countersign::clock::Micros;
 use countersign::denial::Denial;
 use countersign::metrics::{
-    KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels, UpstreamOutcome,
+    AuditMeter, KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels,
+    UpstreamOutcome,
 };
 use countersign::registry::cache::Counts;
 use tokio::net::TcpListener;
@@ -62,6 +64,22 @@ pub(crate) async fn start() -> SocketAddr {
     address
 }
 
+/// Moves every family of the audit trail.
+fn audit(meter: &AuditMeter) {
+    meter.requests(5);
+    meter.acts(1);
+    meter.unproven(1);
+    meter.lost(1);
+    meter.write_failed();
+    for (kind, _) in Kind::ALL {
+        meter.unusual(kind);
+    }
+    for either in [true, false] {
+        meter.unrecorded(either);
+        meter.webhook(either);
+    }
+}
+
 /// Moves every family.
 fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.set_keys(KeyCounts { active: 3, suspended: 1, revoked: 2 });
@@ -69,6 +87,7 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.set_write_failures(1);
     metrics.set_cache(&CACHE);
     metrics.registry_lag(Duration::from_millis(3));
+    audit(metrics.audit());
     metrics.listener(0).unwrap().opened();
     metrics.listener(0).unwrap().closed();
     metrics.listener(0).unwrap().handshake_failed();

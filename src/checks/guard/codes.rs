@@ -82,3 +82,63 @@ impl Codes {
 const CELLS: usize = 1 << 12;
 /// Lines: 512 KiB, and room for 65,536 accounts at home.
 const LINES: usize = 1 << 13;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::Limit;
+
+    const NOW: Micros = Micros(1_760_000_000_000_000);
+
+    fn codes(by_address: u32, by_account: u32) -> Codes {
+        let limit = |quota| Some(Limit { quota, period: Duration::from_hours(1) });
+        Codes::new(&Bounds {
+            codes: limit(by_address),
+            codes_per_account: limit(by_account),
+            codes_known_for: Duration::from_hours(1),
+            ..Bounds::default()
+        })
+    }
+
+    #[test]
+    fn many_threads_at_once_get_as_many_tries_as_there_are() {
+        let codes = codes(50, 1_000);
+        let holder = Pair { key: 1, address: 2 };
+        let taken: usize = std::thread::scope(|scope| {
+            let tries = || (0..1_000).filter(|_| codes.take(holder, NOW).is_ok()).count();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(tries)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(taken, 50);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_however_often() {
+        let codes = codes(2, 3);
+        let holder = Pair { key: 1, address: 2 };
+        for _ in 0..1_000 {
+            codes.take(holder, NOW).unwrap();
+            codes.give_back(holder, NOW);
+        }
+        assert!(codes.take(holder, NOW).is_ok());
+        assert!(codes.take(holder, NOW).is_ok());
+        assert!(codes.take(holder, NOW).is_err());
+    }
+
+    #[test]
+    fn a_try_that_the_account_has_not_is_not_taken_from_the_address() {
+        let codes = codes(5, 3);
+        let from = |address| Pair { key: 1, address };
+        for address in 0..3 {
+            codes.take(from(address), NOW).unwrap();
+        }
+        for _ in 0..100 {
+            assert!(codes.take(from(9), NOW).is_err());
+        }
+        codes.shown(from(9), NOW);
+        let own = (0..10).filter(|_| codes.take(from(9), NOW).is_ok()).count();
+        assert_eq!(own, 5);
+    }
+}

@@ -2,6 +2,7 @@
 
 mod applications;
 mod book;
+mod embedded;
 mod factors;
 mod keys;
 mod secrecy;

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use super::arrival::{Arrival, Rate};
 use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
 use crate::clock::Micros;
-use crate::store::{Cost, Levels, MAX_COSTS, Subject};
+use crate::store::{Cost, Levels, MAX_COSTS, Subject, Verdict};
 
 /// What every subject has spent.
 #[derive(Debug)]
@@ -156,6 +156,15 @@ impl Limits {
     pub(super) fn memory_bytes(&self) -> usize {
         let cells: usize = self.shards.iter().map(|shard| lock(shard).cells.memory_bytes()).sum();
         cells + size_of_val(&*self.shards)
+    }
+}
+
+impl From<Refusal> for Verdict {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Over { cost, retry_after, level } => Self::Over { cost, retry_after, level },
+            Refusal::Full => Self::Full,
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) use self::arrival::Rate;
 use self::chains::Mixer;
 use self::durable::{Durable, Writer};
 use self::fence::{Fence, Mark};
-use self::limits::{Limits, Refusal};
+use self::limits::Limits;
 use self::marks::{Judged, Keeping, Marks};
 pub use self::open_error::OpenError;
 use self::pair::Pair;
@@ -394,15 +394,6 @@ impl Drop for MemoryStore {
         self.writer = None;
         if !self.killed {
             self.durable.close(self.replay.highest());
-        }
-    }
-}
-
-impl From<Refusal> for Verdict {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Over { cost, retry_after, level } => Self::Over { cost, retry_after, level },
-            Refusal::Full => Self::Full,
         }
     }
 }
