@@ -112,6 +112,13 @@ impl<T: Tally> Record<T> {
         self.endings.set(endings);
     }
 
+    /// It ended before its end: where its key has ended too, that is why.
+    pub(super) fn note_cut(&mut self) {
+        if self.is_cut() {
+            self.outcome = Some(Outcome::Cut);
+        }
+    }
+
     /// Whether its key has ended.
     pub(super) fn is_cut(&self) -> bool {
         let known = self.proven.as_ref().filter(|_| self.held);

@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::{self, Coding, Manner};
 use super::date::Dates;
-use super::observe::{Observer, Outcome};
+use super::observe::Observer;
 use super::plain::{self, Beginning, Plain};
 use super::pulse::Pulse;
 use super::refusal::Refusal;
@@ -89,9 +89,7 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
         worker.desk.put(request);
         let is_cut = || record.is_cut();
         if front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await.is_err() {
-            if record.is_cut() {
-                record.outcome = Some(Outcome::Cut);
-            }
+            record.note_cut();
             return Left::Broken;
         }
         record.complete();

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::book::{Change, Kind, Query, Record, Registry, RegistryError};
 use super::cache::Unfollowed;
 use super::flights::Wanted;
-use super::live::{LOOKUP_DEADLINE, Live};
-use super::looker::Looker;
+use super::live::LOOKUP_DEADLINE;
+use super::looker::{Looker, learn};
 use super::records::{AccountRecord, Life, SwitchRecord};
 use crate::admit::Switches;
 use crate::key::{Key, KeyId, PermissionNames, Permissions, State, Tag};
@@ -344,18 +344,6 @@ impl Feed {
             }
         }
         self.switches.set(stopped);
-    }
-}
-
-/// Reads which ids there are, until that is known as of `revision` at least.
-async fn learn(live: Arc<Live>, registry: Arc<dyn Registry>, revision: u64) {
-    loop {
-        match registry.key_tags().await {
-            Ok((tags, at)) if at >= revision => return live.filter.fill(&tags),
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the ids of keys cannot be read yet"),
-        }
-        sleep(LONGEST_PAUSE).await;
     }
 }
 

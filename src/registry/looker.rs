@@ -1,8 +1,9 @@
 //! Looks keys up in a registry, on the control plane.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Unavailable;
 use super::book::{Kind, Record, Registry};
@@ -68,5 +69,18 @@ impl Looker {
     }
 }
 
+/// Reads which ids there are, until that is known as of `revision` at least.
+pub(super) async fn learn(live: Arc<Live>, registry: Arc<dyn Registry>, revision: u64) {
+    loop {
+        match registry.key_tags().await {
+            Ok((tags, at)) if at >= revision => return live.filter.fill(&tags),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the ids of keys cannot be read yet"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often a key is looked up in a row, while it keeps changing.
 const MOST_TRIES: usize = 8;

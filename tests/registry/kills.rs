@@ -221,7 +221,7 @@ async fn write_until(
             // One that was not acknowledged may have been made.
             Err(RegistryError::Conflict { version: stands, .. }) => version = stands,
             Err(RegistryError::Unavailable(_)) => {
-                tokio::time::sleep(Duration::from_millis(5)).await
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(other) => panic!("{other}"),
         }

@@ -1,9 +1,19 @@
 //! Both registries keep every promise of the trait, through restarts, crashes and lost connections.
+#![cfg(feature = "server")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 mod embedded;
 mod kills;
 mod migrations;
 mod postgres;
+mod power;
 mod promises;
 mod server;
+mod size;
 mod support;
+mod tls;

@@ -62,7 +62,7 @@ type Store = Arc<dyn Registry>;
 
 async fn what_was_written_is_found_as_it_was_and_nothing_else_is(store: Store) {
     assert_eq!(store.revision().await.unwrap(), 0);
-    let body: Vec<u8> = (0..1_u32 << 20).flat_map(|n| n.to_le_bytes()).collect();
+    let body: Vec<u8> = (0..1_u32 << 20).flat_map(u32::to_le_bytes).collect();
     let odd = ["", "a", "A", "a\0", "a\0b", "É", "\u{10ffff}", "a'b\\c\"", "  "];
     let mut written = Vec::new();
     for (id, number) in odd.iter().zip(0..) {
@@ -302,14 +302,12 @@ async fn writers_at_the_same_time_lose_nothing_and_leave_no_gap(store: Store) {
 async fn whoever_waits_for_a_change_is_woken(store: Store) {
     store.commit(vec![key("one", None)], note(0)).await.unwrap();
     store.changed(0).await;
-    let mut version = 1;
-    for _ in 0..20 {
+    for version in 1..20 {
         let revision = store.revision().await.unwrap();
         let mut waiting = store.changed(revision);
         assert!(poll_once(&mut waiting).is_pending());
         store.commit(vec![key("one", Some(version))], note(version)).await.unwrap();
         waiting.await;
-        version += 1;
     }
 }
 

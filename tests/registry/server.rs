@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 /// A server with its data.
 pub(crate) struct Server {
     directory: TempDir,
-    settings: Vec<String>,
+    settings: Mutex<Vec<String>>,
     running: Mutex<Option<Child>>,
     databases: AtomicU32,
 }
@@ -37,7 +37,7 @@ impl Server {
     pub(crate) fn start(settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         give_away(directory.path());
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let settings = Mutex::new(settings.iter().map(|setting| (*setting).to_owned()).collect());
         let server =
             Self { directory, settings, running: Mutex::new(None), databases: AtomicU32::new(0) };
         let data = server.data();
@@ -65,6 +65,12 @@ impl Server {
             end(child);
         }
         panic!("PostgreSQL does not start: {}", self.log());
+    }
+
+    /// Starts it without one of its settings.
+    pub(crate) fn run_without(&self, setting: &str) {
+        self.settings.lock().unwrap().retain(|held| held != setting);
+        self.run();
     }
 
     /// Ends it at once, as a crash does: what is not on its disk is lost to it, but not to the system.
@@ -143,7 +149,7 @@ impl Server {
         for setting in ["listen_addresses=", "shared_buffers=32MB", "max_connections=50"] {
             command.args(["-c", setting]);
         }
-        for setting in &self.settings {
+        for setting in &*self.settings.lock().unwrap() {
             command.args(["-c", setting]);
         }
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -157,6 +163,7 @@ impl Server {
             let asked = Command::new(binary("pg_isready"))
                 .args(["-q", "-h"])
                 .arg(self.directory.path())
+                .args(["-p", &self.port()])
                 .status()
                 .unwrap();
             if asked.success() {
@@ -170,6 +177,12 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         false
+    }
+
+    fn port(&self) -> String {
+        let settings = self.settings.lock().unwrap();
+        let port = settings.iter().find_map(|setting| setting.strip_prefix("port="));
+        port.unwrap_or("5432").to_owned()
     }
 
     fn end(&self) {

@@ -18,7 +18,7 @@ pub(super) fn failed(error: impl Into<redb::Error>) -> RegistryError {
 }
 
 /// Why a file cannot be opened.
-pub(super) fn unopened(path: &Path, error: DatabaseError) -> RegistryError {
+pub(super) fn unopened(path: &Path, error: &DatabaseError) -> RegistryError {
     let path = path.display();
     if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
         return RegistryError::Unavailable(format!(
@@ -31,14 +31,14 @@ pub(super) fn unopened(path: &Path, error: DatabaseError) -> RegistryError {
             "{path} was written by a program of another version ({error}): use that version"
         ));
     }
-    let damage = match &error {
-        DatabaseError::Storage(StorageError::Corrupted(why)) => Some(why.clone()),
-        DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() == io::ErrorKind::InvalidData =>
-        {
-            Some(error.to_string())
-        }
-        _ => None,
+    let damage = if let DatabaseError::Storage(StorageError::Corrupted(why)) = error {
+        Some(why.clone())
+    } else if let DatabaseError::Storage(StorageError::Io(error)) = error
+        && error.kind() == io::ErrorKind::InvalidData
+    {
+        Some(error.to_string())
+    } else {
+        None
     };
     if let Some(why) = damage {
         return RegistryError::Damaged(format!(

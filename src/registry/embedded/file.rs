@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database};
+use redb::{Builder, Database, StorageBackend};
 
 use super::fault::{failed, unopened};
 use super::tables;
@@ -24,7 +24,7 @@ pub(super) fn open(path: &Path) -> Result<(Database, Migrated), RegistryError> {
     if is_new {
         make(path).map_err(unwritable)??;
     }
-    let db = builder().open(path).map_err(|error| unopened(path, error))?;
+    let db = builder().open(path).map_err(|error| unopened(path, &error))?;
     let mut migrated = bring_up_to_date(&db)?;
     if is_new {
         migrated =
@@ -35,7 +35,11 @@ pub(super) fn open(path: &Path) -> Result<(Database, Migrated), RegistryError> {
 
 /// A registry that ends with the process.
 pub(super) fn in_memory() -> Result<(Database, Migrated), RegistryError> {
-    let db = builder().create_with_backend(InMemoryBackend::new()).map_err(failed)?;
+    on(InMemoryBackend::new())
+}
+
+pub(super) fn on(backend: impl StorageBackend) -> Result<(Database, Migrated), RegistryError> {
+    let db = builder().create_with_backend(backend).map_err(failed)?;
     let migrated = bring_up_to_date(&db)?;
     Ok((db, migrated))
 }
@@ -49,7 +53,7 @@ fn make(path: &Path) -> io::Result<Result<(), RegistryError>> {
     }
     let file = private(&draft)?;
     let made = FileBackend::new(file).and_then(|file| builder().create_with_backend(file));
-    let made = made.map_err(|error| unopened(&draft, error));
+    let made = made.map_err(|error| unopened(&draft, &error));
     if let Err(error) = made.and_then(|db| bring_up_to_date(&db)) {
         return Ok(Err(error));
     }

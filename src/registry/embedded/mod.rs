@@ -41,6 +41,11 @@ impl Embedded {
         Self::start(file::in_memory()?)
     }
 
+    /// The registry on storage of the caller's own, which is made there where there is none.
+    pub fn on(storage: impl redb::StorageBackend) -> Result<Self, RegistryError> {
+        Self::start(file::on(storage)?)
+    }
+
     /// What was done to bring it up to date when it was opened.
     pub fn migrated(&self) -> &Migrated {
         &self.migrated

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
 
 use super::fault::failed;
 use crate::clock::Micros;
@@ -27,7 +29,8 @@ type Past = (
     Option<&'static str>,
 );
 /// Kind, account or application, id.
-type Index = TableDefinition<'static, (&'static str, &'static str, &'static str), ()>;
+type IndexNames = (&'static str, &'static str, &'static str);
+type Index = TableDefinition<'static, IndexNames, ()>;
 
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const RECORDS: TableDefinition<'static, Names, Stored> = TableDefinition::new("records");
@@ -88,6 +91,7 @@ pub(super) fn standing<'n>(
 pub(super) fn apply(tx: &WriteTransaction, plan: &Plan) -> Result<(), RegistryError> {
     let mut history = tx.open_table(HISTORY).map_err(failed)?;
     let mut record_history = tx.open_table(RECORD_HISTORY).map_err(failed)?;
+    let mut standing = Standing::open(tx)?;
     let mut tags = Vec::new();
     for (row, stands) in plan.rows() {
         let (record, note) = (&row.record, &row.note);
@@ -108,7 +112,7 @@ pub(super) fn apply(tx: &WriteTransaction, plan: &Plan) -> Result<(), RegistryEr
         let name = (kind, &*record.id, record.revision);
         record_history.insert(name, row.place).map_err(failed)?;
         if stands {
-            put(tx, row)?;
+            standing.put(row)?;
         }
         if row.makes_key() {
             tags.push(Tag::of(&record.id).short());
@@ -121,29 +125,43 @@ pub(super) fn apply(tx: &WriteTransaction, plan: &Plan) -> Result<(), RegistryEr
     Ok(())
 }
 
-fn put(tx: &WriteTransaction, row: &Row) -> Result<(), RegistryError> {
-    let record = &row.record;
-    let (kind, id) = (record.kind.name(), &*record.id);
-    let mut records = tx.open_table(RECORDS).map_err(failed)?;
-    let [account, application] = [record.account.as_deref(), record.application.as_deref()];
-    let stored = (record.version, record.revision, account, application, &*record.body);
-    let old = records.insert((kind, id), stored).map_err(failed)?;
-    let old = old.as_ref().map(redb::AccessGuard::value);
-    let was = old.map_or([None, None], |(_, _, account, application, _)| [account, application]);
-    let indexes = [BY_ACCOUNT, BY_APPLICATION].into_iter();
-    for ((index, was), is) in indexes.zip(was).zip([account, application]) {
-        if was == is {
-            continue;
-        }
-        let mut index = tx.open_table(index).map_err(failed)?;
-        if let Some(was) = was {
-            index.remove((kind, was, id)).map_err(failed)?;
-        }
-        if let Some(is) = is {
-            index.insert((kind, is, id), ()).map_err(failed)?;
-        }
+/// The tables of what stands. To open one costs about as much as to write a row.
+struct Standing<'t> {
+    records: Table<'t, Names, Stored>,
+    /// By account, and by application.
+    indexes: [Table<'t, IndexNames, ()>; 2],
+}
+
+impl<'t> Standing<'t> {
+    fn open(tx: &'t WriteTransaction) -> Result<Self, RegistryError> {
+        let records = tx.open_table(RECORDS).map_err(failed)?;
+        let by_account = tx.open_table(BY_ACCOUNT).map_err(failed)?;
+        let by_application = tx.open_table(BY_APPLICATION).map_err(failed)?;
+        Ok(Self { records, indexes: [by_account, by_application] })
     }
-    Ok(())
+
+    fn put(&mut self, row: &Row) -> Result<(), RegistryError> {
+        let record = &row.record;
+        let (kind, id) = (record.kind.name(), &*record.id);
+        let are = [record.account.as_deref(), record.application.as_deref()];
+        let [account, application] = are;
+        let stored = (record.version, record.revision, account, application, &*record.body);
+        let old = self.records.insert((kind, id), stored).map_err(failed)?;
+        let old = old.as_ref().map(redb::AccessGuard::value);
+        let were = old.map_or([None; 2], |(_, _, account, application, _)| [account, application]);
+        for ((index, was), is) in self.indexes.iter_mut().zip(were).zip(are) {
+            if was == is {
+                continue;
+            }
+            if let Some(was) = was {
+                index.remove((kind, was, id)).map_err(failed)?;
+            }
+            if let Some(is) = is {
+                index.insert((kind, is, id), ()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Adds tags behind the `count` that there are, and says how many there are then.
