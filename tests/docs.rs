@@ -134,7 +134,19 @@ fn every_command_and_flag_of_the_readme_is_known() {
         let end = words.iter().position(|word| word.starts_with('-')).unwrap_or(words.len());
         words.truncate(end);
         // `dialects show binance` is a command within a command.
-        let depth = if words.first() == Some(&"dialects") { 2 } else { 1 };
+        let groups = [
+            "accounts",
+            "approvals",
+            "apps",
+            "audit",
+            "bans",
+            "dialects",
+            "keys",
+            "otp",
+            "registry",
+            "switches",
+        ];
+        let depth = if words.first().is_some_and(|word| groups.contains(word)) { 2 } else { 1 };
         words.truncate(depth);
         let help = help(&words).unwrap_or_else(|| panic!("countersign {line}"));
         for flag in flags {

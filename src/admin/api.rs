@@ -10,21 +10,20 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use axum::routing::MethodRouter;
-use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION,
-};
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 use tower_service::Service as _;
 
 use super::access::Access;
-use super::call::{Call, Content, Reply, forbidden};
+use super::call::{Call, forbidden};
 use super::caller::{Caller, Peer};
 use super::desk::Desk;
 use super::idempotency::{Begun, Idempotency, Saved, Ticket};
 use super::operation::Operation;
 use super::problem::Problem;
 use super::record::{CallLog, Logged};
+use super::response::{again, refusal, respond};
 use super::{operations, request};
 use crate::clock::{Clock, Micros};
 use crate::gateway::request_id::RequestIds;
@@ -253,7 +252,8 @@ impl Api {
             let outcome = (operation.act)(call).await;
             let done = outcome.as_ref().ok().and_then(|reply| reply.subject.clone());
             let subject = done.or(subject);
-            let answer = outcome.map(|reply| respond(reply, subject.as_deref(), ticket, &arrival));
+            let answer =
+                outcome.map(|reply| respond(reply, subject.as_deref(), ticket, &arrival.id));
             let (status, refused) = match &answer {
                 Ok(response) => (response.status(), None),
                 Err(problem) => (problem.status, Some(problem.detail.as_str())),
@@ -349,84 +349,3 @@ fn settled(begun: Begun) -> Result<Ticket, Result<Saved, Problem>> {
         }
     }
 }
-
-/// The answer of a call that was done; kept for a retry, unless it shows a secret or streams.
-fn respond(
-    reply: Reply,
-    subject: Option<&str>,
-    ticket: Option<Ticket>,
-    arrival: &Arrival,
-) -> Response {
-    let Reply { status, content, version, location, secret, .. } = reply;
-    match content {
-        Content::Lines(body) => {
-            let mut response = head(status, &arrival.id);
-            put(&mut response, CONTENT_TYPE, "application/x-ndjson");
-            *response.body_mut() = body;
-            response
-        }
-        Content::Empty | Content::Json(_) => {
-            let body = if let Content::Json(body) = content { body } else { bytes::Bytes::new() };
-            let saved = Saved { status, body, version, location };
-            match ticket {
-                Some(ticket) if secret => ticket.shown(subject.unwrap_or_default().to_owned()),
-                Some(ticket) => ticket.done(saved.clone()),
-                None => {}
-            }
-            answer(saved, &arrival.id)
-        }
-    }
-}
-
-fn answer(saved: Saved, id: &str) -> Response {
-    let mut response = head(saved.status, id);
-    if let Some(version) = saved.version {
-        put(&mut response, ETAG, &format!("\"{version}\""));
-    }
-    if let Some(location) = saved.location {
-        put(&mut response, LOCATION, &location);
-    }
-    if !saved.body.is_empty() {
-        put(&mut response, CONTENT_TYPE, "application/json");
-    }
-    *response.body_mut() = Body::from(saved.body);
-    response
-}
-
-fn again(saved: Saved, id: &str) -> Response {
-    let mut response = answer(saved, id);
-    put(&mut response, REPLAYED, "true");
-    response
-}
-
-/// A refusal of the request called `id`.
-pub(super) fn refusal(problem: &Problem, id: &str) -> Response {
-    let mut response = head(problem.status, id);
-    put(&mut response, CONTENT_TYPE, "application/problem+json");
-    for (name, value) in &problem.fields {
-        response.headers_mut().insert(name.clone(), value.clone());
-    }
-    let body = serde_json::to_vec(&problem.body(id)).unwrap_or_default();
-    *response.body_mut() = Body::from(body);
-    response
-}
-
-fn head(status: StatusCode, id: &str) -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    put(&mut response, CACHE_CONTROL, "no-store");
-    put(&mut response, NOSNIFF, "nosniff");
-    put(&mut response, REQUEST_ID, id);
-    response
-}
-
-fn put(response: &mut Response, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
-}
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
-/// Says that an answer is the one that was given before.
-const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

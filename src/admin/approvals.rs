@@ -28,7 +28,7 @@ use crate::registry::records::{ApprovalRecord, Decision, KeyRecord};
 pub(super) struct ApprovalView {
     /// Its name.
     id: String,
-    /// One more with each change; its ETag.
+    /// One more with each change; its `ETag`.
     version: u64,
     /// What was asked for, as `keys.update`.
     operation: String,

@@ -24,7 +24,7 @@ const MORE: &str = "a ceiling with `withdraw` takes security";
 struct AppView {
     /// Its name.
     name: String,
-    /// One more with each change; its ETag.
+    /// One more with each change; its `ETag`.
     version: u64,
     /// Whom to ask.
     contact: String,

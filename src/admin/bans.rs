@@ -22,7 +22,7 @@ use crate::registry::records::BanRecord;
 struct BanView {
     /// The address; of IPv6 the /64.
     address: String,
-    /// One more with each change; its ETag.
+    /// One more with each change; its `ETag`.
     version: u64,
     /// Since when.
     since: String,

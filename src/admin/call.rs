@@ -80,8 +80,8 @@ impl Call {
         filters: &[Option<&str>],
     ) -> Result<Option<String>, Problem> {
         let Some(text) = self.parameter("after") else { return Ok(None) };
-        let last = cursor::read(list, filters, text);
-        last.map(Some).ok_or_else(|| {
+        let stands_after = cursor::read(list, filters, text);
+        stands_after.map(Some).ok_or_else(|| {
             Problem::bad("`after` is no cursor of this list with these filters.")
                 .cured("send the `next` of the page before, with the same filters, or leave it out")
         })

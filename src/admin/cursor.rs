@@ -3,18 +3,18 @@
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest, Sha256};
 
-/// The cursor after `last` in a list called `list` with these filters.
-pub(super) fn after(list: &str, filters: &[Option<&str>], last: &str) -> String {
+/// The cursor after `end` in a list called `list` with these filters.
+pub(super) fn after(list: &str, filters: &[Option<&str>], end: &str) -> String {
     let mut bytes = mark(list, filters).to_vec();
-    bytes.extend_from_slice(last.as_bytes());
+    bytes.extend_from_slice(end.as_bytes());
     BASE64URL_NOPAD.encode(&bytes)
 }
 
 /// What a cursor of this list with these filters stands after; `None` where it is another's, or none at all.
 pub(super) fn read(list: &str, filters: &[Option<&str>], cursor: &str) -> Option<String> {
     let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?;
-    let (found, last) = bytes.split_at_checked(MARK)?;
-    (found == mark(list, filters)).then(|| String::from_utf8(last.to_vec()).ok())?
+    let (found, end) = bytes.split_at_checked(MARK)?;
+    (found == mark(list, filters)).then(|| String::from_utf8(end.to_vec()).ok())?
 }
 
 const MARK: usize = 8;

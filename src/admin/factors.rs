@@ -28,7 +28,7 @@ struct EnrolmentView {
 struct FactorView {
     /// Whose it is.
     account: String,
-    /// One more with each change; its ETag.
+    /// One more with each change; its `ETag`.
     version: u64,
     /// Whether a first code has shown that its holder has it: before that it opens nothing.
     confirmed: bool,

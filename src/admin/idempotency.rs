@@ -49,7 +49,7 @@ pub(super) struct Saved {
     pub(super) status: StatusCode,
     /// Its body.
     pub(super) body: Bytes,
-    /// The version in its ETag.
+    /// The version in its `ETag`.
     pub(super) version: Option<u64>,
     /// Its Location.
     pub(super) location: Option<String>,

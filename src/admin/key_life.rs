@@ -1,15 +1,20 @@
-//! The life of a key: rotate, suspend, resume, revoke, and recover when it was lost.
+//! The life of a key: its history; rotate, suspend, resume, revoke, and recover when it was lost.
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::call::{Call, Reason, Reply, sound_reason};
 use super::caller::Role;
-use super::key_view::{IssuedView, KeyView, LostKey, RecoveryView, RotateKey, past, span};
-use super::operation::{Operation, Outcome, Verb, shape};
+use super::cursor;
+use super::key_view::{IssuedView, KeyView, LostKey, RecoveryView, RotateKey, past, span, state};
+use super::moment;
+use super::operation::{AFTER, LIMIT, Operation, Outcome, Verb, shape};
 use super::problem::Problem;
 use super::record::Activity;
 use crate::clock::Micros;
 use crate::registrar::Kept;
+use crate::registry::book::Kind;
 use crate::registry::records::KeyRecord;
 
 const MORE: &str = "a key that may withdraw takes security: its new secret is in the answer";
@@ -74,7 +79,44 @@ pub(super) const OPERATIONS: &[Operation] = &[
     .answers(200, shape::<RecoveryView>)
     .secret()
     .versioned(),
+    Operation::new(
+        Verb::Get,
+        "/v1/keys/{id}/history",
+        "keys.history",
+        Role::Viewer,
+        "Changes of a key, the newest first",
+        |call| Box::pin(history(call)),
+    )
+    .query(&[LIMIT, AFTER])
+    .answers(200, shape::<History>),
 ];
+
+/// A page of changes.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct History {
+    items: Vec<ChangeView>,
+    /// Where to go on; `null` at the end.
+    next: Option<String>,
+}
+
+/// A change that was made.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct ChangeView {
+    /// The version that it left.
+    version: u64,
+    /// The registry's revision that it made.
+    revision: u64,
+    /// When.
+    at: String,
+    /// Who.
+    actor: String,
+    /// What was done, as `keys.revoke`.
+    act: String,
+    /// Why, in the words of whoever did it.
+    reason: Option<String>,
+    /// What it left the key as.
+    state: Option<String>,
+}
 
 /// How long the secret before stays good where the caller does not say.
 const OVERLAP: Duration = Duration::from_hours(24);
@@ -134,6 +176,36 @@ async fn compromised(call: Call) -> Outcome {
     };
     let reply = Reply::ok(&view)?.at_version(recovery.revoked.version);
     Ok(if recovery.replacement.is_some() { reply.with_secret() } else { reply })
+}
+
+async fn history(call: Call) -> Outcome {
+    let id = call.name("id");
+    let limit = call.limit()?;
+    let before = call.after("history", &[Some(id)])?.and_then(|text| text.parse().ok());
+    let registrar = &call.api.desk.registrar;
+    let mut changes = registrar.history(Kind::Key, id, before, limit + 1).await?;
+    if changes.is_empty() && before.is_none() {
+        return Err(Problem::missing("key"));
+    }
+    let more = changes.len() > limit;
+    changes.truncate(limit);
+    let next = changes.last().filter(|_| more).map(|last| last.record.revision.to_string());
+    let items = changes.into_iter().map(|change| {
+        let says: Option<KeyRecord> = serde_json::from_slice(&change.record.body).ok();
+        ChangeView {
+            version: change.record.version,
+            revision: change.record.revision,
+            at: moment::written(change.note.at),
+            actor: change.note.actor,
+            act: change.note.action,
+            reason: change.note.reason,
+            state: says.map(|says| state(&says, change.note.at).to_owned()),
+        }
+    });
+    Reply::ok(&History {
+        items: items.collect(),
+        next: next.map(|last| cursor::after("history", &[Some(id)], &last)),
+    })
 }
 
 /// What the key did since then; `None` where nobody can tell.

@@ -16,7 +16,7 @@ use crate::registry::records::{KeyRecord, Life, SecretMaterial};
 pub(super) struct KeyView {
     /// Its public name.
     pub(super) id: String,
-    /// One more with each change; its ETag.
+    /// One more with each change; its `ETag`.
     version: u64,
     /// Who holds it.
     account: String,
@@ -294,6 +294,7 @@ pub(super) struct UpdateKey {
     /// When it ends by itself: RFC 3339, or a span as "90d"; `null` for never.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
+    #[expect(clippy::option_option, reason = "left out, null and a moment are three things")]
     pub(super) expires: Option<Option<String>>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -331,6 +332,7 @@ pub(super) struct LostKey {
 }
 
 /// Tells `null` from a member that is left out.
+#[expect(clippy::option_option, reason = "left out, null and a moment are three things")]
 fn nullable<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(from).map(Some)
 }

@@ -1,7 +1,5 @@
 //! Keys: make, list, show, change, take in, give out.
 
-use serde::Serialize;
-
 use super::approvals::{self, ApprovalView};
 use super::call::{Call, Reply, sound_reason};
 use super::caller::Role;
@@ -9,7 +7,6 @@ use super::cursor;
 use super::key_view::{
     CreateKey, ImportKey, IssuedView, KeyList, KeyView, UpdateKey, coming, networks, span,
 };
-use super::moment;
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Parameter, Scalar, Verb, shape};
 use super::problem::Problem;
 use crate::clock::Micros;
@@ -93,44 +90,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .answers(200, shape::<KeyView>)
     .versioned(),
-    Operation::new(
-        Verb::Get,
-        "/v1/keys/{id}/history",
-        "keys.history",
-        Role::Viewer,
-        "Changes of a key, the newest first",
-        |call| Box::pin(history(call)),
-    )
-    .query(&[LIMIT, AFTER])
-    .answers(200, shape::<History>),
 ];
-
-/// A page of changes.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct History {
-    items: Vec<ChangeView>,
-    /// Where to go on; `null` at the end.
-    next: Option<String>,
-}
-
-/// A change that was made.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ChangeView {
-    /// The version that it left.
-    version: u64,
-    /// The registry's revision that it made.
-    revision: u64,
-    /// When.
-    at: String,
-    /// Who.
-    actor: String,
-    /// What was done, as `keys.revoke`.
-    act: String,
-    /// Why, in the words of whoever did it.
-    reason: Option<String>,
-    /// What it left the key as.
-    state: Option<String>,
-}
 
 async fn list(call: Call) -> Outcome {
     let text = |name| call.parameter(name);
@@ -240,36 +200,6 @@ async fn update(call: Call) -> Outcome {
     Ok(Reply::ok(&KeyView::of(&key, call.at))?.at_version(key.version))
 }
 
-async fn history(call: Call) -> Outcome {
-    let id = call.name("id");
-    let limit = call.limit()?;
-    let before = call.after("history", &[Some(id)])?.and_then(|text| text.parse().ok());
-    let registrar = &call.api.desk.registrar;
-    let mut changes = registrar.history(Kind::Key, id, before, limit + 1).await?;
-    if changes.is_empty() && before.is_none() {
-        return Err(Problem::missing("key"));
-    }
-    let more = changes.len() > limit;
-    changes.truncate(limit);
-    let next = changes.last().filter(|_| more).map(|last| last.record.revision.to_string());
-    let items = changes.into_iter().map(|change| {
-        let says: Option<KeyRecord> = serde_json::from_slice(&change.record.body).ok();
-        ChangeView {
-            version: change.record.version,
-            revision: change.record.revision,
-            at: moment::written(change.note.at),
-            actor: change.note.actor,
-            act: change.note.action,
-            reason: change.note.reason,
-            state: says.map(|says| super::key_view::state(&says, change.note.at).to_owned()),
-        }
-    });
-    Reply::ok(&History {
-        items: items.collect(),
-        next: next.map(|last| cursor::after("history", &[Some(id)], &last)),
-    })
-}
-
 /// Makes the change that a second person approved.
 pub(super) async fn approved(
     call: &Call,
@@ -343,14 +273,10 @@ const WITHDRAW: &str = "withdraw";
 
 /// An application that does not exist is a fault of the body here.
 fn unknown_application(error: RegistrarError) -> Problem {
-    match error {
-        RegistrarError::NotFound(Kind::Application, name) => {
-            let name: String = name.chars().take(60).collect();
-            Problem::unprocessable(format!("There is no application \"{name}\"."))
-                .cured("make it first, or leave it out")
-        }
-        other => other.into(),
-    }
+    let RegistrarError::NotFound(Kind::Application, name) = error else { return error.into() };
+    let name: String = name.chars().take(60).collect();
+    Problem::unprocessable(format!("There is no application \"{name}\"."))
+        .cured("make it first, or leave it out")
 }
 
 /// The key changed between being judged and being changed: only a caller who named a version is to be told of one.

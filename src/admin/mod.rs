@@ -33,6 +33,7 @@ mod provider;
 mod readiness;
 mod record;
 mod request;
+mod response;
 mod server;
 mod throttle;
 mod trail;

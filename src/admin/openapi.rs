@@ -1,4 +1,4 @@
-//! The description of the API (OpenAPI 3.1), from the operations and the types they speak in.
+//! The description of the API (`OpenAPI` 3.1), from the operations and the types they speak in.
 
 use std::sync::OnceLock;
 

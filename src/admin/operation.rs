@@ -88,7 +88,7 @@ pub(super) struct Answer {
     pub(super) secret: bool,
     /// Whether it may wait for a second person, and answer 202 with the approval.
     pub(super) awaits: Option<Shape>,
-    /// Whether it is of one record with a version, so that it has an ETag and knows If-Match.
+    /// Whether it is of one record with a version, so that it has an `ETag` and knows If-Match.
     pub(super) versioned: bool,
 }
 

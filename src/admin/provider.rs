@@ -1,6 +1,6 @@
 //! Tokens of the operator's identity provider (RFC 7519, RFC 9068): who signed them, for whom, until when.
 //!
-//! A token names its key and algorithm only to agree with the configuration. WebAuthn and the like happen there.
+//! A token names its key and algorithm only to agree with the configuration. `WebAuthn` and the like happen there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::admin::Reach;
+use super::trail;
 use crate::audit::{
     Filter, PublicKey, Tail, Verified, VerifyError, parse_moment, public_key, search, verify,
 };
@@ -15,7 +17,8 @@ use crate::clock::{Clock, Micros, SystemClock};
 
 /// Verify, search and follow the audit trail.
 ///
-/// DIR is the `dir` of `[audit]`, or the folder `audit` in the state directory.
+/// DIR is the `dir` of `[audit]`, or the folder `audit` in the state directory. Without it, `search` and `tail` ask the
+/// gateway that --admin or `COUNTERSIGN_ADMIN` names.
 ///
 /// Example: countersign audit verify /var/lib/countersign/audit --public-key checkpoint.pub
 #[derive(clap::Args, Debug)]
@@ -41,22 +44,26 @@ enum Command {
     },
     /// Print the records of a key, an account, an address or a time, oldest first
     ///
-    /// Example: countersign audit search /var/lib/countersign/audit --key acme --since 24h
+    /// Example: countersign audit search --account alice --since 24h
     Search {
-        /// The directory of the trail
-        dir: PathBuf,
+        /// The directory of the trail; the gateway is asked without it
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Box<Reach>,
         #[command(flatten)]
         wanted: Wanted,
         /// Print the records as they are, one JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// Print the last records, and with -f those that follow
+    /// Print the last records, and with -f those that follow; what a gateway tells is always followed
     ///
     /// Example: countersign audit tail /var/lib/countersign/audit -f
     Tail {
-        /// The directory of the trail
-        dir: PathBuf,
+        /// The directory of the trail; the gateway is asked without it
+        dir: Option<PathBuf>,
+        #[command(flatten)]
+        reach: Box<Reach>,
         /// Go on until Ctrl-C
         #[arg(short, long)]
         follow: bool,
@@ -99,7 +106,11 @@ struct Wanted {
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
     match &args.command {
         Command::Verify { dir, public_key, json } => verify_trail(dir, public_key, *json, out, err),
-        Command::Search { dir, wanted, json } => match search(dir, &wanted.filter()) {
+        Command::Search { dir: None, reach, wanted, json } => {
+            trail::search(reach, &wanted.filter(), *json, out, err)
+        }
+        Command::Search { dir: Some(dir), wanted, json, .. } => match search(dir, &wanted.filter())
+        {
             Ok(records) => {
                 for record in &records {
                     print(record, *json, out)?;
@@ -108,7 +119,8 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
             }
             Err(error) => failed(dir, &error, err),
         },
-        Command::Tail { dir, follow, lines, json } => {
+        Command::Tail { dir: None, reach, json, .. } => trail::tail(reach, *json, out, err),
+        Command::Tail { dir: Some(dir), follow, lines, json, .. } => {
             match Tail::last(dir, *lines).map(|tail| (tail, *follow)) {
                 Ok((tail, follow)) => tell(tail, follow, *json, out),
                 Err(error) => failed(dir, &error, err),
@@ -231,7 +243,7 @@ fn tell(mut tail: Tail, follow: bool, as_json: bool, out: &mut impl Write) -> io
 }
 
 /// One record: as it is, or as a line for people.
-fn print(record: &Value, as_json: bool, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn print(record: &Value, as_json: bool, out: &mut dyn Write) -> io::Result<()> {
     if as_json {
         return writeln!(out, "{record}");
     }

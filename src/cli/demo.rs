@@ -39,7 +39,7 @@ pub struct Args {
     /// Where metrics and health are served; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
     pub admin_listen: SocketAddr,
-    /// Print one line of JSON once orders are accepted: {"gateway", "admin", "admin_token", "dialect", "key", "secret", …}
+    /// Print one line of JSON once orders are accepted: {"gateway", "admin", "dialect", "key", "secret", …}
     #[arg(long)]
     pub json: bool,
     /// Directory for what must outlive a restart; nothing is kept without it

@@ -1,16 +1,33 @@
 //! The command line.
 
+pub mod accounts;
+mod admin;
+pub mod approvals;
+pub mod apps;
 pub mod audit;
+pub mod bans;
 pub mod check;
+pub mod completions;
 pub mod curl;
 pub mod demo;
+mod desk;
 pub mod dialects;
+pub mod keys;
+mod once;
+pub mod otp;
 mod page;
+mod progress;
 pub mod registry;
 pub mod serve;
 pub mod sign;
 pub mod snippet;
+pub mod status;
+pub mod switches;
+mod table;
+mod text;
+mod trail;
 pub mod verify;
+mod when;
 mod worked;
 
 use std::io::{self, Write};
@@ -48,6 +65,16 @@ enum Command {
     Verify(verify::Args),
     Load(Box<load::Args>),
     Dialects(dialects::Args),
+    Status(status::Args),
+    Keys(keys::Args),
+    Accounts(accounts::Args),
+    Apps(apps::Args),
+    Switches(switches::Args),
+    Otp(otp::Args),
+    Bans(bans::Args),
+    Approvals(approvals::Args),
+    Completions(completions::Args),
+    Man(completions::ManArgs),
     Audit(audit::Args),
     Registry(registry::Args),
 }
@@ -83,6 +110,16 @@ impl Command {
             Self::Verify(args) => verify::run(args, out, err),
             Self::Load(args) => load::command(args, out, err).map(ExitCode::from),
             Self::Dialects(args) => dialects::run(args, out, err),
+            Self::Status(args) => status::run(args, out, err),
+            Self::Keys(args) => keys::run(args, out, err),
+            Self::Accounts(args) => accounts::run(args, out, err),
+            Self::Apps(args) => apps::run(args, out, err),
+            Self::Switches(args) => switches::run(args, out, err),
+            Self::Otp(args) => otp::run(args, out, err),
+            Self::Bans(args) => bans::run(args, out, err),
+            Self::Approvals(args) => approvals::run(args, out, err),
+            Self::Completions(args) => completions::run(args, out),
+            Self::Man(args) => completions::man(args, out, err),
             Self::Audit(args) => audit::run(args, out, err),
             Self::Registry(args) => registry::run(args, out, err),
         }
@@ -115,6 +152,55 @@ mod tests {
         for sub in command.get_subcommands_mut() {
             let help = sub.render_long_help().to_string();
             assert!(help.contains("Example:") || sub.has_subcommands(), "{help}");
+        }
+    }
+
+    #[test]
+    fn short_help_of_whatever_speaks_to_a_gateway_shows_an_example() {
+        fn look(command: &mut clap::Command) {
+            let name = command.get_name().to_owned();
+            for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+                let help = sub.render_help().to_string();
+                assert!(
+                    help.contains("Example: countersign ") || sub.has_subcommands(),
+                    "{name}: {help}"
+                );
+                look(sub);
+            }
+        }
+        for name in ["keys", "accounts", "apps", "switches", "otp", "bans", "approvals"] {
+            let mut command = Cli::command();
+            look(command.find_subcommand_mut(name).unwrap());
+        }
+    }
+
+    #[test]
+    fn many_keys_are_imported_without_what_each_of_them_says() {
+        for line in [
+            "keys import --file keys.jsonl",
+            "keys import --id a --account b --secret-env S",
+            "keys create --account a",
+            "keys list --json",
+            "keys --json list",
+            "keys update csk_1 --permissions read --if-version 3",
+            "otp enrol alice --admin unix:///run/a.sock",
+        ] {
+            let words = ["countersign"].into_iter().chain(line.split(' '));
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in [
+            "keys import --account b",
+            "keys import --file keys.jsonl --permissions trade",
+            "keys create",
+            "keys create --account a --token csa_x",
+            "keys list --json --quiet",
+            "keys revoke",
+            "keys create --account a --allow 0.0.0.0/0",
+            "keys create --account a --expires tomorrow",
+            "bans add nowhere",
+        ] {
+            let words = ["countersign"].into_iter().chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).unwrap_err().use_stderr(), "{line}");
         }
     }
 

@@ -165,7 +165,8 @@ fn secret(args: &Args) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(bytes)
 }
 
-fn variable(name: &str) -> Result<Zeroizing<String>, String> {
+/// The text of an environment variable.
+pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, String> {
     std::env::var(name).map(Zeroizing::new).map_err(|_| {
         format!(
             "the environment has no variable {name}: set it, as in `{name}=… countersign sign …`"

@@ -75,6 +75,7 @@ fn free(found: SocketAddr, listeners: &[Option<Listener>]) -> Result<SocketAddr,
 /// The longest path that the system takes for a socket, with room for the name it is made under.
 const SOCKET_CAP: usize = 96;
 
+#[expect(clippy::option_option, reason = "wrong, off, and a path are three things")]
 fn socket(node: &Node<'_>) -> Option<Option<PathBuf>> {
     let path = node.read(text)?;
     if path == "off" {

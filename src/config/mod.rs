@@ -38,7 +38,7 @@ use crate::store::Limit;
 pub use document::{Contents, Lookup, System};
 pub use load::Loaded;
 pub use problem::{ConfigError, Excerpt, Refused};
-pub(crate) use value::in_words;
+pub(crate) use value::{in_words, moment_of};
 
 /// Every key with its default and what it means, as a configuration that parses.
 pub const DEFAULTS: &str = include_str!("../../config/gateway.toml");

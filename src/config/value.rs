@@ -204,6 +204,11 @@ pub(super) fn moment(value: &DeValue<'_>) -> Result<Micros, Fault> {
     found.and_then(|found| since_epoch(&found)).ok_or_else(|| Fault::cured("it is no moment", cure))
 }
 
+/// A moment in RFC 3339.
+pub(crate) fn moment_of(text: &str) -> Option<Micros> {
+    since_epoch(&text.parse::<Datetime>().ok()?)
+}
+
 fn since_epoch(moment: &Datetime) -> Option<Micros> {
     let (date, time) = (moment.date?, moment.time?);
     let offset = match moment.offset? {

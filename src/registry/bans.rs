@@ -49,12 +49,7 @@ mod tests {
     }
 
     fn said(until: Micros, lifted: bool) -> String {
-        let ban = BanRecord {
-            until,
-            lifted,
-            reason: Some("scraping".into()),
-            created: NOW,
-        };
+        let ban = BanRecord { until, lifted, reason: Some("scraping".into()), created: NOW };
         serde_json::to_string(&ban).unwrap()
     }
 
