@@ -23,6 +23,7 @@ pub use crate::checks::decoy::Decoys;
 pub use crate::checks::guard::{Ban, BanBounds, Bounds, Guard};
 pub use crate::checks::limit::Standing;
 pub use crate::checks::otp::{CodePlace, SecondFactor};
+pub use crate::checks::seal::Seal;
 pub use crate::checks::signature::Scratch;
 pub use crate::checks::switches::Switches;
 
@@ -91,6 +92,7 @@ pub struct Permit {
     outgoing: Outgoing,
     standing: Standing,
     good_until: Option<Micros>,
+    seal: Option<Box<Seal>>,
 }
 
 impl Permit {
@@ -107,6 +109,11 @@ impl Permit {
     /// How full the limits are that were charged.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// What signs the reply, where the dialect's clients check that.
+    pub fn take_seal(&mut self) -> Option<Box<Seal>> {
+        self.seal.take()
     }
 
     /// When the signature stops being good: nothing may be sent to a backend after it.
@@ -213,7 +220,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request)
             .without_code(code.and_then(otp::Code::into_cut));
         let good_until = replay::good_until(dialect, &claim);
-        Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until })
+        let seal = signature::seal(&signed, dialect, &claim);
+        Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until, seal })
     }
 
     /// A key id alone proves little: no address, permission or venue is waived, and nothing is recorded.
@@ -237,14 +245,15 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let costs = limit::costs(&payer, route.by_address(request.peer), route.weight);
         let outgoing = Outgoing::unproven(dialect, request)?;
         let standing = self.pay(costs, route).await?;
-        Ok(Permit { key: Some(key), outgoing, standing, good_until: None })
+        Ok(Permit { key: Some(key), outgoing, standing, good_until: None, seal: None })
     }
 
     async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let costs = limit::costs(&Payer::Anyone, route.by_address(request.peer), route.weight);
         let standing = self.pay(costs, route).await?;
-        Ok(Permit { key: None, outgoing: Outgoing::default(), standing, good_until: None })
+        let outgoing = Outgoing::default();
+        Ok(Permit { key: None, outgoing, standing, good_until: None, seal: None })
     }
 
     /// The key that is claimed, if it is one of this dialect; else the reason, to be told to nobody.

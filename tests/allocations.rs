@@ -209,7 +209,8 @@ fn hmac_requests_of_every_dialect_are_admitted_without_an_allocation() {
                 let Some(allocations) = party.allocations(&method) else { continue };
                 // What stands in for the body is copied from the payload, or written anew and then shared.
                 let each = match *name {
-                    "gemini" | "whitebit" => 1,
+                    // For Bitstamp it is what signs the reply.
+                    "gemini" | "whitebit" | "bitstamp" => 1,
                     "cryptocom" => 2,
                     "upbit" if method == Method::POST => 2,
                     _ => 0,

@@ -15,6 +15,8 @@ use countersign::dialect::{BUILTIN, Dialect, Draft};
 use countersign::key::Algorithm;
 use countersign::offline::{Judge, Recorded};
 use countersign::snippet::{self, Language};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 const KEY: &str = "k3y-of-the-snippets";
 const TEXT_SECRET: &str =
@@ -47,16 +49,33 @@ fn accept(listener: &TcpListener) -> Option<TcpStream> {
     Some(stream.into_std().unwrap())
 }
 
-/// Takes one request and answers it; `None` when nothing came in time, or nothing whole.
-fn take_one(listener: &TcpListener) -> Option<Sent> {
+/// What signs the reply to what was sent, as Bitstamp documents it.
+fn reply_signature(sent: &Sent, secret: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    let field = |name: &str| sent.headers.get(name).unwrap().as_str();
+    for text in [field("x-auth-nonce"), field("x-auth-timestamp"), TYPE, "taken"] {
+        mac.update(text.as_bytes());
+    }
+    data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
+}
+
+const TYPE: &str = "text/plain; charset=utf-8";
+
+/// Takes one request and answers it, with a signature where clients look for one; `None` when nothing came in time,
+/// or nothing whole.
+fn take_one(listener: &TcpListener, dialect: &Dialect, signs: bool) -> Option<Sent> {
     let mut stream = accept(listener)?;
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let sent = read(&stream)?;
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\ntaken")
-        .unwrap();
+    let signature = match dialect.signs_replies().filter(|_| signs) {
+        Some((name, _)) => format!("{name}: {}\r\n", reply_signature(&sent, secret(dialect))),
+        None => String::new(),
+    };
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n";
+    let answer = format!("{head}content-type: {TYPE}\r\n{signature}\r\ntaken");
+    stream.write_all(answer.as_bytes()).unwrap();
     Some(sent)
 }
 
@@ -121,7 +140,7 @@ fn judged(dialect: &Arc<Dialect>, listener: &TcpListener, command: &mut Command)
     command.env("KEY", KEY).env("SECRET", secret).env("PASSPHRASE", PASSPHRASE);
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let sent = take_one(listener);
+    let sent = take_one(listener, dialect, true);
     if sent.is_none() {
         // It may have ended long ago.
         drop(child.kill());
@@ -200,6 +219,35 @@ fn snippets_in_python_sign_what_their_recipes_accept() {
         command.arg(file);
         command
     });
+}
+
+#[test]
+fn snippets_refuse_a_reply_that_is_not_signed_where_replies_are() {
+    let python = std::env::var("COUNTERSIGN_PYTHON");
+    let python = python.unwrap_or_else(|_| "target/python/bin/python".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let checks = |dialect: &Arc<Dialect>| dialect.signs_replies().is_some();
+    let languages = [(Language::Python, "py", &*python), (Language::Javascript, "mjs", "node")];
+    for (language, suffix, program_of) in languages {
+        if !has(program_of) {
+            continue;
+        }
+        for dialect in dialects().filter(checks) {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let host = listener.local_addr().unwrap().to_string();
+            let file = folder.path().join(format!("{}.{suffix}", dialect.name()));
+            fs::write(&file, program(&dialect, language, &host)).unwrap();
+            let mut command = Command::new(program_of);
+            command.arg(file).env("KEY", KEY).env("SECRET", secret(&dialect));
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let child = command.spawn().unwrap();
+            take_one(&listener, &dialect, false).unwrap();
+            let ran = child.wait_with_output().unwrap();
+            assert!(!ran.status.success());
+            let complained = String::from_utf8_lossy(&ran.stderr);
+            assert!(complained.contains("the reply is not signed"), "{complained}");
+        }
+    }
 }
 
 #[test]

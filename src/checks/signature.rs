@@ -18,6 +18,7 @@ use super::LEAKY;
 use super::decoy::Decoys;
 use super::guard::Watch;
 use super::look::{LONGEST, decode, settle};
+use super::seal::Seal;
 use crate::clock::Micros;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
@@ -182,6 +183,20 @@ pub(crate) fn check(
 /// The secret that was rotated out, and until when it is good.
 fn outgoing(key: &Key) -> Option<&(Secret, Micros)> {
     key.bindings.as_ref()?.outgoing.as_ref()
+}
+
+/// What signs the reply to a proven request, where its dialect's clients check that.
+pub(crate) fn seal(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>) -> Option<Box<Seal>> {
+    let rule = dialect.replies.as_ref()?;
+    match signed.secret().open(&Opener(())) {
+        Material::HmacSha256(prepared) => Some(Seal::new(prepared.clone(), rule, claim)),
+        Material::HmacSha384(_)
+        | Material::HmacSha512(_)
+        | Material::Ed25519(_)
+        | Material::Rsa(_)
+        | Material::RsaPss(_)
+        | Material::P256(_) => None,
+    }
 }
 
 /// The first reading under which the signature holds, with the digest of the signed bytes.

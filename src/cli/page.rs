@@ -26,6 +26,7 @@ pub(super) fn page(dialect: &Dialect) -> Result<String, String> {
     time(dialect, &mut out);
     algorithms(dialect, &mut out);
     readings(dialect, &mut out);
+    replies(dialect, &mut out);
     worked::example(dialect, &mut out)?;
     snippets(dialect, &mut out);
     refusals(dialect, &mut out);
@@ -147,15 +148,28 @@ fn algorithms(dialect: &Dialect, out: &mut String) {
 }
 
 fn readings(dialect: &Dialect, out: &mut String) {
-    if dialect.readings().len() < 2 {
-        return;
+    if dialect.readings().len() > 1 {
+        out.push_str(READINGS);
+        list(dialect.readings(), out);
     }
-    out.push_str(
-        "\n## Readings\n\nClients may have signed the query, or a form, in one of these ways. Each is taken only where \
+    if !dialect.lenient_readings().is_empty() {
+        out.push_str(LENIENT_READINGS);
+        list(dialect.lenient_readings(), out);
+    }
+}
+
+const READINGS: &str = "\n## Readings\n\nClients may have signed the query, or a form, in one of these ways. Each is taken only where \
          no request of\nanother meaning could have been read as the same bytes, and the backend gets one canonical \
-         encoding.\n\n",
-    );
-    for reading in dialect.readings() {
+         encoding.\n\n";
+
+const LENIENT_READINGS: &str = "\n## Lenient readings\n\nClients that spell a value otherwise than they signed it are refused, unless the operator \
+     writes `lenient = true` for\nthe dialect. Then these readings are taken too, each only where no request of another \
+     meaning could have been read as\nthe same bytes, and the backend gets one encoding of what was signed. A \
+     text that was sent as it was signed,\nwith bytes that are always encoded (a space), is then taken literally: it goes \
+     on encoded, a `+` as `%2B`, and is\nrefused where a parameter has no `=`.\n\n";
+
+fn list(readings: &[Reading], out: &mut String) {
+    for reading in readings {
         let text = match reading {
             Reading::Raw => "as on the wire",
             Reading::Decoded => "each `%XX` decoded, `+` left alone",
@@ -163,9 +177,22 @@ fn readings(dialect: &Dialect, out: &mut String) {
             Reading::Sorted => "the pairs in order of their names",
             Reading::DecodedSorted => "in order of their names, then decoded",
             Reading::FormDecodedSorted => "in order of their names, then decoded as forms are",
+            Reading::ReEncoded => "decoded as forms are, then encoded as `encodeURIComponent` does",
+            Reading::Unencoded => "decoded as forms are, where it can be no encoded text",
         };
         let _ = writeln!(out, "- `{}`: {text}", reading.name());
     }
+}
+
+fn replies(dialect: &Dialect, out: &mut String) {
+    let Some((header, text)) = dialect.signs_replies() else { return };
+    let _ = writeln!(
+        out,
+        "\n## Replies are signed\n\nEach backend's reply to a proven request carries `{header}`: the HMAC-SHA256, in \
+         hexadecimal, under the same secret, of\n\n    {}\n\nNonce and timestamp are the request's, as sent; content \
+         type and body are the reply's.",
+        text.escape_debug()
+    );
 }
 
 fn snippets(dialect: &Dialect, out: &mut String) {

@@ -27,11 +27,14 @@ pub struct Args {
     /// Also know the dialect of this recipe file; it replaces a built-in one of the same name
     #[arg(long, value_name = "FILE")]
     recipe: Vec<PathBuf>,
+    /// Judge as where the operator switched `lenient` on, in every dialect whose recipe has such readings
+    #[arg(long)]
+    lenient: bool,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
-    let dialects = match dialects(&args.recipe) {
+    let dialects = match dialects(&args.recipe, args.lenient) {
         Ok(dialects) => dialects,
         Err(problem) => return usage(err, &problem),
     };
@@ -69,10 +72,14 @@ fn usage(err: &mut impl Write, problem: &str) -> io::Result<ExitCode> {
 }
 
 /// The built-in dialects, with those of the operator's own recipes.
-fn dialects(recipes: &[PathBuf]) -> Result<Vec<Arc<Dialect>>, String> {
+fn dialects(recipes: &[PathBuf], lenient: bool) -> Result<Vec<Arc<Dialect>>, String> {
+    let known = |dialect: Dialect| {
+        let lenient = if lenient { dialect.clone().with_leniency() } else { None };
+        Arc::new(lenient.unwrap_or(dialect))
+    };
     let mut all = Vec::new();
     for (name, recipe) in BUILTIN {
-        all.push(Arc::new(Dialect::compile(recipe).map_err(|error| format!("{name}: {error}"))?));
+        all.push(known(Dialect::compile(recipe).map_err(|error| format!("{name}: {error}"))?));
     }
     for file in recipes {
         let text = std::fs::read_to_string(file)
@@ -80,7 +87,7 @@ fn dialects(recipes: &[PathBuf]) -> Result<Vec<Arc<Dialect>>, String> {
         let dialect =
             Dialect::compile(&text).map_err(|error| format!("{}: {error}", file.display()))?;
         all.retain(|known| known.name() != dialect.name());
-        all.push(Arc::new(dialect));
+        all.push(known(dialect));
     }
     Ok(all)
 }

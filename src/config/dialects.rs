@@ -61,6 +61,7 @@ impl Dialects {
 fn dialect(name: &str, node: &Node<'_>, table: &Table<'_>) -> Option<Dialect> {
     let recipe = table.find("recipe");
     let split = table.find("split_parameters");
+    let lenient = table.find("lenient");
     let imitate = table.find("imitate");
     let dialect = match &recipe {
         Some(recipe) => own_recipe(name, recipe)?,
@@ -75,11 +76,34 @@ fn dialect(name: &str, node: &Node<'_>, table: &Table<'_>) -> Option<Dialect> {
         })?,
     };
     let split = split.map_or(Some(false), |node| node.read(boolean))?;
+    let dialect = match &lenient {
+        Some(node) if node.read(boolean)? => leniently(dialect, split, node)?,
+        Some(_) | None => dialect,
+    };
     let dialect = if split { dialect.with_split_parameters() } else { dialect };
     match imitate {
         Some(node) if node.read(boolean)? => imitating(dialect, &node),
         Some(_) | None => Some(dialect),
     }
+}
+
+fn leniently(dialect: Dialect, split: bool, node: &Node<'_>) -> Option<Dialect> {
+    if split {
+        node.spot.error(Fault::cured(
+            "parameters split over query and body could not be told apart under lenient readings",
+            "leave out `split_parameters` or this",
+        ));
+        return None;
+    }
+    let name = Arc::clone(dialect.name());
+    let lenient = dialect.with_leniency();
+    if lenient.is_none() {
+        node.spot.error(Fault::cured(
+            format!("the recipe of \"{name}\" has no lenient readings to switch on"),
+            "leave this out, or give it a recipe of your own with `lenient`",
+        ));
+    }
+    lenient
 }
 
 fn imitating(dialect: Dialect, node: &Node<'_>) -> Option<Dialect> {

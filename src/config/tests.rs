@@ -639,6 +639,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "version = 1\n[dialect.seconds]\nrecipe = \"seconds.toml\"\nimitate = true",
         "4:11: dialect.seconds.imitate: the recipe has no words for an unknown key",
     ),
+    (
+        "version = 1",
+        "version = 1\n[dialect.bybit]\nlenient = true",
+        "3:11: dialect.bybit.lenient: the recipe of \"bybit\" has no lenient readings",
+    ),
+    (
+        "version = 1",
+        "version = 1\n[dialect.binance]\nlenient = true\nsplit_parameters = true",
+        "3:11: dialect.binance.lenient: parameters split over query and body",
+    ),
     ("id = \"key-1\"", "id = \"key 1\"", "49:6: key[0].id: this cannot be sent"),
     ("id = \"key-1\"", "id = 1", "49:6: key[0].id: expected a string, found an integer"),
     ("workers = 2", "workers = ", "4:"),

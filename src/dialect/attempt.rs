@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use super::claim::Signed;
 use super::json_rendering::Style;
-use super::place::Side;
+use super::place::{Side, pairs};
+use super::reading::percent_decoded;
 use super::template::{self, Field, Sink, Values};
-use super::{BodyKind, Claim, Dialect, Inbound, Message, Reading, Room, Scheme};
+use super::{BodyKind, Claim, Dialect, Inbound, Message, Reading, Room, Scheme, lenient};
 use crate::denial::Denial;
 
 /// One way in which a client may have written what it signed.
@@ -74,9 +75,20 @@ impl Dialect {
             self.guard_params(style, request.path, object, room)?;
         }
         let reading = match token {
-            Some((rule, token)) => rule.admits(token, request, &self.readings, room)?,
+            Some((rule, token)) => {
+                let reading = rule.admits(token, request, &self.readings, room)?;
+                self.refuse_out_of_set(query)?;
+                reading
+            }
             None => reading,
         };
+        if self.is_lenient() {
+            let cut = |side| claim.cut.as_ref().filter(|(of, _)| *of == side).map(|(_, cut)| cut);
+            for (text, side) in [(query, Side::Query), (claim.form, Side::Body)] {
+                lenient::guard(reading, without(text, cut(side)))?;
+            }
+            return Ok(reading);
+        }
         if reading == Reading::Raw && message.merged.is_none() {
             return Ok(reading);
         }
@@ -86,6 +98,22 @@ impl Dialect {
             claim.order.guard(message.merged.as_deref())?;
         }
         Ok(reading)
+    }
+
+    /// A query that begins like the JSON of a closed set could be signed like it, so it holds no other names.
+    fn refuse_out_of_set(&self, query: &str) -> Result<(), Denial> {
+        if self.sets.is_empty() {
+            return Ok(());
+        }
+        let mut names = pairs(query).map(|(name, _)| percent_decoded(name.as_bytes()));
+        let first: Vec<_> = names.next().into_iter().flatten().collect();
+        let Some((_, set)) = self.sets.iter().find(|(name, _)| name.as_bytes() == first) else {
+            return Ok(());
+        };
+        if names.all(|name| set.hold(&name.collect::<Vec<_>>())) {
+            return Ok(());
+        }
+        Err(Denial::Ambiguous("a parameter stands beside others than the recipe says"))
     }
 
     /// The bytes that this request would have to sign, under each reading; none when it makes no claim.

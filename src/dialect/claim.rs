@@ -152,7 +152,8 @@ impl Dialect {
         self.refuse_leftovers(message, request, query)?;
         let content_type = self.content_type(message, request, body)?;
         let form = Self::form(request, body)?;
-        if !query.is_empty() && !form.is_empty() && message.joins && !self.split_parameters {
+        let may_split = self.split_parameters && !self.is_lenient();
+        if !query.is_empty() && !form.is_empty() && message.joins && !may_split {
             return Err(Denial::Unsigned("parameters are split over query and body"));
         }
         let Room { bytes, pairs } = room;

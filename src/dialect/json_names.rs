@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 
 use super::json::{Elements, Kind, Member, Object, Value};
 use super::json_guard::scalar;
+use super::json_print;
 use super::json_text::Text;
 
 /// What a parameter holds.
@@ -21,7 +22,12 @@ enum Holds {
     Words(Box<[Box<str>]>),
     /// A list of objects that hold scalars and lists.
     Objects,
+    /// An object, as Python prints it.
+    Printed,
 }
+
+/// Closed sets: a text that begins with a set's name holds its parameters alone.
+pub(crate) type Sets = Box<[(Box<str>, Names)]>;
 
 /// A set of known parameters.
 #[derive(Clone, Debug)]
@@ -37,8 +43,8 @@ struct Name {
 }
 
 impl Names {
-    /// Reads names: `price`; `list[]` holds a list of at most one, `list[A|B]` a list of those words, and
-    /// `list[{}]` a list of objects.
+    /// Reads names: `price`; `list[]` holds a list of at most one, `list[A|B]` a list of those words, `list[{}]` a
+    /// list of objects, and `name{}` an object as Python prints it.
     pub(crate) fn new(names: &[impl AsRef<str>]) -> Result<Self, String> {
         let mut known = vec![Vec::<Name>::new(); 256];
         for written in names.iter().map(AsRef::as_ref) {
@@ -70,6 +76,16 @@ impl Names {
         Ok(())
     }
 
+    /// Whether `name` is one of them.
+    pub(super) fn hold(&self, name: &[u8]) -> bool {
+        self.longest(name).is_some_and(|known| known.text.len() == name.len())
+    }
+
+    /// Whether `text` begins with one of them.
+    pub(super) fn begin(&self, text: &[u8]) -> bool {
+        self.longest(text).is_some()
+    }
+
     /// The longest name that `text` begins with.
     fn longest(&self, text: &[u8]) -> Option<&Name> {
         let alike = self.known.get(usize::from(*text.first()?))?;
@@ -78,6 +94,9 @@ impl Names {
 }
 
 fn holds(written: &str) -> Result<(&str, Holds), String> {
+    if let Some(name) = written.strip_suffix("{}") {
+        return Ok((name, Holds::Printed));
+    }
     let Some((name, inside)) = written.split_once('[') else {
         return Ok((written, Holds::Scalar));
     };
@@ -115,6 +134,10 @@ impl<'n> Reader<'n> {
             Holds::Scalar => self.scalar(member.value)?,
             Holds::List => self.list(member.value)?,
             Holds::Words(words) => self.words(words, member.value)?,
+            Holds::Printed => {
+                let length = printed_length(member.value)?;
+                self.text = self.text.get(length..).unwrap_or_default();
+            }
             Holds::Objects => {}
         }
         Ok(holds)
@@ -185,6 +208,17 @@ impl<'n> Reader<'n> {
         }
         Ok(())
     }
+}
+
+/// How long an object is as Python prints it, where what is printed says all of it: its end and every type.
+fn printed_length(value: Value<'_>) -> Result<usize, &'static str> {
+    if value.kind() != Kind::Object {
+        return Err("the parameter of a printed JSON object holds none");
+    }
+    let mut printed = Vec::new();
+    json_print::write(value, &mut printed);
+    json_print::guard(value)?;
+    Ok(printed.len())
 }
 
 fn elements(list: Value<'_>) -> Result<Elements<'_>, &'static str> {

@@ -120,7 +120,7 @@ impl Dialect {
         let names = self.names_of(path.strip_prefix(after).unwrap_or(path));
         let (style, params) = rendered(style, false, Some(object));
         let Some(params) = params else { return Ok(()) };
-        style.guard(params, names, room).map_err(Denial::Ambiguous)?;
+        style.guard(params, names, &self.sets, room).map_err(Denial::Ambiguous)?;
         if self.other_body.is_none() {
             return Ok(());
         }

@@ -17,11 +17,13 @@ pub(crate) mod json;
 mod json_forward;
 mod json_guard;
 mod json_names;
+mod json_print;
 mod json_rendering;
 mod json_text;
 pub(crate) mod jwt;
 mod jwt_claim;
 mod jwt_rule;
+mod lenient;
 mod member;
 mod message;
 mod outgoing;
@@ -30,6 +32,7 @@ mod raw;
 mod reading;
 mod recipe;
 mod refusal;
+mod response;
 pub(crate) mod rfc9421;
 mod seam;
 mod secret;
@@ -68,6 +71,7 @@ pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};
 pub use recipe::RecipeError;
 pub use refusal::Facts;
+pub(crate) use response::ReplyRule;
 #[cfg(feature = "server")]
 pub(crate) use sign::Marks;
 pub use sign::{Credentials, Draft, SignedRequest};
@@ -215,6 +219,8 @@ pub struct Dialect {
     places: place::Places,
     authorization: Option<Box<str>>,
     pub(crate) readings: Box<[Reading]>,
+    /// The readings that an operator may switch on.
+    lenient: Box<[Reading]>,
     /// Whether pairs must be put in order, for some reading or message.
     sorts: bool,
     pub(crate) body: BodyKind,
@@ -225,9 +231,13 @@ pub struct Dialect {
     /// The parameters that methods have, where the message does not separate them; `*` for all other methods.
     names: Names,
     no_names: json_names::Names,
+    /// Parameters of which no other stands beside them: told by the one that comes first.
+    sets: json_names::Sets,
     /// What clients send beside credentials, at fixed places.
     sends: Sends,
     pub(crate) proof: Proof,
+    /// How replies are signed, where clients check it.
+    pub(crate) replies: Option<ReplyRule>,
     /// The paths that may have a query, where the message does not tell where the path ends.
     paths: Box<[Box<str>]>,
     split_parameters: bool,
@@ -251,6 +261,20 @@ impl Dialect {
     pub fn with_split_parameters(mut self) -> Self {
         self.split_parameters = true;
         self
+    }
+
+    /// The same dialect, which also accepts what clients sign otherwise than they send it, where it cannot mean
+    /// anything else; `None` where the recipe has no such readings.
+    ///
+    /// What was signed bare is then no longer accepted where it could be another text's decoding.
+    #[must_use]
+    pub fn with_leniency(mut self) -> Option<Self> {
+        if self.lenient.is_empty() {
+            return None;
+        }
+        let all = self.readings.iter().chain(&self.lenient);
+        self.readings = all.copied().collect();
+        Some(self)
     }
 
     /// The same dialect, which tells an unknown or revoked key apart from a wrong signature, as its exchange does.
@@ -304,6 +328,11 @@ impl Dialect {
     /// Whether some reading of it decodes.
     fn decodes(&self) -> bool {
         self.readings.iter().any(|reading| reading.decodes())
+    }
+
+    /// Whether its operator switched readings on.
+    pub(crate) fn is_lenient(&self) -> bool {
+        self.readings.last().is_some_and(|reading| reading.is_lenient())
     }
 
     /// The furthest ahead that its clients put a deadline, where the recipe says it: what a route accepts unless its

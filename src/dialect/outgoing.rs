@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::attempt::without;
 use super::place::Side;
 use super::reading::{Reading, canonical, sorted};
-use super::{BodyKind, Claim, Dialect, Inbound};
+use super::{BodyKind, Claim, Dialect, Inbound, lenient};
 use crate::denial::Denial;
 
 /// What a proven request may forward. On a public route everything is as received.
@@ -16,6 +16,7 @@ pub struct Outgoing {
     /// The pair that holds a one-time code, which is signed, and spent.
     code: Option<(Side, Range<usize>)>,
     encode: Option<Reading>,
+    lenient: bool,
     sort: bool,
     body: Option<BodyKind>,
     /// What stands in for the body: the payload that was signed, or the one JSON for what was.
@@ -39,14 +40,21 @@ impl Outgoing {
         let query = request.query.unwrap_or_default();
         // The signature's own pair is not signed, so its spelling decides nothing.
         let cut = |side| claim.cut.as_ref().filter(|(of, _)| *of == side).map(|(_, range)| range);
-        let [query, form] = [(query, Side::Query), (claim.form, Side::Body)]
-            .map(|(text, side)| without(text, cut(side)).into_iter().any(escaped));
-        let literal = dialect.decodes() && (reading.decodes() || !query && !form);
+        let sides = [(query, Side::Query), (claim.form, Side::Body)];
+        let literal = if dialect.is_lenient() {
+            let is_literal = |(text, side)| joined(without(text, cut(side)));
+            reading.decodes() || sides.map(is_literal).iter().any(|text| lenient::is_literal(text))
+        } else {
+            let [query, form] =
+                sides.map(|(text, side)| without(text, cut(side)).into_iter().any(escaped));
+            dialect.decodes() && (reading.decodes() || !query && !form)
+        };
         let payload = dialect.stand_in(claim);
         Self {
             cut: claim.cut.clone(),
             code: None,
             encode: literal.then_some(reading),
+            lenient: dialect.is_lenient(),
             sort: reading.sorts() || claim.merges(),
             // A content type that was signed is the client's to say.
             body: (!claim.covers(&http::header::CONTENT_TYPE)).then_some(if payload.is_some() {
@@ -130,13 +138,19 @@ impl Outgoing {
         let kept = if self.sort { Cow::Owned(sorted(&kept)) } else { kept };
         match (self.encode, kept) {
             (None, kept) => kept,
-            (Some(reading), Cow::Borrowed(kept)) => canonical(reading, kept),
-            (Some(reading), Cow::Owned(kept)) => Cow::Owned(canonical(reading, &kept).into_owned()),
+            (Some(reading), Cow::Borrowed(kept)) => self.respelled(reading, kept),
+            (Some(reading), Cow::Owned(kept)) => {
+                Cow::Owned(self.respelled(reading, &kept).into_owned())
+            }
         }
+    }
+
+    fn respelled<'r>(&self, reading: Reading, kept: &'r str) -> Cow<'r, str> {
+        if self.lenient { lenient::forwarded(reading, kept) } else { canonical(reading, kept) }
     }
 }
 
-fn joined(pieces: [&str; 2]) -> Cow<'_, str> {
+pub(super) fn joined(pieces: [&str; 2]) -> Cow<'_, str> {
     match pieces {
         [kept, ""] | ["", kept] => Cow::Borrowed(kept),
         [before, after] => Cow::Owned([before, after].concat()),

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::jwt_rule::RawToken;
 use super::refusal::RawRefusal;
+use super::response::RawResponse;
 use super::signatures::RawSignatures;
 
 #[derive(Deserialize)]
@@ -23,6 +24,8 @@ pub(super) struct Raw {
     pub(super) sends: BTreeMap<String, String>,
     #[serde(default)]
     pub(super) names: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    pub(super) sets: BTreeMap<String, Vec<String>>,
     pub(super) key: RawPlace,
     pub(super) time: Option<RawTime>,
     pub(super) nonce: Option<RawNonce>,
@@ -35,9 +38,13 @@ pub(super) struct Raw {
     pub(super) message: Vec<RawMessage>,
     #[serde(default = "raw_reading")]
     pub(super) readings: Vec<String>,
+    /// Readings that an operator may switch on.
+    #[serde(default)]
+    pub(super) lenient: Vec<String>,
     pub(super) body: RawBody,
     #[serde(default)]
     pub(super) unsigned: Vec<RawPart>,
+    pub(super) response: Option<RawResponse>,
     #[serde(default)]
     pub(super) paths: Vec<String>,
     pub(super) example: Option<RawExample>,

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use super::lenient;
 use super::place::{name_of, pairs, split};
 use super::template::Sink;
 use crate::denial::Denial;
@@ -27,6 +28,10 @@ pub enum Reading {
     DecodedSorted,
     /// The same, then decoded as forms are.
     FormDecodedSorted,
+    /// Decoded as forms are, then encoded anew, as `encodeURIComponent` does. Only where the operator switches it on.
+    ReEncoded,
+    /// Decoded as forms are, and told from encoded texts by its bytes. Only where the operator switches it on.
+    Unencoded,
 }
 
 /// What is done to the bytes of a name or value.
@@ -39,13 +44,15 @@ enum Decoding {
 
 impl Reading {
     /// Every reading, with the name that recipes use.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Raw, "raw"),
         (Self::Decoded, "decoded"),
         (Self::FormDecoded, "form-decoded"),
         (Self::Sorted, "sorted"),
         (Self::DecodedSorted, "decoded-sorted"),
         (Self::FormDecodedSorted, "form-decoded-sorted"),
+        (Self::ReEncoded, "re-encoded"),
+        (Self::Unencoded, "unencoded"),
     ];
 
     /// The name that recipes use.
@@ -57,16 +64,25 @@ impl Reading {
         match self {
             Self::Raw | Self::Sorted => Decoding::None,
             Self::Decoded | Self::DecodedSorted => Decoding::Percent,
-            Self::FormDecoded | Self::FormDecodedSorted => Decoding::Form,
+            Self::FormDecoded | Self::FormDecodedSorted | Self::ReEncoded | Self::Unencoded => {
+                Decoding::Form
+            }
         }
     }
 
     /// Whether it puts pairs in order.
     pub(crate) const fn sorts(self) -> bool {
         match self {
-            Self::Raw | Self::Decoded | Self::FormDecoded => false,
+            Self::Raw | Self::Decoded | Self::FormDecoded | Self::ReEncoded | Self::Unencoded => {
+                false
+            }
             Self::Sorted | Self::DecodedSorted | Self::FormDecodedSorted => true,
         }
+    }
+
+    /// Whether it is only for operators who switch it on.
+    pub(crate) const fn is_lenient(self) -> bool {
+        matches!(self, Self::ReEncoded | Self::Unencoded)
     }
 
     /// Whether it decodes.
@@ -76,6 +92,9 @@ impl Reading {
 
     /// Whether this reading of `text` can differ from the one that leaves out its decoding.
     pub(crate) fn decodes_any(self, text: &[u8]) -> bool {
+        if self == Self::ReEncoded {
+            return lenient::re_encodes(text);
+        }
         match self.decoding() {
             Decoding::None => true,
             Decoding::Percent => memchr::memchr(b'%', text).is_some(),
@@ -85,7 +104,9 @@ impl Reading {
 
     /// Writes `text`, read this way.
     pub(super) fn write(self, text: &[u8], sink: &mut impl Sink) {
-        if self.decodes() {
+        if self == Self::ReEncoded {
+            lenient::re_encode(text, sink);
+        } else if self.decodes() {
             for byte in self.bytes(text) {
                 sink.put(&[byte]);
             }
@@ -94,7 +115,8 @@ impl Reading {
         }
     }
 
-    fn bytes(self, text: &[u8]) -> impl Iterator<Item = u8> {
+    /// The bytes of a name or value, read this way.
+    pub(super) fn bytes(self, text: &[u8]) -> impl Iterator<Item = u8> {
         let decoding = self.decoding();
         let mut rest = text;
         std::iter::from_fn(move || {

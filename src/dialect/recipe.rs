@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::json_names::Names;
+use super::json_names::{Names, Sets};
 use super::jwt_rule::RawToken;
 use super::place::{Place, Places};
 use super::raw::{
@@ -21,7 +21,7 @@ use super::signatures::{self, RawSignatures};
 use super::{
     BodyKind, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule, PassphraseRule,
     PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit, WindowRule, jwt_rule,
-    message, sound,
+    lenient, message, response, sound,
 };
 use crate::key::Algorithm;
 
@@ -53,12 +53,7 @@ pub(super) fn compile(text: &str) -> Result<Dialect, RecipeError> {
 }
 
 fn build(raw: Raw) -> Result<Dialect, String> {
-    let is_plain = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
-    };
-    if raw.name.is_empty() || !raw.name.bytes().all(is_plain) {
-        return Err(format!("name `{}`: use lower-case letters, digits, - and _", raw.name));
-    }
+    refuse_odd_name(&raw.name)?;
     let (body, other_body) = match raw.body {
         RawBody::Form => (BodyKind::Form, None),
         RawBody::Json => (BodyKind::Json, None),
@@ -84,6 +79,7 @@ fn build(raw: Raw) -> Result<Dialect, String> {
         places: Places::default(),
         authorization: raw.authorization.map(Into::into),
         readings: readings(&raw.readings)?,
+        lenient: lenient_readings(&raw.lenient)?,
         sorts: false,
         body,
         other_body,
@@ -91,8 +87,10 @@ fn build(raw: Raw) -> Result<Dialect, String> {
         path_is: raw.path_is.map(path_rule),
         sends: sends(&raw.sends)?,
         names: names(&raw.names)?,
+        sets: sets(&raw.sets)?,
         no_names: Names::new(&[""; 0])?,
         proof: if raw.signature.or_suffixed { Proof::MacOrSuffix } else { Proof::Mac },
+        replies: None,
         paths: raw.paths.into_iter().map(Into::into).collect(),
         split_parameters: false,
         imitates: false,
@@ -100,6 +98,8 @@ fn build(raw: Raw) -> Result<Dialect, String> {
         forward_headers: header_names(&raw.forward_headers)?,
         refusals: Refusals::compile(&raw.refusals, &raw.reply_headers)?,
     };
+    dialect.replies =
+        raw.response.as_ref().map(|raw| response::compile(raw, &dialect)).transpose()?;
     dialect.scheme = match &raw.signatures {
         Some(table) => signed(table, raw.message.is_empty() && raw.token.is_none(), &dialect)?,
         None => scheme(&raw.message, raw.token.as_ref(), &raw.unsigned, &dialect)?,
@@ -108,8 +108,19 @@ fn build(raw: Raw) -> Result<Dialect, String> {
     dialect.sorts = dialect.readings.iter().any(|reading| reading.sorts())
         || dialect.messages().iter().any(merges);
     dialect.places = Places::new(dialect.places(), dialect.authorization.as_deref());
+    lenient::refuse_unfit(&dialect)?;
     sound::refuse_unsafe(&dialect)?;
     Ok(dialect)
+}
+
+fn refuse_odd_name(name: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+    };
+    if name.is_empty() || !name.bytes().all(is_plain) {
+        return Err(format!("name `{name}`: use lower-case letters, digits, - and _"));
+    }
+    Ok(())
 }
 
 fn signed(table: &RawSignatures, alone: bool, dialect: &Dialect) -> Result<Scheme, String> {
@@ -223,6 +234,21 @@ fn names(raw: &BTreeMap<String, Vec<String>>) -> Result<super::Names, String> {
     raw.iter().map(known).collect()
 }
 
+fn sets(raw: &BTreeMap<String, Vec<String>>) -> Result<Sets, String> {
+    let known = |(first, names): (&String, &Vec<String>)| {
+        let others = raw.keys().filter(|other| *other != first);
+        if let Some(other) = others.into_iter().find(|other| first.starts_with(&***other)) {
+            return Err(format!("sets: `{first}` begins with `{other}`, which is another's name"));
+        }
+        let set = Names::new(names).map_err(|error| format!("sets: {error}"))?;
+        if !set.hold(first.as_bytes()) {
+            return Err(format!("sets: `{first}` is none of its own names"));
+        }
+        Ok((first.as_str().into(), set))
+    };
+    raw.iter().map(known).collect()
+}
+
 fn window(raw: Option<&RawWindow>) -> Result<WindowRule, String> {
     // What has no stamp has no window; the value is never asked for.
     let Some(raw) = raw else {
@@ -256,13 +282,11 @@ fn encodings(raw: &RawSignature) -> Result<Box<[(Algorithm, Encoding)]>, String>
 }
 
 fn readings(raw: &[String]) -> Result<Box<[Reading]>, String> {
-    let known = |name: &String| {
-        let found = Reading::ALL.iter().find(|(_, known)| *known == *name);
-        found
-            .map(|(reading, _)| *reading)
-            .ok_or_else(|| format!("readings: `{name}` is no reading"))
-    };
-    let found: Box<[_]> = raw.iter().map(known).collect::<Result<_, String>>()?;
+    let found: Box<[_]> = raw.iter().map(|name| reading(name)).collect::<Result<_, String>>()?;
+    if let Some(lenient) = found.iter().find(|reading| reading.is_lenient()) {
+        let name = lenient.name();
+        return Err(format!("readings: `{name}` is only for operators who want it: `lenient`"));
+    }
     if found.first() != Some(&Reading::Raw) {
         return Err("readings: the first must be \"raw\"".into());
     }
@@ -274,6 +298,19 @@ fn readings(raw: &[String]) -> Result<Box<[Reading]>, String> {
         return Err("readings: a sorted reading needs the same one unsorted before it".into());
     }
     Ok(found)
+}
+
+fn reading(name: &str) -> Result<Reading, String> {
+    let found = Reading::ALL.iter().find(|(_, known)| *known == name);
+    found.map(|(reading, _)| *reading).ok_or_else(|| format!("readings: `{name}` is no reading"))
+}
+
+fn lenient_readings(raw: &[String]) -> Result<Box<[Reading]>, String> {
+    let found: Box<[_]> = raw.iter().map(|name| reading(name)).collect::<Result<_, String>>()?;
+    match found.iter().find(|reading| !reading.is_lenient()) {
+        Some(other) => Err(format!("lenient: `{}` belongs under `readings`", other.name())),
+        None => Ok(found),
+    }
 }
 
 fn header_names(raw: &[String]) -> Result<Box<[HeaderName]>, String> {
@@ -326,6 +363,10 @@ mod tests {
         assert!(refusal("body = \"json\"", "bodi = \"json\"").contains("bodi"));
         assert!(refusal("[\"raw\"]", "[\"rot13\"]").contains("rot13"));
         assert!(refusal("[\"raw\"]", "[\"decoded\"]").contains("first must be"));
+        let lenient = ("readings = [\"raw\"]", "lenient = [\"unencoded\"]");
+        assert!(refusal(lenient.0, lenient.1).contains("only for a dialect that signs"));
+        assert!(refusal("[\"raw\"]", "[\"raw\", \"unencoded\"]").contains("only for operators"));
+        assert!(refusal(lenient.0, "lenient = [\"decoded\"]").contains("belongs under"));
         assert!(refusal("hmac-sha256", "hmac-md5").contains("hmac-md5"));
         assert!(refusal("{path}", "{paths}").contains("paths"));
         assert!(refusal("bad_signature", "bad_signatur").contains("bad_signatur"));

@@ -84,6 +84,11 @@ impl Dialect {
         &self.readings
     }
 
+    /// The same, where only its operator can switch them on.
+    pub fn lenient_readings(&self) -> &[Reading] {
+        &self.lenient
+    }
+
     /// The header fields that its clients need passed on, beside those that always are.
     pub fn forward_headers(&self) -> &[HeaderName] {
         &self.forward_headers

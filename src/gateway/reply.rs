@@ -1,11 +1,13 @@
 //! What a client sees of a backend's reply: everything but what belongs to the backend's connection, as it comes.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
@@ -15,6 +17,7 @@ use super::forward::ForwardFault;
 use super::reply_head::ReplyHead;
 use super::reply_rest::Rest;
 use super::spread::Turn;
+use crate::admit::Seal;
 
 /// A reply on its way to the client: a backend's, or one of our own.
 #[derive(Debug)]
@@ -45,6 +48,35 @@ impl Reply {
         match &mut self.head {
             Head::Passed(_, ours) => ours.push((name, value)),
             Head::Own(_, fields) => drop(fields.insert(name, value)),
+        }
+    }
+
+    /// The same reply, signed: its body is held back until it has come whole. One that is longer than [`MOST_SEALED`]
+    /// goes on unsigned, so that a client that checks refuses it, and one that does not is served.
+    pub(super) async fn sealed(mut self, seal: Seal) -> Result<Self, ForwardFault> {
+        if !self.body.gather(MOST_SEALED).await? {
+            return Ok(self);
+        }
+        let body = self.body.whole().unwrap_or_default();
+        let (name, value) = seal.sign(self.media_type(), body);
+        self.set(name, value);
+        Ok(self)
+    }
+
+    /// The content type as the client reads it; empty where there is none.
+    fn media_type(&self) -> &[u8] {
+        match &self.head {
+            Head::Passed(head, ours) => {
+                let own = ours.iter().find(|(name, _)| *name == CONTENT_TYPE);
+                let theirs = || {
+                    let is = |name: &[u8]| name.eq_ignore_ascii_case(b"content-type");
+                    head.fields().find(|(name, _)| is(name)).map(|(_, value)| value)
+                };
+                own.map(|(_, value)| value.as_bytes()).or_else(theirs).unwrap_or_default()
+            }
+            Head::Own(_, fields) => {
+                fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default()
+            }
         }
     }
 
@@ -115,6 +147,24 @@ impl ReplyBody {
     /// A body that is there as a whole.
     pub fn full(bytes: Bytes) -> Self {
         Self(Source::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
+    }
+
+    /// Waits until the body has come whole; whether it has, within so many bytes. What has come stays in front.
+    async fn gather(&mut self, most: usize) -> Result<bool, ForwardFault> {
+        let Source::Streaming(stream) = &mut self.0 else { return Ok(true) };
+        let mut whole = BytesMut::new();
+        while let Some(data) = poll_fn(|cx| stream.poll(cx)).await {
+            whole.extend_from_slice(&data.map_err(|fault| match fault {
+                ReplyFault::Broken | ReplyFault::Cut => ForwardFault::Unknown,
+                ReplyFault::Stalled => ForwardFault::TimedOut,
+            })?);
+            if whole.len() > most {
+                stream.first = Some(whole.freeze());
+                return Ok(false);
+            }
+        }
+        self.0 = Source::Full(Some(whole.freeze()).filter(|whole| !whole.is_empty()));
+        Ok(true)
     }
 
     /// The whole body, where it is there.
@@ -300,6 +350,9 @@ fn what_has_come(
 
 /// How many fields we usually set.
 const OURS: usize = 4;
+
+/// The longest body that is held back to be signed.
+const MOST_SEALED: usize = 4 << 20;
 
 /// The longest that a backend may pause in the middle of a reply.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);

@@ -195,6 +195,9 @@ fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut Ve
 }
 
 fn may_pass(name: &HeaderName, upstream: &Upstream, route: &Route) -> bool {
+    if *name == ACCEPT_ENCODING && signs_replies(route) {
+        return false;
+    }
     if ALWAYS.contains(name) {
         return true;
     }
@@ -207,6 +210,14 @@ fn may_pass(name: &HeaderName, upstream: &Upstream, route: &Route) -> bool {
     (by_route || upstream.forward_headers.contains(name))
         && !is_reserved(name)
         && !is_credential(route, name)
+}
+
+/// Whether replies are signed: clients check what they have decoded, so backends are not asked to encode it.
+fn signs_replies(route: &Route) -> bool {
+    match &route.ask {
+        Ask::Public | Ask::Key(_) => false,
+        Ask::Signed(dialect) => dialect.signs_replies().is_some(),
+    }
 }
 
 /// Whether `name` holds the key id, which is public.

@@ -23,7 +23,7 @@ use super::reply::Reply;
 use super::routes::{Entry, Target};
 use super::worker::Worker;
 use super::{body, client, time, wire};
-use crate::admit::{Ask, Permit};
+use crate::admit::{Ask, Permit, Seal};
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
 use crate::dialect::{Facts, Inbound, Room};
@@ -197,7 +197,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.verify += checked - checking;
         record.latest = checked;
         record.proven = key.map(|key| kept.known(key, method, entry));
-        let permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
+        let mut permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
         record.hold(endings);
         let mut now = self.gate.clock.now();
         let standing = standing(&permit, now);
@@ -217,6 +217,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let received =
                     Received { method, path, query, host, headers, body, client, request_id, tls };
                 let at = (now, checked.into());
+                let seal = permit.take_seal();
                 let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
                 let replied = match ready {
                     Ok(ready) => unless_cut(record, ready.send()).await?,
@@ -224,7 +225,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 };
                 record.latest = Instant::now();
                 record.upstream = Some((upstream, record.latest - checked));
-                replied.map_err(Refusal::Failed)?
+                sealed(replied.map_err(Refusal::Failed)?, seal).await?
             }
         };
         tell(&mut reply, standing, entry);
@@ -337,6 +338,15 @@ impl Kept<'_> {
         };
         let signed = matches!(entry.demand.ask, Ask::Signed(_));
         Known { key, method: method.clone(), path, signed }
+    }
+}
+
+/// The reply with its signature, where the dialect's clients check one.
+async fn sealed(reply: Reply, seal: Option<Box<Seal>>) -> Result<Reply, Refusal> {
+    match seal {
+        None => Ok(reply),
+        // Boxed, so that every other request has less to carry along.
+        Some(seal) => Box::pin(reply.sealed(*seal)).await.map_err(Refusal::Failed),
     }
 }
 

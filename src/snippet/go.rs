@@ -158,8 +158,24 @@ fn tail(script: &Script, out: &mut String) {
     }
     out.push_str(
         "\treply, err := http.DefaultClient.Do(request)\n\tif err != nil {\n\t\tpanic(err)\n\t}\n\
-         \tanswer, _ := io.ReadAll(reply.Body)\n\tfmt.Println(reply.StatusCode, string(answer))\n",
+         \tanswer, _ := io.ReadAll(reply.Body)\n",
     );
+    if let Some(check) = &script.reply {
+        let mut signed = parts(&check.start);
+        if check.signs_type {
+            signed.push("reply.Header.Get(\"Content-Type\")".to_owned());
+        }
+        let _ = writeln!(
+            out,
+            "\tproof := hmac.New(sha256.New, secret)\n\tproof.Write([]byte({}))\n\tproof.Write(answer)\n\
+             \tsent, _ := hex.DecodeString(reply.Header.Get({}))\n\
+             \tif reply.StatusCode < 300 && !hmac.Equal(sent, proof.Sum(nil)) {{\n\
+             \t\tpanic(\"the reply is not signed by who has the secret\")\n\t}}",
+            signed.join(" + "),
+            literal(&check.header)
+        );
+    }
+    out.push_str("\tfmt.Println(reply.StatusCode, string(answer))\n");
 }
 
 fn clock(unit: TimeUnit, ahead_ms: u64) -> String {

@@ -98,10 +98,24 @@ fn tail(script: &Script, out: &mut String) {
         "const url = base + path;\n"
     });
     let body = if script.has_body { ", body" } else { "" };
+    let _ = writeln!(out, "const reply = await fetch(url, {{ method, headers{body} }});");
+    let Some(check) = &script.reply else {
+        return out.push_str("console.log(reply.status, await reply.text());\n");
+    };
+    let mut signed = parts(&check.start);
+    if check.signs_type {
+        signed.push("(reply.headers.get(\"content-type\") ?? \"\")".to_owned());
+    }
     let _ = writeln!(
         out,
-        "const reply = await fetch(url, {{ method, headers{body} }});\n\
-         console.log(reply.status, await reply.text());"
+        "const answer = Buffer.from(await reply.arrayBuffer());\n\
+         const proof = crypto.createHmac(\"sha256\", secret);\n\
+         proof.update({}).update(answer);\n\
+         if (reply.ok && reply.headers.get({}) !== proof.digest(\"hex\"))\n  \
+         throw new Error(\"the reply is not signed by who has the secret\");\n\
+         console.log(reply.status, answer.toString());",
+        signed.join(" + "),
+        literal(&check.header)
     );
 }
 

@@ -1,11 +1,11 @@
 //! From a recipe and a request to the steps that sign it.
 
-use super::script::{Fresh, Hash, Piece, Pieces, Script, Step, Var, Writing};
+use super::script::{Fresh, Hash, Piece, Pieces, ReplyCheck, Script, Step, Var, Writing};
 use super::{Unwritable, message, token};
 use crate::dialect::template::{Field, Inner, Part};
 use crate::dialect::{
-    Dialect, Draft, Encoding, Inbound, Marks, NonceKind, Place, Scheme, SecretForm, SignedRequest,
-    Style, TimeKind, TimeUnit, json,
+    Dialect, Draft, Encoding, Inbound, Marks, NonceKind, Place, ReplyRule, Scheme, SecretForm,
+    SignedRequest, Style, TimeKind, TimeUnit, json,
 };
 use crate::key::Algorithm;
 
@@ -39,6 +39,7 @@ pub(super) fn plan(
         headers: Vec::new(),
         has_query: signed.target.contains('?'),
         has_body: !signed.body.is_empty(),
+        reply: dialect.replies.as_ref().map(reply_check),
     };
     if let Scheme::Signatures(_) = &dialect.scheme {
         message::fill(dialect, draft, &mut script)?;
@@ -62,6 +63,22 @@ pub(super) fn plan(
     script.message = message;
     script.headers = headers;
     Ok(script)
+}
+
+fn reply_check(rule: &ReplyRule) -> ReplyCheck {
+    let piece = |part: &Part| match part {
+        Part::Literal(text) => Piece::Text(text.to_string()),
+        Part::Field(Field::Nonce) => Piece::Var(Var::Nonce),
+        // A recipe has no other field there.
+        Part::Field(_) | Part::Merged(_) | Part::Member(_) | Part::Params(_) | Part::Digest(..) => {
+            Piece::Var(Var::Timestamp)
+        }
+    };
+    ReplyCheck {
+        header: canonical(rule.header.as_str()),
+        start: rule.start().iter().map(piece).collect(),
+        signs_type: rule.signs_type,
+    }
 }
 
 fn mac(algorithm: Algorithm) -> Result<Option<Hash>, Unwritable> {

@@ -118,8 +118,25 @@ fn tail(script: &Script, out: &mut String) {
         out,
         "request = urllib.request.Request(url, {body}, headers, method=method)\n\
          try:\n    reply = urllib.request.urlopen(request)\n\
-         except urllib.error.HTTPError as refusal:\n    reply = refusal\n\
-         print(reply.status, reply.read().decode())"
+         except urllib.error.HTTPError as refusal:\n    reply = refusal"
+    );
+    let Some(check) = &script.reply else {
+        return out.push_str("print(reply.status, reply.read().decode())\n");
+    };
+    let mut signed = parts(&check.start);
+    if check.signs_type {
+        signed.push("(reply.headers[\"Content-Type\"] or \"\")".to_owned());
+    }
+    let _ = writeln!(
+        out,
+        "answer = reply.read()\nproof = ({}).encode() + answer\n\
+         expected = hmac.new(secret, proof, hashlib.sha256).hexdigest()\n\
+         sent = reply.headers[{}] or \"\"\n\
+         if reply.status < 300 and not hmac.compare_digest(expected, sent):\n    \
+         raise SystemExit(\"the reply is not signed by who has the secret\")\n\
+         print(reply.status, answer.decode())",
+        signed.join(" + "),
+        literal(&check.header)
     );
 }
 

@@ -154,6 +154,17 @@ pub(crate) struct Script {
     pub(crate) headers: Vec<(String, Pieces)>,
     pub(crate) has_query: bool,
     pub(crate) has_body: bool,
+    /// How to check who answered.
+    pub(crate) reply: Option<ReplyCheck>,
+}
+
+/// What signs a reply: a MAC, in hexadecimal, of these pieces, then of the reply's content type, then of its body.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplyCheck {
+    /// The header field that holds it.
+    pub(crate) header: String,
+    pub(crate) start: Pieces,
+    pub(crate) signs_type: bool,
 }
 
 impl Script {

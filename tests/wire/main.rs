@@ -10,5 +10,6 @@
 mod http1;
 mod http2;
 mod life;
+mod replies;
 mod signed;
 mod support;

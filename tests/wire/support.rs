@@ -368,8 +368,14 @@ async fn told(request: Request<Incoming>) -> Result<Response<String>, hyper::Err
     let part = |name: &str| identity.split("; ").find_map(|part| part.strip_prefix(name)).unwrap();
     let (key, client) = (part("key="), part("client="));
     let start = format!("{} {} key={key} client={client}", request.method(), request.uri().path());
+    let is_large = request.uri().path().ends_with("/large");
+    let encodes = request.headers().contains_key("accept-encoding");
     let body = request.into_body().collect().await?.to_bytes();
-    Ok(Response::new(format!("{start} body={}", body.len())))
+    let more = if is_large { "x".repeat(5 << 20) } else { String::new() };
+    let mut reply = Response::new(format!("{start} body={}{more}", body.len()));
+    reply.headers_mut().insert("content-type", "text/plain; charset=utf-8".parse().unwrap());
+    reply.headers_mut().insert("x-may-encode", encodes.to_string().parse().unwrap());
+    Ok(reply)
 }
 
 fn routes() -> Routes {
@@ -391,6 +397,8 @@ fn routes() -> Routes {
         (Method::POST, "/v5/order/create", signed("bybit"), Target::Upstream(0)),
         (Method::GET, "/api/v2/spot/account/assets", signed("bitget"), Target::Upstream(0)),
         (Method::POST, "/api/v2/spot/trade/place-order", signed("bitget"), Target::Upstream(0)),
+        (Method::POST, "/api/v2/balance/", signed("bitstamp"), Target::Upstream(0)),
+        (Method::POST, "/api/v2/large", signed("bitstamp"), Target::Upstream(0)),
     ];
     Routes::new(table.into_iter().enumerate().map(|(place, (method, path, ask, target))| {
         let write = method == Method::POST;
@@ -446,7 +454,7 @@ fn keys() -> Vec<Key> {
             ..Bindings::default()
         })),
     };
-    ["binance", "bybit", "bitget"]
+    ["binance", "bybit", "bitget", "bitstamp"]
         .iter()
         .map(|dialect| named(&format!("{dialect}-key"), dialect))
         .chain([named("slow", "binance")])
