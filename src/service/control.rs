@@ -63,6 +63,7 @@ impl Control {
                 tokio::select! {
                     () = serve(doors, &state, stopped) => {}
                     () = watch.look() => {}
+                    () = watch.gate.store.watch() => {}
                     () = follower.run() => {}
                 }
             });
@@ -114,7 +115,7 @@ impl Watch {
 
     /// Brings gauges up to date.
     fn collect(&self) {
-        let store = &self.gate.store;
+        let store = self.gate.store.local();
         store.sweep(self.gate.clock.now());
         let (marks, nonces) = (store.marks(), store.unique());
         let fills = [

@@ -28,13 +28,15 @@ use crate::registry::cache::KeyCache;
 use crate::registry::feed::{Follower, News, OpenKey};
 use crate::registry::fixed::FixedKeys;
 use crate::registry::opened::KeyOpener;
+use crate::store::live::LiveStore;
 use crate::store::memory::{MemoryStore, OpenError, Options};
+use crate::store::redis::RedisStore;
 use audited::Audited;
 use control::Control;
 use counted::Counted;
 
 /// The gate of a gateway with an embedded store, and keys of its configuration and a registry.
-pub type LiveGate = Gate<KeyCache, MemoryStore, Arc<SystemClock>>;
+pub type LiveGate = Gate<KeyCache, LiveStore<Arc<SystemClock>>, Arc<SystemClock>>;
 
 /// Where keys come from beside the configuration.
 #[derive(Clone)]
@@ -148,7 +150,7 @@ impl Service {
         let fixed: FixedKeys = keys.into_iter().collect();
         let (keys, end) = KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
         let gate = Arc::new(Gate {
-            store: MemoryStore::open(&options(&config), clock.now()).map_err(StartError::Store)?,
+            store: store(&mut config, &clock)?,
             keys,
             clock,
             decoys: Decoys::new().map_err(StartError::Random)?,
@@ -204,15 +206,17 @@ impl Service {
         self.trail.as_ref()
     }
 
-    /// The moment from which freshly signed requests are judged: the fence at start has passed.
-    pub fn ready_at(&self) -> Micros {
+    /// The moment from which freshly signed requests are judged: the fence at start has passed. `None` as long as a
+    /// shared store does not say.
+    pub fn ready_at(&self) -> Option<Micros> {
         self.gate.store.ready_at()
     }
 
     /// Returns once freshly signed requests are judged.
     pub async fn ready(&self) {
         loop {
-            let wait = self.ready_at().since(self.gate.clock.now());
+            let wait = self.ready_at().map(|ready| ready.since(self.gate.clock.now()));
+            let wait = wait.unwrap_or(STORE_LOOK);
             if wait.is_zero() {
                 self.readiness.clear(NotReady::Fence);
                 return;
@@ -235,6 +239,26 @@ impl Service {
 
 /// About how many keys of a registry are held at a time.
 const CACHED_KEYS: usize = 100_000;
+
+/// The embedded store, or the shared one where the configuration asks for it.
+fn store(
+    config: &mut Config,
+    clock: &Arc<SystemClock>,
+) -> Result<LiveStore<Arc<SystemClock>>, StartError> {
+    let options = options(config);
+    let open =
+        |options: &Options| MemoryStore::open(options, clock.now()).map_err(StartError::Store);
+    let Some(mut shared) = config.shared.take() else {
+        return open(&options).map(LiveStore::Embedded);
+    };
+    shared.future_skew = options.future_skew;
+    let local = open(&Options { state_dir: None, max_records: 1_000, ..options })?;
+    let store = RedisStore::new(shared, local, Arc::clone(clock)).map_err(StartError::Random)?;
+    Ok(LiveStore::Shared(Box::new(store)))
+}
+
+/// How often a shared store that is not ready is asked about.
+const STORE_LOOK: Duration = Duration::from_millis(50);
 
 fn options(config: &Config) -> Options {
     let future = config.dialects.iter().map(|dialect| dialect.future()).max();

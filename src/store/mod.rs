@@ -2,6 +2,8 @@
 //!
 //! One call, [`Store::spend`], settles replay and limits together, all or nothing.
 
+#[cfg(feature = "server")]
+pub mod live;
 pub mod memory;
 #[cfg(feature = "server")]
 pub mod redis;

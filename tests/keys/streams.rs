@@ -41,7 +41,7 @@ impl Open {
     /// Once as many requests as that have been admitted.
     async fn admitted(&self, count: usize) {
         let wait = async {
-            while self.service.gate().store.records() < count {
+            while self.service.gate().store.local().records() < count {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         };

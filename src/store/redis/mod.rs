@@ -143,6 +143,20 @@ impl<C: Clock> RedisStore<C> {
         self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority()
     }
 
+    /// What this gateway counts for itself.
+    pub fn local(&self) -> &MemoryStore {
+        &self.local
+    }
+
+    /// When the first stamp that is judged can be signed; `None` as long as too few servers are used.
+    pub fn ready_at(&self) -> Option<Micros> {
+        let used = self.servers.iter().filter(|server| server.is_usable());
+        let mut births: Vec<Micros> = used.map(|server| server.born()).collect();
+        births.sort_unstable();
+        let born = births.get(self.majority() - 1)?;
+        Some(*born + self.margins.skew + self.margins.bound * 2 + Duration::from_micros(1))
+    }
+
     /// Raises what is known of a key's epoch, on every server that answers; how many did.
     pub async fn raise(&self, account: u64, key: [u8; 16], epoch: u64) -> usize {
         let mut command = cmd("FCALL");

@@ -1,0 +1,63 @@
+//! The store of a running gateway: embedded, or shared with others.
+
+use super::memory::MemoryStore;
+use super::redis::RedisStore;
+use super::{Charge, Cost, Store, Verdict};
+use crate::clock::{Clock, Micros};
+
+/// One of the two stores.
+#[derive(Debug)]
+pub enum LiveStore<C> {
+    /// In this process.
+    Embedded(MemoryStore),
+    /// In Redis.
+    Shared(Box<RedisStore<C>>),
+}
+
+impl<C: Clock> LiveStore<C> {
+    /// What this process counts for itself: everything, or the limits that span accounts.
+    pub fn local(&self) -> &MemoryStore {
+        match self {
+            Self::Embedded(store) => store,
+            Self::Shared(store) => store.local(),
+        }
+    }
+
+    /// When the first stamp that is judged can be signed; `None` as long as the servers do not say.
+    pub fn ready_at(&self) -> Option<Micros> {
+        match self {
+            Self::Embedded(store) => Some(store.ready_at()),
+            Self::Shared(store) => store.ready_at(),
+        }
+    }
+
+    /// Whether a stamp signed at `now` would be judged.
+    pub fn fence_passed(&self, now: Micros) -> bool {
+        self.ready_at().is_some_and(|ready| now >= ready)
+    }
+
+    /// Looks after what is shared, for as long as it is polled.
+    pub async fn watch(&self) {
+        match self {
+            Self::Embedded(_) => std::future::pending().await,
+            Self::Shared(store) => store.watch().await,
+        }
+    }
+}
+
+impl<C: Clock> Store for LiveStore<C> {
+    async fn spend(&self, charge: &Charge) -> Verdict {
+        match self {
+            Self::Embedded(store) => store.spend(charge).await,
+            // Boxed, so that requests of the embedded store have less to carry along.
+            Self::Shared(store) => Box::pin(store.spend(charge)).await,
+        }
+    }
+
+    async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
+        match self {
+            Self::Embedded(store) => store.pay(now, costs).await,
+            Self::Shared(store) => store.pay(now, costs).await,
+        }
+    }
+}
