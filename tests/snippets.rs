@@ -1,5 +1,10 @@
 //! Every snippet, in every language that this machine has, makes a request that its own recipe accepts.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +57,7 @@ fn accept(listener: &TcpListener) -> Option<TcpStream> {
 /// What signs the reply to what was sent, as Bitstamp documents it.
 fn reply_signature(sent: &Sent, secret: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
-    let field = |name: &str| sent.headers.get(name).unwrap().as_str();
+    let field = |name: &str| sent.headers[name].as_str();
     for text in [field("x-auth-nonce"), field("x-auth-timestamp"), TYPE, "taken"] {
         mac.update(text.as_bytes());
     }

@@ -173,7 +173,9 @@ mod tests {
     fn first(begun: Begun) -> Ticket {
         match begun {
             Begun::First(ticket) => ticket,
-            other => panic!("{other:?}"),
+            other @ (Begun::Again(_) | Begun::Shown(_) | Begun::UnderWay | Begun::Other) => {
+                panic!("{other:?}")
+            }
         }
     }
 

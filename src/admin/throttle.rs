@@ -95,6 +95,7 @@ fn place(address: Option<IpAddr>) -> IpAddr {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "what is asked about may be no address")]
     fn from(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
     }
@@ -127,7 +128,7 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_takes_no_more_memory_than_there_is() {
         let throttle = Throttle::default();
-        for n in 0..ADDRESSES as u32 + 50 {
+        for n in 0..u32::try_from(ADDRESSES).unwrap() + 50 {
             throttle.fail(Some(IpAddr::V4(n.into())), Micros(0));
         }
         assert_eq!(throttle.0.lock().unwrap().len(), ADDRESSES + 1);

@@ -20,8 +20,7 @@ pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
     let cure = "as servers = [\"10.0.0.5:6379\"]; three or five independent ones are a quorum";
     let servers = table.need("servers", cure);
     let servers = servers.and_then(|node| addresses(&node));
-    let username = table.find("username").map(|node| node.read(text));
-    let password = table.find("password").map(|node| secret(&node));
+    let (username, password) = (table.find("username"), table.find("password"));
     let tls = table.find("tls").map(|node| tls(&node));
     let options = Options {
         servers: Vec::new(),
@@ -31,7 +30,7 @@ pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
         max_in_flight: table.or("max_in_flight", 1_024, whole(1..=100_000)),
     };
     table.finish();
-    let settings = credentials(table, username, password)?;
+    let settings = credentials(table, username.as_ref(), password.as_ref())?;
     let tls = tls.map_or(Some(None), |tls| tls.map(Some))?;
     let mut reached = Vec::new();
     for server in servers? {
@@ -85,15 +84,15 @@ fn addresses(node: &Node<'_>) -> Option<Vec<Authority>> {
 
 fn credentials(
     table: &Table<'_>,
-    username: Option<Option<&str>>,
-    password: Option<Option<zeroize::Zeroizing<Vec<u8>>>>,
+    username: Option<&Node<'_>>,
+    password: Option<&Node<'_>>,
 ) -> Option<RedisConnectionInfo> {
     let mut settings = RedisConnectionInfo::default();
-    if let Some(name) = username {
-        settings = settings.set_username(name?);
+    if let Some(node) = username {
+        settings = settings.set_username(node.read(text)?);
     }
-    if let Some(password) = password {
-        let password = password?;
+    if let Some(node) = password {
+        let password = secret(node)?;
         let clear =
             std::str::from_utf8(&password).map_err(|_| Fault::new("the password is no UTF-8 text"));
         settings = settings.set_password(table.spot.noted(clear)?);

@@ -156,6 +156,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "the life of a request, read top-down")]
     async fn answer<'w, B: Future<Output = Result<Bytes, Refusal>>>(
         &'w self,
         line: &Line,

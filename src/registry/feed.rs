@@ -28,6 +28,8 @@ pub use super::looker::OpenKey;
 pub enum News<'r> {
     /// The record of a ban, as it stands, and again whenever it changes.
     Ban(&'r Record),
+    /// The record of a key that has changed.
+    Key(&'r Record),
     /// A change was applied, so long after it was made.
     Applied(Duration),
     /// Keys have ended that requests under way have: they are to be cut.
@@ -259,6 +261,7 @@ impl Feed {
                 Kind::Key => {
                     let tag = Tag::of(&record.id);
                     live.filter.insert(tag.short());
+                    (self.tell)(News::Key(record));
                     let keys = live.take(&KeyId::from(&*record.id), tag);
                     let (over, rest) =
                         if is_active(record) { (vec![], keys) } else { (keys, vec![]) };

@@ -26,12 +26,12 @@ pub(super) fn registrar(
     registry: Option<Arc<dyn Registry>>,
 ) -> Result<(Registrar, KeyOpener), StartError> {
     let opened = || crate::registry::open(&config.registry).map_err(StartError::Registry);
-    let registry = registry.map_or_else(opened, Ok)?;
+    let book = registry.map_or_else(opened, Ok)?;
     let dir = config.store.state_dir.as_deref();
     let masters = MasterKeys::gather(config.sealing.as_ref(), dir).map_err(StartError::Masters)?;
     let (names, clock) = (Arc::new(Names::of(config)), Arc::new(SystemClock::start()));
-    let opener = KeyOpener { masters: masters.clone(), names: Arc::clone(&names) };
-    Ok((Registrar::new(registry, masters, names, clock, config.unbound_trade), opener))
+    let keys = KeyOpener { masters: masters.clone(), names: Arc::clone(&names) };
+    Ok((Registrar::new(book, masters, names, clock, config.unbound_trade), keys))
 }
 
 /// The API over it.

@@ -4,6 +4,7 @@ mod api;
 mod audited;
 mod control;
 mod counted;
+mod epochs;
 
 use std::fmt;
 use std::io;
@@ -141,16 +142,18 @@ impl Service {
 
     /// The same with keys from `source` instead of the registry that the configuration asks for.
     pub fn start_over(mut config: Config, source: Option<Source>) -> Result<Self, StartError> {
-        let registry = source.as_ref().map(|source| Arc::clone(&source.registry));
-        let (registrar, opener) = api::registrar(&config, registry)?;
-        let source = source.unwrap_or_else(|| Source::of(Arc::clone(registrar.registry()), opener));
         let keys = std::mem::take(&mut config.keys);
         let counts = count(keys.iter().map(|key| key.state));
         let clock = Arc::new(SystemClock::start());
+        // First of all: it makes the state directory, and locks it.
+        let store = store(&mut config, &clock)?;
+        let registry = source.as_ref().map(|source| Arc::clone(&source.registry));
+        let (registrar, opener) = api::registrar(&config, registry)?;
+        let source = source.unwrap_or_else(|| Source::of(Arc::clone(registrar.registry()), opener));
         let fixed: FixedKeys = keys.into_iter().collect();
         let (keys, end) = KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
         let gate = Arc::new(Gate {
-            store: store(&mut config, &clock)?,
+            store,
             keys,
             clock,
             decoys: Decoys::new().map_err(StartError::Random)?,
@@ -180,6 +183,7 @@ impl Service {
             let tell = Box::new(move |news: News<'_>| match news {
                 News::Applied(lag) => metrics.registry_lag(lag),
                 News::Ended => cutter.cut(),
+                News::Key(record) => epochs::raise(&heeding, record),
                 News::Ban(record) => {
                     if let Err(error) = bans::heed(&heeding.guard, record, heeding.clock.now()) {
                         tracing::error!(%error, "a ban of the registry is not kept to");
@@ -252,7 +256,7 @@ fn store(
         return open(&options).map(LiveStore::Embedded);
     };
     shared.future_skew = options.future_skew;
-    let local = open(&Options { state_dir: None, max_records: 1_000, ..options })?;
+    let local = open(&Options { max_records: 1_000, ..options })?;
     let store = RedisStore::new(shared, local, Arc::clone(clock)).map_err(StartError::Random)?;
     Ok(LiveStore::Shared(Box::new(store)))
 }

@@ -6,6 +6,10 @@ use super::{Charge, Cost, Store, Verdict};
 use crate::clock::{Clock, Micros};
 
 /// One of the two stores.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of it, and the embedded one is asked most"
+)]
 #[derive(Debug)]
 pub enum LiveStore<C> {
     /// In this process.

@@ -3,6 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![expect(clippy::panic, reason = "a panic is how a test fails")]
 #![expect(clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#![expect(
+    clippy::string_slice,
+    clippy::format_push_string,
+    clippy::type_complexity,
+    reason = "tests read plainly"
+)]
 
 mod access;
 mod approvals;

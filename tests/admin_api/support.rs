@@ -119,7 +119,7 @@ impl Rig {
         let shared = Arc::clone(&clock);
         let registrar = Registrar::new(Arc::clone(&registry), masters, names, shared, None);
         let facts = Facts {
-            started: NOW - Duration::from_secs(60),
+            started: NOW - Duration::from_mins(1),
             four_eyes: four_eyes.iter().map(|&name| name.to_owned()).collect(),
             issuer: "countersign test".into(),
         };

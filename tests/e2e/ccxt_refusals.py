@@ -108,7 +108,7 @@ UNRECORDED = {
 INSTEAD = {"unknown_key": "bad_signature", "revoked_key": "unknown_key", "ip_rate_limited": "rate_limited"}
 
 # On these ccxt may send again, where nothing was recorded.
-AGAIN = {"unavailable", "rate_limited", "ip_rate_limited"}
+AGAIN = {"ip_banned", "unavailable", "rate_limited", "ip_rate_limited"}
 ABOUT_TIME = {"missing_timestamp", "malformed_timestamp", "stale_timestamp", "future_timestamp", "window_too_large", "replayed_read"}
 
 

@@ -74,12 +74,12 @@ pub(crate) async fn backend() -> SocketAddr {
 }
 
 async fn answer(mut socket: TcpStream) {
-    let mut held = Vec::new();
-    while let Ok(1..) = socket.read_buf(&mut held).await {
-        if !held.ends_with(b"\r\n\r\n") {
+    let mut come = Vec::new();
+    while let Ok(1..) = socket.read_buf(&mut come).await {
+        if !come.ends_with(b"\r\n\r\n") {
             continue;
         }
-        let head = String::from_utf8(std::mem::take(&mut held)).unwrap();
+        let head = String::from_utf8(std::mem::take(&mut come)).unwrap();
         let path = head.split(['?', ' ']).nth(1).unwrap();
         let reply = match path.rsplit('/').next().unwrap() {
             "hang" => continue,

@@ -1,5 +1,6 @@
 //! Keys of a registry as gateways see them: what is looked up, what is known of it, and how a revocation binds.
 #![cfg(feature = "server")]
+#![expect(clippy::format_push_string, reason = "tests read plainly")]
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,

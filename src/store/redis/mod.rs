@@ -127,9 +127,9 @@ impl<C: Clock> RedisStore<C> {
                 // It never ends.
                 let _pending = look.as_mut().poll(context);
             }
-            Poll::Pending
+            Poll::<()>::Pending
         })
-        .await
+        .await;
     }
 
     /// What is wrong with each server that is not used.
@@ -208,9 +208,11 @@ impl<C: Clock> RedisStore<C> {
     }
 
     fn token(&self) -> Token {
-        let [a, b] = self.gateway.to_le_bytes();
-        let [c, d, e, f] = self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-        Token([a, b, c, d, e, f])
+        let mut token = [0; 6];
+        let call = self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        let bytes = self.gateway.to_le_bytes().into_iter().chain(call);
+        token.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
+        Token(token)
     }
 
     /// Asks every server, and returns as soon as it is decided.
@@ -220,8 +222,7 @@ impl<C: Clock> RedisStore<C> {
         let deadline = Instant::now() + self.deadline;
         let with_costs = command(&keys, spend, &packed::costs(costs), costs.len());
         let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[], 0));
-        let mut calls: Vec<(usize, Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + '_>>)> =
-            Vec::new();
+        let mut calls: Vec<(usize, Asked<'_>)> = Vec::new();
         for (place, server) in self.servers.iter().enumerate() {
             let command = without.as_ref().filter(|_| place != owner).unwrap_or(&with_costs);
             calls.push((place, Box::pin(server.call(command, deadline))));
@@ -278,6 +279,7 @@ impl<C: Clock> RedisStore<C> {
 }
 
 impl<C: Clock> Store for RedisStore<C> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
     async fn spend(&self, charge: &Charge) -> Verdict {
         let own =
             charge.costs.iter().position(|cost| cost.spans_accounts).unwrap_or(charge.costs.len());
@@ -287,7 +289,7 @@ impl<C: Clock> Store for RedisStore<C> {
             Verdict::Over { cost, retry_after, level } => {
                 return Verdict::Over { cost: cost + own.len(), retry_after, level };
             }
-            other => return other,
+            refused => return refused,
         };
         let refund = Refund { local: &self.local, costs: spanning };
         match self.judge(charge, own).await {
@@ -304,6 +306,9 @@ impl<C: Clock> Store for RedisStore<C> {
         self.local.pay(now, costs).await
     }
 }
+
+/// A server that was asked.
+type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
 
 /// Gives back what was charged here, unless the request passes.
 struct Refund<'a> {

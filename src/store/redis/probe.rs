@@ -49,7 +49,7 @@ pub(super) async fn look(
     }
     match (&before, &after) {
         (Some(_), None) => tracing::info!(server = %server.name, "the store is used"),
-        (None, Some(trouble)) | (Some(Trouble::Unknown), Some(trouble)) => {
+        (None | Some(Trouble::Unknown), Some(trouble)) => {
             tracing::error!(server = %server.name, "the store is not used: it {trouble}");
         }
         (None, None) | (Some(_), Some(_)) => {}
@@ -125,10 +125,7 @@ async fn load(connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
 /// The library's code in the answer of FUNCTION LIST.
 fn code(held: &Value) -> Option<&[u8]> {
     let Value::Array(libraries) = held else { return None };
-    let fields = match libraries.first()? {
-        Value::Array(fields) => fields,
-        _ => return None,
-    };
+    let Value::Array(fields) = libraries.first()? else { return None };
     let mut fields = fields.iter();
     while let Some(name) = fields.next() {
         let value = fields.next()?;

@@ -166,7 +166,7 @@ impl Server {
         });
         match &answer {
             Ok(_) if self.lapses.load(Ordering::Relaxed) > 0 => {
-                self.lapses.store(0, Ordering::Relaxed)
+                self.lapses.store(0, Ordering::Relaxed);
             }
             Ok(_) => {}
             Err(_) => {
