@@ -8,6 +8,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod gateways;
 mod server;
 
 use std::sync::Arc;
