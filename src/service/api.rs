@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -77,6 +78,9 @@ pub(super) fn doors(admin: &Admin, listener: TcpListener) -> Result<Vec<Door>, S
     Ok(doors)
 }
 
+/// How long workers may keep records to themselves: they hand them over once a second.
+const HANDED_OVER: Duration = Duration::from_millis(1_200);
+
 /// The audit trail, as the API tells and reads it.
 #[derive(Debug)]
 struct Kept(Arc<Trail>);
@@ -144,7 +148,8 @@ impl TrailReader for Kept {
     }
 
     fn activity(&self, key: &str, since: Micros) -> io::Result<Vec<Activity>> {
-        // What the workers hold back still belongs to it.
+        // What the workers hold back belongs to it too.
+        std::thread::sleep(HANDED_OVER);
         self.0.settle();
         let rows = audit::activity(self.0.dir(), key, since)?;
         let row = |row: audit::Activity| Activity {

@@ -14,6 +14,7 @@ mod client;
 mod counts;
 mod demo;
 mod honest;
+mod keys;
 mod offline;
 mod program;
 mod routes;
