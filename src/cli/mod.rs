@@ -18,6 +18,7 @@ pub mod otp;
 mod page;
 mod progress;
 pub mod registry;
+mod rewrap;
 pub mod serve;
 pub mod sign;
 pub mod snippet;

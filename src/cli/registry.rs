@@ -1,4 +1,5 @@
-//! `countersign registry`: brings the tables of a registry up to date, and says what is in one.
+//! `countersign registry`: brings the tables of a registry up to date, its secrets under the current master key, and says
+//! what is in one.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Map, json};
 
-use super::check;
+use super::{check, rewrap};
 use crate::config::{Config, Lookup, System};
 use crate::registry::Location;
 use crate::registry::book::RegistryError;
@@ -37,6 +38,13 @@ enum Command {
     ///
     /// Example: countersign registry status --config gateway.toml
     Status(Which),
+    /// Bring every secret in it under the current master key
+    ///
+    /// Gateways go on meanwhile, over PostgreSQL; a gateway with a file of its own is stopped first. When all are through,
+    /// the earlier master keys can be taken out of `[sealing]`. It can be run again at any time.
+    ///
+    /// Example: countersign registry rewrap --config gateway.toml
+    Rewrap(Which),
 }
 
 #[derive(clap::Args, Debug)]
@@ -60,7 +68,7 @@ fn act(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<ExitCode> {
-    let (Command::Migrate(which) | Command::Status(which)) = command;
+    let (Command::Migrate(which) | Command::Status(which) | Command::Rewrap(which)) = command;
     let config = match Config::load(&which.config, lookup) {
         Ok(loaded) => loaded.config,
         Err(refused) => {
@@ -70,6 +78,7 @@ fn act(
     };
     let location = &config.registry;
     let done = match command {
+        Command::Rewrap(which) => return rewrap::run(&config, which.json, out, err),
         Command::Migrate(which) => {
             migrate(location).map(|done| show_migrated(&done, location, which.json, out))
         }
