@@ -4,9 +4,11 @@
 //! say that it is new, and an account's limits are kept by one of them. Each call is one function of `function.lua`,
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
+mod keys;
 mod packed;
 mod probe;
 mod server;
+mod tally;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -19,11 +21,13 @@ use std::time::Duration;
 use redis::{Client, Cmd, cmd};
 use tokio::time::Instant;
 
+use self::keys::{Keys, signed_at};
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
 use self::server::{Fault, Server};
+use self::tally::Tally;
 use super::memory::MemoryStore;
-use super::{Charge, Cost, Levels, SignedTime, Store, Verdict};
+use super::{Charge, Cost, Store, Verdict};
 use crate::clock::{Clock, Micros};
 
 pub use self::server::Trouble;
@@ -31,12 +35,6 @@ pub use self::server::Trouble;
 /// The library that every server runs.
 const FUNCTION: &str = include_str!("function.lua");
 const LIBRARY: &str = "countersign_1";
-/// Into how many parts accounts are dealt, each in one hash slot. It never changes: gateways that differ would accept
-/// twice.
-const TAGS: u64 = 1_024;
-/// Records whose signed time lies in one span of this length share a key.
-const SPAN: u64 = 4_000_000;
-
 /// How the shared store is reached, and what it withstands.
 pub struct Options {
     /// The servers: one, three or five.
@@ -328,67 +326,6 @@ impl Drop for Refund<'_> {
     }
 }
 
-/// What was said so far.
-#[derive(Debug, Default)]
-struct Tally {
-    /// Who says that it is new.
-    new: Vec<usize>,
-    seen: usize,
-    fenced: Option<Micros>,
-    outdated: bool,
-    /// What the owner says of limits, once it has.
-    levels: Option<Levels>,
-    /// The owner's refusal, or anyone's that a second factor's step is spent.
-    refusal: Option<Verdict>,
-}
-
-impl Tally {
-    fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>) {
-        match vote.map(|vote| vote.said) {
-            None => {}
-            Some(Said::New(levels)) => {
-                self.new.push(place);
-                if owns {
-                    self.levels = Some(levels);
-                }
-            }
-            Some(Said::Seen) => self.seen += 1,
-            Some(Said::Over(verdict)) => self.refusal = Some(verdict),
-            Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
-            Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
-            Some(Said::Outdated) => self.outdated = true,
-        }
-    }
-
-    fn is_decided(&self, majority: usize) -> bool {
-        self.outdated || (self.levels.is_some() && self.new.len() >= majority)
-    }
-
-    /// New where most say so, the owner of the limits among them.
-    fn verdict(&self, majority: usize, charge: &Charge, margins: Margins) -> Verdict {
-        if self.outdated {
-            return Verdict::Outdated;
-        }
-        if let Some(refusal) = &self.refusal {
-            return refusal.clone();
-        }
-        match &self.levels {
-            Some(levels) if self.new.len() >= majority => Verdict::New(levels.clone()),
-            Some(_) | None if self.seen > 0 => Verdict::Seen,
-            Some(_) | None => match self.fenced {
-                Some(born) => Verdict::Fenced { retry_after: wait(born, charge, margins) },
-                None => Verdict::Unavailable,
-            },
-        }
-    }
-}
-
-/// How long until what is signed then is judged by a server born at `born`.
-fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {
-    let judged = born + margins.skew + margins.bound * 2;
-    judged.since(charge.now).max(Duration::from_millis(1))
-}
-
 fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: usize) -> Cmd {
     let mut head = spend.head;
     if let Some(last) = head.last_mut() {
@@ -399,42 +336,4 @@ fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: usize) -> Cmd {
     command.arg(&keys.generation).arg(&keys.records).arg(&keys.limits).arg(&keys.account);
     command.arg(&head).arg(&spend.identity).arg(spend.nonce()).arg(&spend.record).arg(costs);
     command
-}
-
-/// The keys of one call, all in one hash slot.
-struct Keys {
-    generation: String,
-    records: String,
-    limits: String,
-    account: String,
-}
-
-impl Keys {
-    fn of(account: u64, signed: Micros, key: [u8; 16]) -> Self {
-        let tag = account % TAGS;
-        let payer = key.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
-        Self {
-            generation: generation_key(tag),
-            records: format!("c1:{{{tag}}}:r{}", signed.0 / SPAN),
-            limits: format!("c1:{{{tag}}}:l{payer:x}"),
-            account: format!("c1:{{{tag}}}:a{account:x}"),
-        }
-    }
-}
-
-fn generation_key(tag: u64) -> String {
-    format!("c1:{{{tag}}}:g")
-}
-
-fn tag_keys() -> impl Iterator<Item = String> {
-    (0..TAGS).map(generation_key)
-}
-
-/// The signed time, which chooses the key that records share: a repetition always meets its original there.
-fn signed_at(charge: &Charge) -> Micros {
-    match charge.time {
-        SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ } => at,
-        SignedTime::Growing { key: _, nonce: _, window: _ }
-        | SignedTime::Unique { key: _, nonce: _ } => Micros(0),
-    }
 }

@@ -7,8 +7,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd};
 use tokio::time::timeout;
 
+use super::keys::tag_keys;
 use super::server::{Server, Trouble};
-use super::{FUNCTION, LIBRARY, tag_keys};
+use super::{FUNCTION, LIBRARY};
 use crate::clock::{Clock, Micros};
 
 /// How often a server is looked at while it is used, and while it is not.

@@ -1,0 +1,68 @@
+//! What the servers say of one request, and what follows from it.
+
+use std::time::Duration;
+
+use super::packed::{Margins, Said, Vote};
+use crate::clock::Micros;
+use crate::store::{Charge, Levels, Verdict};
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Who says that it is new.
+    pub(super) new: Vec<usize>,
+    seen: usize,
+    fenced: Option<Micros>,
+    outdated: bool,
+    /// What the owner says of limits, once it has.
+    levels: Option<Levels>,
+    /// The owner's refusal, or anyone's that a second factor's step is spent.
+    refusal: Option<Verdict>,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>) {
+        match vote.map(|vote| vote.said) {
+            None => {}
+            Some(Said::New(levels)) => {
+                self.new.push(place);
+                if owns {
+                    self.levels = Some(levels);
+                }
+            }
+            Some(Said::Seen) => self.seen += 1,
+            Some(Said::Over(verdict)) => self.refusal = Some(verdict),
+            Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
+            Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
+            Some(Said::Outdated) => self.outdated = true,
+        }
+    }
+
+    pub(super) fn is_decided(&self, majority: usize) -> bool {
+        self.outdated || (self.levels.is_some() && self.new.len() >= majority)
+    }
+
+    /// New where most say so, the owner of the limits among them.
+    pub(super) fn verdict(&self, majority: usize, charge: &Charge, margins: Margins) -> Verdict {
+        if self.outdated {
+            return Verdict::Outdated;
+        }
+        if let Some(refusal) = &self.refusal {
+            return refusal.clone();
+        }
+        match &self.levels {
+            Some(levels) if self.new.len() >= majority => Verdict::New(levels.clone()),
+            Some(_) | None if self.seen > 0 => Verdict::Seen,
+            Some(_) | None => match self.fenced {
+                Some(born) => Verdict::Fenced { retry_after: wait(born, charge, margins) },
+                None => Verdict::Unavailable,
+            },
+        }
+    }
+}
+
+/// How long until what is signed then is judged by a server born at `born`.
+fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {
+    let judged = born + margins.skew + margins.bound * 2;
+    judged.since(charge.now).max(Duration::from_millis(1))
+}
