@@ -23,8 +23,8 @@ pub use crate::checks::decoy::Decoys;
 pub use crate::checks::guard::{Ban, BanBounds, Bounds, Guard};
 pub use crate::checks::limit::Standing;
 pub use crate::checks::otp::{CodePlace, SecondFactor};
+pub use crate::checks::scratch::Scratch;
 pub use crate::checks::seal::Seal;
-pub use crate::checks::signature::Scratch;
 pub use crate::checks::switches::Switches;
 
 /// What a route asks of whoever calls it.

@@ -24,6 +24,7 @@ pub(crate) mod otp;
 pub(crate) mod passphrase;
 pub(crate) mod permission;
 pub(crate) mod replay;
+pub(crate) mod scratch;
 pub(crate) mod seal;
 pub(crate) mod signature;
 pub(crate) mod state;

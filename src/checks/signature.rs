@@ -1,6 +1,5 @@
 //! Defeats forgery: the one place that opens a secret, computes a MAC, and compares, in constant time.
 
-use std::fmt;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -17,12 +16,13 @@ use subtle::ConstantTimeEq;
 use super::LEAKY;
 use super::decoy::Decoys;
 use super::guard::Watch;
-use super::look::{LONGEST, decode, settle};
+use super::look::{decode, settle};
+use super::scratch::Bench;
 use super::seal::Seal;
 use crate::clock::Micros;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
-use crate::dialect::{Attempt, Claim, Dialect, Inbound, Proof, Reading, Room};
+use crate::dialect::{Attempt, Claim, Dialect, Inbound, Proof, Reading};
 use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial, State};
 use crate::store::Identity;
 
@@ -64,63 +64,6 @@ impl Signed {
 
     pub(crate) fn into_key(self) -> Arc<Key> {
         self.key
-    }
-}
-
-/// Memory that one worker reuses, so that nothing is allocated or cleared for each request.
-pub struct Scratch {
-    /// What a claim borrows.
-    pub(crate) room: Room,
-    pub(crate) bench: Bench,
-    pub(crate) key: Option<Arc<Key>>,
-}
-
-/// The part of a scratch that proofs need.
-pub(crate) struct Bench {
-    /// A whole message, for asymmetric signatures.
-    message: Vec<u8>,
-    /// A signature with its `%XX` decoded.
-    unescaped: Box<[u8; 2 * LONGEST]>,
-    /// A signature in bytes.
-    signature: Box<[u8; LONGEST]>,
-    verifications: u64,
-}
-
-impl Scratch {
-    /// Memory for messages of common size; a longer one makes it grow.
-    pub fn new() -> Self {
-        Self {
-            room: Room::default(),
-            bench: Bench {
-                message: Vec::with_capacity(4_096),
-                unescaped: Box::new([0; 2 * LONGEST]),
-                signature: Box::new([0; LONGEST]),
-                verifications: 0,
-            },
-            key: None,
-        }
-    }
-
-    /// Takes whose request was judged last, as far as that was proved: of one that was refused afterwards too.
-    pub fn take_key(&mut self) -> Option<Arc<Key>> {
-        self.key.take()
-    }
-
-    /// How many asymmetric signatures were verified with it, the costly work of a gateway.
-    pub fn verifications(&self) -> u64 {
-        self.bench.verifications
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Debug for Scratch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Scratch(..)")
     }
 }
 

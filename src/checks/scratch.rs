@@ -1,0 +1,65 @@
+//! Memory that is used again for each request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::look::LONGEST;
+use crate::dialect::Room;
+use crate::key::Key;
+
+/// Memory that one worker reuses, so that nothing is allocated or cleared for each request.
+pub struct Scratch {
+    /// What a claim borrows.
+    pub(crate) room: Room,
+    pub(crate) bench: Bench,
+    pub(crate) key: Option<Arc<Key>>,
+}
+
+/// The part of a scratch that proofs need.
+pub(crate) struct Bench {
+    /// A whole message, for asymmetric signatures.
+    pub(super) message: Vec<u8>,
+    /// A signature with its `%XX` decoded.
+    pub(super) unescaped: Box<[u8; 2 * LONGEST]>,
+    /// A signature in bytes.
+    pub(super) signature: Box<[u8; LONGEST]>,
+    pub(super) verifications: u64,
+}
+
+impl Scratch {
+    /// Memory for messages of common size; a longer one makes it grow.
+    pub fn new() -> Self {
+        Self {
+            room: Room::default(),
+            bench: Bench {
+                message: Vec::with_capacity(4_096),
+                unescaped: Box::new([0; 2 * LONGEST]),
+                signature: Box::new([0; LONGEST]),
+                verifications: 0,
+            },
+            key: None,
+        }
+    }
+
+    /// Takes whose request was judged last, as far as that was proved: of one that was refused afterwards too.
+    pub fn take_key(&mut self) -> Option<Arc<Key>> {
+        self.key.take()
+    }
+
+    /// How many asymmetric signatures were verified with it, the costly work of a gateway.
+    pub fn verifications(&self) -> u64 {
+        self.bench.verifications
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scratch(..)")
+    }
+}
