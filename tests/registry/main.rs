@@ -8,6 +8,7 @@
 )]
 
 mod embedded;
+mod fleet;
 mod kills;
 mod migrations;
 mod postgres;

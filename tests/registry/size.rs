@@ -4,7 +4,6 @@
 //! cargo test --release --test registry a_million -- --ignored --nocapture --test-threads 1
 //! ```
 
-use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use countersign::registry::book::{Kind, Registry, Write};
 use countersign::registry::embedded::Embedded;
 
 use super::server::{Server, open};
-use super::support::note;
+use super::support::{note, say};
 
 const KEYS: usize = 1_000_000;
 const FINDS: usize = 20_000;
@@ -118,8 +117,4 @@ fn bytes_below(path: &Path) -> u64 {
         return path.metadata().unwrap().len();
     }
     std::fs::read_dir(path).unwrap().map(|entry| bytes_below(&entry.unwrap().path())).sum()
-}
-
-fn say(line: &str) {
-    writeln!(std::io::stdout().lock(), "{line}").unwrap();
 }

@@ -85,3 +85,9 @@ pub(crate) async fn whole_history(registry: &dyn Registry) -> Vec<Change> {
     }
     changes
 }
+
+/// Prints a figure, which is what some tests are run for.
+pub(crate) fn say(line: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stdout().lock(), "{line}").unwrap();
+}

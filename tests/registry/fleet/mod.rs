@@ -1,0 +1,10 @@
+//! Whole gateways over one registry, each with its own connections, cache, follower and admin API: when a revocation
+//! binds, how old knowledge may grow, how soon a new key is good, how long a vendor's recovery takes.
+
+mod ages;
+mod bind;
+mod client;
+mod issue;
+mod site;
+mod vendor;
+mod wire;
