@@ -20,7 +20,7 @@ use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
-pub use crate::checks::guard::{Ban, BanBounds, Bounds, Guard};
+pub use crate::checks::guard::{Ban, BanBounds, BanCounts, Bounds, Guard, LEVELS as BAN_LEVELS};
 pub use crate::checks::limit::Standing;
 pub use crate::checks::otp::{CodePlace, SecondFactor};
 pub use crate::checks::scratch::Scratch;
@@ -195,6 +195,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let signed = signature::check(dialect, request, &claim, key, &self.decoys, &watch, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
+        signed.secret().note_use(now);
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;
         permission::check(signed.key(), route, &self.switches, now)?;

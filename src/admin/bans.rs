@@ -15,6 +15,7 @@ use super::moment;
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Verb, shape};
 use super::problem::Problem;
 use crate::registry::book::{Kind, Query};
+use crate::registry::gossip::Topic;
 use crate::registry::records::BanRecord;
 
 /// An address that is kept out, where nothing is proved.
@@ -166,6 +167,8 @@ async fn lift(call: Call) -> Outcome {
     if call.expected.is_some_and(|expected| version != Some(expected)) {
         return Err(outdated(version));
     }
+    // First, or a gateway that has not heard of the lifting would be told of the ban after it.
+    call.api.desk.registry().unsay(Topic::Ban, &address).await?;
     // Said of an address without a record too: gateways ban those that go on failing by themselves.
     let created = ban.map_or(call.at, |ban| ban.says.created);
     let says = BanRecord { until: call.at, lifted: true, reason: reason.clone(), created };

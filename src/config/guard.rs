@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::document::Table;
 use super::load::section;
 use super::problem::Fault;
-use super::value::{network, span, whole};
+use super::value::{boolean, network, span, whole};
 use crate::admit::{BanBounds, Bounds};
 use crate::store::Limit;
 
@@ -60,7 +60,8 @@ fn bans(table: &Table<'_>) -> Option<BanBounds> {
     }
     let forget = table.or("ban_forget", default.forget, span(SECOND..=YEAR));
     let most = table.or("max_bans", default.most, whole(1..=10_000_000));
-    after.map(|after| BanBounds { after, first, longest, forget, most })
+    let share = table.or("share_bans", default.share, boolean);
+    after.map(|after| BanBounds { after, first, longest, forget, most, share })
 }
 
 fn exempt(table: &Table<'_>) -> Vec<IpNet> {

@@ -914,7 +914,10 @@ fn the_guard_can_be_moved_and_taken_away() {
     );
     let after = Limit { quota: 3, period: minute };
     let (first, longest, forget) = (10 * minute, 60 * minute, 120 * minute);
-    assert_eq!(strict.bans, Some(BanBounds { after, first, longest, forget, most: 7 }));
+    assert_eq!(
+        strict.bans,
+        Some(BanBounds { after, first, longest, forget, most: 7, share: true })
+    );
     assert_eq!(strict.exempt.len(), 2);
     assert_eq!(strict.codes_per_account.unwrap().quota, 9);
     assert_eq!(strict.codes_known_for, 24 * 60 * minute);

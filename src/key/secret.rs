@@ -1,6 +1,7 @@
 //! Secrets: what a key signs or verifies with. They print nothing, and only the signature check opens them.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
@@ -12,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::der::{self, Point};
 use crate::checks::signature::Opener;
+use crate::clock::Micros;
 
 /// How a key signs. The key record fixes it; a request never chooses.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -117,6 +119,12 @@ pub struct Secret {
     tag: [u8; 16],
     /// The text itself, for the one dialect that puts it behind the message (`CoinEx`).
     suffix: Option<Zeroizing<Box<[u8]>>>,
+    /// Which one of its key's; 0 where that is not said.
+    number: u32,
+    /// When it last proved a request, in seconds; 0 where it never did.
+    used: AtomicU32,
+    /// Up to when that was told, likewise.
+    told: AtomicU32,
 }
 
 pub(crate) enum Material {
@@ -168,7 +176,41 @@ impl Secret {
             }
         };
         let tag = material.tag();
-        Ok(Self { material, tag, suffix: None })
+        Ok(Self {
+            material,
+            tag,
+            suffix: None,
+            number: 0,
+            used: AtomicU32::new(0),
+            told: AtomicU32::new(0),
+        })
+    }
+
+    /// The same as one of its key's, counted from 1.
+    #[must_use]
+    pub fn numbered(self, number: u32) -> Self {
+        Self { number, ..self }
+    }
+
+    /// Remembers that it proved a request.
+    pub(crate) fn note_use(&self, now: Micros) {
+        let second = u32::try_from(now.0 / 1_000_000).unwrap_or(u32::MAX);
+        // What all workers read is written once a second at most.
+        if self.used.load(Ordering::Relaxed) != second {
+            self.used.store(second, Ordering::Relaxed);
+        }
+    }
+
+    /// Its number, and when it was last used, where that was at least `coarse` seconds after what was last given out
+    /// here.
+    #[cfg(feature = "server")]
+    pub(crate) fn take_use(&self, coarse: u32) -> Option<(u32, Micros)> {
+        let (used, told) = (self.used.load(Ordering::Relaxed), self.told.load(Ordering::Relaxed));
+        if self.number == 0 || used < told.saturating_add(coarse) {
+            return None;
+        }
+        self.told.store(used, Ordering::Relaxed);
+        Some((self.number, Micros(u64::from(used) * 1_000_000)))
     }
 
     /// Reads a shared secret that also signs as the suffix of a message, and keeps it.

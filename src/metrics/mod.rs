@@ -13,7 +13,7 @@ mod worker;
 use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Registry, TextEncoder};
+use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use audit::AuditMeter;
 pub use labels::{KeyCounts, Labels, NONE, Outcome, RouteLabels, UpstreamLabels, UpstreamOutcome};
@@ -21,6 +21,7 @@ pub use prometheus::Error;
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
 pub use worker::{RouteMeter, UpstreamMeter, Worker};
 
+use crate::admit::BanCounts;
 use crate::registry::cache::Counts;
 use families::Families;
 
@@ -72,6 +73,7 @@ impl Metrics {
             metrics.set_backends(id, upstream.backends, 0);
         }
         metrics.set_keys(KeyCounts::default());
+        metrics.set_bans(&BanCounts::default());
         for result in ["hit", "loaded", "absent", "filtered", "unavailable"] {
             drop(metrics.families.key_lookups.with_label_values(&[result]));
         }
@@ -149,6 +151,19 @@ impl Metrics {
         families.registry_revision.set(i64::try_from(counts.revision).unwrap_or(i64::MAX));
     }
 
+    /// Sets how bans of addresses stand. Counts in it never fall.
+    pub fn set_bans(&self, counts: &BanCounts) {
+        let families = &self.families;
+        families.bans_active.set(gauge(counts.active));
+        for (origin, total) in [("made", counts.made), ("learnt", counts.learnt)] {
+            raise(&families.bans.with_label_values(&[origin]), total);
+        }
+        for (level, total) in BAN_LEVELS.iter().zip(counts.refused) {
+            raise(&families.ban_refusals.with_label_values(&[level]), total);
+        }
+        raise(&families.ban_refusals.with_label_values(&["by_hand"]), counts.refused_by_hand);
+    }
+
     /// A change of the registry was applied so long after it was made.
     pub fn registry_lag(&self, lag: Duration) {
         self.families.registry_lag.observe(seconds(lag));
@@ -190,6 +205,14 @@ fn routes(labels: &Labels<'_>, dialects: &[String]) -> Vec<RoutePlan> {
     };
     labels.routes.iter().map(plan).collect()
 }
+
+/// Counts up to `total` in all.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+/// The label of each level of bans: how many an address had in a row, the last for all above.
+const BAN_LEVELS: [&str; crate::admit::BAN_LEVELS] = ["1", "2", "3", "4", "5", "6_or_more"];
 
 /// A count as a gauge's value.
 fn gauge(count: usize) -> i64 {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use super::gossip::{Place, Topic, Word};
 use crate::clock::Micros;
 
 /// What a record is about. The names are those of the stores: they never change.
@@ -203,4 +204,26 @@ pub trait Registry: fmt::Debug + Send + Sync {
     /// [`Tag::short`](crate::key::Tag::short) of every key's id, to know in memory which ids there can be, and the
     /// revision it was true at.
     fn key_tags(&self) -> Answer<'_, (Vec<u64>, u64)>;
+
+    /// Keeps each of `words` that is later than what is known of its id, as long as there is room
+    /// ([`Topic::most`]), and forgets words of the topic from before `forget`. They make no revision, and a crash may
+    /// lose those that came last. A registry that keeps none has nothing to tell.
+    fn tell(&self, _topic: Topic, _words: Vec<Word>, _forget: Option<Micros>) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Words that came after `after`, in the order they came, at most `limit`.
+    fn told(&self, _topic: Topic, _after: Place, _limit: usize) -> Answer<'_, Vec<(Place, Word)>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// What is told of these ids, in no order.
+    fn told_of(&self, _topic: Topic, _ids: Vec<String>) -> Answer<'_, Vec<Word>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Forgets what is told of this id.
+    fn unsay(&self, _topic: Topic, _id: &str) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

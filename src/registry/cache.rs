@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::endings::Endings;
 use super::fixed::FixedKeys;
 use super::flights::{Flights, Wanted};
+use super::gossip::Word;
 use super::live::Live;
 use super::{Keys, Unavailable};
 use crate::clock::Clock;
@@ -59,6 +60,12 @@ impl KeyCache {
     /// The registry's revision up to which every change is kept to; `None` where there is no registry.
     pub fn revision(&self) -> Option<u64> {
         self.live.as_ref().map(|live| live.revision())
+    }
+
+    /// Last uses of a registry's secrets that were not given out here before, at most `most` of them: to be told to
+    /// the registry. Those of one secret lie a minute apart.
+    pub fn take_uses(&self, most: usize) -> Vec<Word> {
+        self.live.as_ref().map_or_else(Vec::new, |live| live.take_uses(most))
     }
 
     /// How it stands with a registry's keys; `None` where there is no registry.

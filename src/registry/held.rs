@@ -124,6 +124,16 @@ impl Held {
         removed
     }
 
+    /// Shows each of them.
+    pub(super) fn each(&self, mut show: impl FnMut(&Key)) {
+        for set in &self.sets {
+            read(&set.places)
+                .iter()
+                .filter_map(|place| place.key.as_ref())
+                .for_each(|key| show(key));
+        }
+    }
+
     /// How many there are, and how often one was found.
     pub(super) fn counts(&self) -> (usize, u64) {
         let taken =

@@ -10,6 +10,7 @@ use super::Unavailable;
 use super::endings::Endings;
 use super::filter::Filter;
 use super::flights::{Flights, Found, Joined, Wanted};
+use super::gossip::{Word, of_secret};
 use super::held::Held;
 use super::negatives::Negatives;
 use crate::clock::{Clock, Micros};
@@ -168,6 +169,22 @@ impl Live {
         taken
     }
 
+    /// Uses of secrets that were not told, at most `most`: those of one secret a minute apart.
+    pub(super) fn take_uses(&self, most: usize) -> Vec<Word> {
+        let mut uses = Vec::new();
+        self.held.each(|key| {
+            let outgoing = key.bindings.as_ref().and_then(|bindings| bindings.outgoing.as_ref());
+            for secret in std::iter::once(&key.secret).chain(outgoing.map(|(secret, _)| secret)) {
+                if uses.len() < most
+                    && let Some((number, at)) = secret.take_use(COARSE)
+                {
+                    uses.push(Word { id: of_secret(&key.id, number), at, detail: 0 });
+                }
+            }
+        });
+        uses
+    }
+
     /// Nothing is known any more.
     pub(super) fn forget(&self) {
         self.known_as_of.store(0, Ordering::Release);
@@ -228,6 +245,8 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Uses of one secret are told so many seconds apart.
+const COARSE: u32 = 60;
 /// The longest that a request waits for a key to be looked up, and a lookup for the registry.
 pub(super) const LOOKUP_DEADLINE: Duration = Duration::from_secs(1);
 

@@ -17,6 +17,8 @@ pub mod fixed;
 #[cfg(feature = "server")]
 mod flights;
 #[cfg(feature = "server")]
+pub mod gossip;
+#[cfg(feature = "server")]
 mod held;
 #[cfg(feature = "server")]
 mod live;

@@ -267,7 +267,7 @@ fn secret_of(
     dialect: &Dialect,
     algorithm: Algorithm,
 ) -> Result<Secret, Unopened> {
-    match (&secret.material, algorithm.is_symmetric()) {
+    let read = match (&secret.material, algorithm.is_symmetric()) {
         (SecretMaterial::Sealed(sealed), true) => {
             let place = Bound::secret(id, &says.account, secret.number);
             masters.open_secret(&place, sealed, dialect, algorithm).map_err(Unopened::Sealed)
@@ -279,7 +279,8 @@ fn secret_of(
         (SecretMaterial::Public(_), true) | (SecretMaterial::Sealed(_), false) => {
             Err(Unopened::NoSecret)
         }
-    }
+    };
+    read.map(|read| read.numbered(secret.number))
 }
 
 /// Its account's second factor, once it is confirmed. Without one, routes that ask for a code refuse the key.

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::gossip::Gossip;
 use super::{LiveGate, StartError, api};
 use crate::admin::{AdminApi, AdminState, Door, NotReady, Readiness, serve_at};
 use crate::clock::Clock;
@@ -40,9 +41,9 @@ impl Control {
         (admin, listener, api): (&Admin, TcpListener, AdminApi),
         metrics: &Arc<Metrics>,
         readiness: &Readiness,
-        gate: &Arc<LiveGate>,
-        backends: &Arc<SharedBackends>,
+        (gate, backends): (&Arc<LiveGate>, &Arc<SharedBackends>),
         follower: Follower,
+        gossip: Gossip,
     ) -> Result<Self, StartError> {
         let (stop, stopped) = oneshot::channel();
         let watch = Watch {
@@ -65,7 +66,9 @@ impl Control {
                     () = watch.look() => {}
                     () = watch.gate.store.watch() => {}
                     () = follower.run() => {}
+                    () = gossip.run() => {}
                 }
+                gossip.finish().await;
             });
         };
         let thread = std::thread::Builder::new().name("control".into()).spawn(run);
@@ -132,6 +135,7 @@ impl Watch {
         if let Some(counts) = self.gate.keys.counts() {
             self.metrics.set_cache(&counts);
         }
+        self.metrics.set_bans(&self.gate.guard.counts(self.gate.clock.now()));
         for (upstream, up, ejected) in self.backend_counts() {
             self.metrics.set_backends(upstream, up, ejected);
         }

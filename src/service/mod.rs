@@ -5,6 +5,7 @@ mod audited;
 mod control;
 mod counted;
 mod epochs;
+mod gossip;
 
 use std::fmt;
 use std::io;
@@ -35,6 +36,7 @@ use crate::store::redis::RedisStore;
 use audited::Audited;
 use control::Control;
 use counted::Counted;
+use gossip::Gossip;
 
 /// The gate of a gateway with an embedded store, and keys of its configuration and a registry.
 pub type LiveGate = Gate<KeyCache, LiveStore<Arc<SystemClock>>, Arc<SystemClock>>;
@@ -177,6 +179,8 @@ impl Service {
         let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
         let backends = Arc::clone(&running.backends);
         let Source { registry, open } = source;
+        let gossip = Gossip::new(Arc::clone(&registry), Arc::clone(&gate), config.guard.bans);
+        let gossip = gossip.map_err(StartError::Random)?;
         let follower = {
             let (metrics, cutter) = (Arc::clone(&metrics), running.cutter.clone());
             let heeding = Arc::clone(&gate);
@@ -194,7 +198,8 @@ impl Service {
             Follower::new(end, registry, open, switches, names, tell)
         };
         let doors = (&config.admin, admin, api);
-        let control = Control::start(doors, &metrics, &readiness, &gate, &backends, follower)?;
+        let watched = (&gate, &backends);
+        let control = Control::start(doors, &metrics, &readiness, watched, follower, gossip)?;
         readiness.clear(NotReady::Starting);
         let listeners = running.addresses.clone();
         Ok(Self { listeners, admin: admin_address, gate, readiness, running, control, trail })

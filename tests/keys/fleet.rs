@@ -23,9 +23,19 @@ pub(crate) const BOUND: Duration = Duration::from_secs(20);
 
 /// A gateway over `registry` that sends everything to `backend`.
 pub(crate) async fn gateway(registry: Arc<dyn Registry>, backend: SocketAddr) -> Service {
+    gateway_with(registry, backend, "").await
+}
+
+/// The same with some more of a configuration.
+pub(crate) async fn gateway_with(
+    registry: Arc<dyn Registry>,
+    backend: SocketAddr,
+    more: &str,
+) -> Service {
     let text = format!(
         r#"
         version = 1
+        {more}
         [server]
         workers = 1
         [[listener]]

@@ -9,6 +9,7 @@
 )]
 
 mod ages;
+mod bans;
 mod book;
 mod bound;
 mod cuts;
@@ -16,5 +17,8 @@ mod feed;
 mod fleet;
 mod gateways;
 mod lookups;
+#[expect(dead_code, reason = "what other tests do to a server is not done here")]
+#[path = "../registry/server.rs"]
+mod server;
 mod streams;
 mod world;

@@ -81,7 +81,8 @@ pub(crate) fn open_key() -> OpenKey {
             venue: Venue((*says.venue).into()),
             dialect: (*says.dialect).into(),
             secret: Secret::read(Algorithm::HmacSha256, text.as_bytes())
-                .map_err(|e| e.to_string())?,
+                .map_err(|e| e.to_string())?
+                .numbered(secret.number),
             passphrase: None,
             permissions: says.permissions.iter().filter_map(|name| names.find(name)).collect(),
             allowlist: Allowlist::default(),

@@ -18,3 +18,4 @@ mod server;
 mod size;
 mod support;
 mod tls;
+mod words;

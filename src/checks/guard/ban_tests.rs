@@ -12,6 +12,7 @@ const BANS: BanBounds = BanBounds {
     longest: Duration::from_hours(72),
     forget: Duration::from_hours(24),
     most: 100,
+    share: true,
 };
 
 fn bounds() -> Bounds {
@@ -194,7 +195,7 @@ fn bans_are_listed_made_by_hand_and_lifted() {
     assert!(guard.bans(START + MINUTE).is_empty(), "it is over");
     assert!(matches!(guard.welcomes(bad, &world.gate.clock), Err(Denial::Banned(_))));
     assert_eq!(guard.welcomes(good, &world.gate.clock), Ok(()));
-    assert!(guard.fresh().is_empty(), "what is made by hand goes by the registry");
+    assert!(guard.fresh(10).is_empty(), "what is made by hand goes by the registry");
     assert!(guard.lift(bad));
     assert!(!guard.lift(bad));
     assert!(guard.bans(START).is_empty());
@@ -222,13 +223,13 @@ fn gateways_learn_bans_from_each_other_once_and_tell_them_no_further() {
     let mut one = hmac();
     let other = hmac();
     fail_until_banned(&mut one, BAD);
-    let told = one.gate.guard.fresh();
+    let told = one.gate.guard.fresh(10);
     assert_eq!(told.len(), 1);
-    assert!(one.gate.guard.fresh().is_empty());
+    assert!(one.gate.guard.fresh(10).is_empty());
     let guard = &other.gate.guard;
     guard.learn(&told, START);
     assert_eq!(guard.bans(START), told);
-    assert!(guard.fresh().is_empty());
+    assert!(guard.fresh(10).is_empty());
     // A clock that is off, or a hostile neighbour, bans for no longer than three days.
     let forever = Ban { until: Micros(u64::MAX), level: u8::MAX, ..told[0] };
     guard.learn(&[forever, Ban { until: START, ..told[0] }], START);

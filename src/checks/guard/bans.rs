@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -31,6 +31,8 @@ pub struct BanBounds {
     pub forget: Duration,
     /// The most addresses that are banned or remembered for it, about 80 bytes each. Bans by hand are not counted.
     pub most: usize,
+    /// Whether they are told to other gateways, and those of others are kept to here.
+    pub share: bool,
 }
 
 impl Default for BanBounds {
@@ -41,6 +43,7 @@ impl Default for BanBounds {
             longest: Duration::from_hours(72),
             forget: Duration::from_hours(24),
             most: 50_000,
+            share: true,
         }
     }
 }
@@ -71,7 +74,31 @@ pub(super) struct Bans {
     untold: Mutex<VecDeque<Ban>>,
     /// When room was last made, in seconds.
     tidied: AtomicU64,
+    made: AtomicU64,
+    learnt: AtomicU64,
+    /// By level, the last for all above.
+    refused: [AtomicU64; LEVELS],
+    refused_by_hand: AtomicU64,
 }
+
+/// How bans stand, and what came of them since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BanCounts {
+    /// Those that hold now.
+    pub active: usize,
+    /// Bans that were made of failures here.
+    pub made: u64,
+    /// Those that other gateways made, and that hold longer than what was known here.
+    pub learnt: u64,
+    /// Requests that were refused, by how many bans the address had before: none, one, and so on, the last for all
+    /// above.
+    pub refused: [u64; LEVELS],
+    /// Requests that were refused for a ban by hand.
+    pub refused_by_hand: u64,
+}
+
+/// Levels of bans that are counted each by itself.
+pub const LEVELS: usize = 6;
 
 impl Bans {
     pub(super) fn new(bounds: Option<BanBounds>) -> Self {
@@ -82,6 +109,10 @@ impl Bans {
             count: AtomicUsize::new(0),
             untold: Mutex::default(),
             tidied: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            learnt: AtomicU64::new(0),
+            refused: Default::default(),
+            refused_by_hand: AtomicU64::new(0),
         }
     }
 
@@ -97,8 +128,16 @@ impl Bans {
         self.held.get(&network).map(|ban| *ban).filter(|ban| now < ban.until)
     }
 
+    /// What to tell whoever this ban stops.
+    pub(super) fn refuse(&self, ban: &Ban, now: Micros) -> Excess {
+        let of_level = self.refused.get(usize::from(ban.level).min(LEVELS - 1));
+        let count = of_level.filter(|_| !ban.by_hand).unwrap_or(&self.refused_by_hand);
+        count.fetch_add(1, Ordering::Relaxed);
+        self.excess(ban.until, now)
+    }
+
     /// What to tell of a ban that ends then. In whole seconds: no more than a client needs.
-    pub(super) fn excess(&self, until: Micros, now: Micros) -> Excess {
+    fn excess(&self, until: Micros, now: Micros) -> Excess {
         let micros = until.since(now).as_micros();
         let retry_after =
             Duration::from_secs(u64::try_from(micros.div_ceil(1_000_000)).unwrap_or(u64::MAX));
@@ -113,12 +152,22 @@ impl Bans {
         self.insisting.count(subject, now);
         let ban = if is_enough { self.escalate(bounds, network, now)? } else { return None };
         self.insisting.clear(subject);
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.to_be_told(ban);
+        Some(self.refuse(&ban, now))
+    }
+
+    /// Queues a ban for other gateways.
+    pub(super) fn to_be_told(&self, ban: Ban) {
+        let mut untold = self.untold();
         if untold.len() >= MOST_UNTOLD {
             untold.pop_front();
         }
         untold.push_back(ban);
-        Some(self.excess(ban.until, now))
+    }
+
+    fn untold(&self) -> MutexGuard<'_, VecDeque<Ban>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn by_hand(&self, network: IpAddr, until: Micros) {
@@ -128,6 +177,7 @@ impl Bans {
 
     pub(super) fn lift(&self, network: IpAddr, subject: u64) -> bool {
         self.insisting.clear(subject);
+        self.untold().retain(|ban| ban.network != network);
         let lifted = self.held.remove(&network).is_some();
         self.recount();
         lifted
@@ -142,14 +192,36 @@ impl Bans {
             return;
         }
         let told = Ban { until, level: told.level.min(MOST_LEVELS), by_hand: false, ..*told };
-        self.held
-            .entry(told.network)
-            .and_modify(|ban| {
-                ban.until = ban.until.max(told.until);
-                ban.level = ban.level.max(told.level);
-            })
-            .or_insert(told);
+        let is_new = match self.held.entry(told.network) {
+            Entry::Vacant(free) => {
+                free.insert(told);
+                true
+            }
+            Entry::Occupied(mut taken) => {
+                let ban = taken.get_mut();
+                // What an operator said stands, and no longer than they said.
+                if ban.by_hand && now < ban.until {
+                    return;
+                }
+                let is_new = ban.until < told.until;
+                let level = ban.level.max(told.level);
+                *ban = Ban { until: ban.until.max(told.until), level, ..told };
+                is_new
+            }
+        };
+        self.learnt.fetch_add(u64::from(is_new), Ordering::Relaxed);
         self.recount();
+    }
+
+    pub(super) fn counts(&self, now: Micros) -> BanCounts {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        BanCounts {
+            active: self.held.iter().filter(|ban| now < ban.until).count(),
+            made: count(&self.made),
+            learnt: count(&self.learnt),
+            refused: self.refused.each_ref().map(count),
+            refused_by_hand: count(&self.refused_by_hand),
+        }
     }
 
     pub(super) fn all(&self, now: Micros) -> Vec<Ban> {
@@ -159,8 +231,10 @@ impl Bans {
         all
     }
 
-    pub(super) fn fresh(&self) -> Vec<Ban> {
-        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner)).into()
+    pub(super) fn fresh(&self, most: usize) -> Vec<Ban> {
+        let mut untold = self.untold();
+        let count = untold.len().min(most);
+        untold.drain(..count).collect()
     }
 
     fn escalate(&self, bounds: &BanBounds, network: IpAddr, now: Micros) -> Option<Ban> {

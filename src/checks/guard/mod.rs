@@ -15,7 +15,7 @@ use foldhash::quality::RandomState;
 use ipnet::IpNet;
 
 use self::bans::Bans;
-pub use self::bans::{Ban, BanBounds};
+pub use self::bans::{Ban, BanBounds, BanCounts, LEVELS};
 use self::codes::Codes;
 use self::proven::{Pair, Proven};
 use self::tally::Tally;
@@ -134,9 +134,24 @@ impl Guard {
         }
     }
 
-    /// Bans that were made here of what failed here, since this was last asked: for other gateways.
-    pub fn fresh(&self) -> Vec<Ban> {
-        self.bans.fresh()
+    /// Bans that were made here of what failed here and that nobody was told of, at most `most`, the oldest first:
+    /// for other gateways. Each is given out once.
+    pub fn fresh(&self, most: usize) -> Vec<Ban> {
+        self.bans.fresh(most)
+    }
+
+    /// Takes back bans that could not be told, to be given out again; but not those that were lifted meanwhile.
+    pub fn untold(&self, bans: Vec<Ban>, now: Micros) {
+        for ban in bans {
+            if self.bans.of(ban.network, now).is_some() {
+                self.bans.to_be_told(ban);
+            }
+        }
+    }
+
+    /// How bans stand, and what came of them.
+    pub fn counts(&self, now: Micros) -> BanCounts {
+        self.bans.counts(now)
     }
 
     /// Holds where no hand has banned the address: asked where there is no proof to stop for.
@@ -145,7 +160,7 @@ impl Guard {
             return Ok(());
         }
         let ban = self.bans.of(network(peer), clock.now()).filter(|ban| ban.by_hand);
-        ban.map_or(Ok(()), |ban| Err(Denial::Banned(self.bans.excess(ban.until, clock.now()))))
+        ban.map_or(Ok(()), |ban| Err(Denial::Banned(self.bans.refuse(&ban, clock.now()))))
     }
 
     /// Watches one request, which names `key_id`.
@@ -267,7 +282,7 @@ impl Watch<'_> {
     fn turned_away(&self) -> Option<Denial> {
         let (bans, network) = (&self.guard.bans, network(self.peer));
         if let Some(ban) = bans.of(network, self.now) {
-            return Some(Denial::Banned(bans.excess(ban.until, self.now)));
+            return Some(Denial::Banned(bans.refuse(&ban, self.now)));
         }
         let excess = self.over()?;
         let ban = bans.insist(network, self.address(), self.now);

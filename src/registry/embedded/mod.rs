@@ -2,6 +2,7 @@
 
 mod fault;
 mod file;
+mod gossip;
 mod tables;
 mod threads;
 
@@ -14,8 +15,10 @@ use tokio::sync::{oneshot, watch};
 
 use self::threads::Threads;
 use super::book::{Answer, Change, Kind, Note, Query, Record, Registry, RegistryError, Write};
+use super::gossip::{Place, Topic, Word, latest};
 use super::migrate::Migrated;
 use super::plan::Commit;
+use crate::clock::Micros;
 
 /// The newest format of the file.
 pub const FORMAT: u64 = file::FORMAT;
@@ -120,6 +123,23 @@ impl Registry for Embedded {
 
     fn key_tags(&self) -> Answer<'_, (Vec<u64>, u64)> {
         self.ask(tables::key_tags)
+    }
+
+    fn tell(&self, topic: Topic, words: Vec<Word>, forget: Option<Micros>) -> Answer<'_, ()> {
+        self.ask(move |db| gossip::tell(db, topic, &latest(words), forget))
+    }
+
+    fn told(&self, topic: Topic, after: Place, limit: usize) -> Answer<'_, Vec<(Place, Word)>> {
+        self.ask(move |db| gossip::told(db, topic, &after, limit))
+    }
+
+    fn told_of(&self, topic: Topic, ids: Vec<String>) -> Answer<'_, Vec<Word>> {
+        self.ask(move |db| gossip::told_of(db, topic, &ids))
+    }
+
+    fn unsay(&self, topic: Topic, id: &str) -> Answer<'_, ()> {
+        let id = id.to_owned();
+        self.ask(move |db| gossip::unsay(db, topic, &id))
     }
 }
 

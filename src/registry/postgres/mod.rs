@@ -1,6 +1,7 @@
 //! The registry that several gateways share: tables in PostgreSQL.
 
 mod fault;
+mod gossip;
 mod link;
 mod migrate;
 mod options;
@@ -28,8 +29,10 @@ pub use self::options::{BadUrl, Options};
 use self::watcher::Pulse;
 use self::writer::{Request, WAITING};
 use super::book::{Answer, Change, Kind, Note, Query, Record, Registry, RegistryError, Write};
+use super::gossip::{Place, Topic, Word, latest};
 use super::migrate::Migrated;
 use super::plan::Commit;
+use crate::clock::Micros;
 
 /// A registry in PostgreSQL.
 ///
@@ -227,6 +230,26 @@ impl Registry for Postgres {
     fn key_tags(&self) -> Answer<'_, (Vec<u64>, u64)> {
         let options = Arc::clone(&self.shared.options);
         self.on_runtime(async move { at_leisure(reader::key_tags(&options)).await })
+    }
+
+    fn tell(&self, topic: Topic, words: Vec<Word>, forget: Option<Micros>) -> Answer<'_, ()> {
+        let words: Arc<[Word]> = latest(words).into();
+        self.ask(move |live| gossip::tell(live, topic, Arc::clone(&words), forget))
+    }
+
+    fn told(&self, topic: Topic, after: Place, limit: usize) -> Answer<'_, Vec<(Place, Word)>> {
+        let after = Arc::new(after);
+        self.ask(move |live| gossip::told(live, topic, Arc::clone(&after), limit))
+    }
+
+    fn told_of(&self, topic: Topic, ids: Vec<String>) -> Answer<'_, Vec<Word>> {
+        let ids: Arc<[String]> = ids.into();
+        self.ask(move |live| gossip::told_of(live, topic, Arc::clone(&ids)))
+    }
+
+    fn unsay(&self, topic: Topic, id: &str) -> Answer<'_, ()> {
+        let id: Arc<str> = Arc::from(id);
+        self.ask(move |live| gossip::unsay(live, topic, Arc::clone(&id)))
     }
 }
 

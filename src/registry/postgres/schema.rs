@@ -2,11 +2,13 @@
 
 /// What takes the tables from one format to the next, each with what it does: the first makes format 1. They are
 /// never changed once they were released; what changes is added as another.
-pub(super) const STEPS: &[(&str, &str)] =
-    &[("make the tables of records and their history", FIRST)];
+pub(super) const STEPS: &[(&str, &str)] = &[
+    ("make the tables of records and their history", FIRST),
+    ("make the table of what gateways tell each other", SECOND),
+];
 
 /// The newest format.
-pub(super) const FORMAT: i32 = 1;
+pub(super) const FORMAT: i32 = 2;
 
 // Names are bytes, so that they are compared as bytes under every collation, and so that any text can stand there;
 // the view shows them to people. Nothing is ever deleted.
@@ -53,4 +55,23 @@ CREATE VIEW countersign.readable AS
         encode(body, 'escape') AS body
     FROM countersign.history;
 INSERT INTO countersign.meta (format, revision) VALUES (0, 0);
+";
+
+// A batch of words takes its turn under the lock of the one row of `turn`: so whoever has read a turn has read all
+// before it.
+const SECOND: &str = "
+CREATE TABLE countersign.turn (
+    one BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (one),
+    last BIGINT NOT NULL
+);
+INSERT INTO countersign.turn (last) VALUES (0);
+CREATE TABLE countersign.word (
+    topic TEXT COLLATE \"C\" NOT NULL,
+    id BYTEA NOT NULL,
+    at BIGINT NOT NULL,
+    detail BIGINT NOT NULL,
+    turn BIGINT NOT NULL,
+    PRIMARY KEY (topic, id)
+);
+CREATE INDEX word_by_turn ON countersign.word (topic, turn, id);
 ";

@@ -15,6 +15,11 @@ pub(super) struct Statements {
     pub(super) of_revision: Statement,
     pub(super) standing: Statement,
     pub(super) write: Statement,
+    pub(super) tell: Statement,
+    pub(super) forget: Statement,
+    pub(super) told: Statement,
+    pub(super) told_of: Statement,
+    pub(super) unsay: Statement,
 }
 
 impl Statements {
@@ -44,6 +49,13 @@ impl Statements {
             client.prepare(STANDING),
             client.prepare(WRITE),
         )?;
+        let (tell, forget, told, told_of, unsay) = tokio::try_join!(
+            client.prepare(TELL),
+            client.prepare(FORGET),
+            client.prepare(TOLD),
+            client.prepare(TOLD_OF),
+            client.prepare(UNSAY),
+        )?;
         Ok(Self {
             revision,
             find,
@@ -56,6 +68,11 @@ impl Statements {
             of_revision,
             standing,
             write,
+            tell,
+            forget,
+            told,
+            told_of,
+            unsay,
         })
     }
 }
@@ -104,3 +121,24 @@ INSERT INTO countersign.record (kind, id, version, revision, account, applicatio
 SELECT kind, id, version, revision, account, application, body FROM written WHERE stands
 ON CONFLICT (kind, id) DO UPDATE SET version = EXCLUDED.version, revision = EXCLUDED.revision,
     account = EXCLUDED.account, application = EXCLUDED.application, body = EXCLUDED.body";
+
+const TELL: &str = "
+WITH turn AS (
+    UPDATE countersign.turn SET last = last + 1 RETURNING last
+)
+INSERT INTO countersign.word (topic, id, at, detail, turn)
+SELECT $1, come.id, come.at, come.detail, turn.last
+FROM unnest($2::bytea[], $3::int8[], $4::int8[]) AS come (id, at, detail), turn
+WHERE $5::int8 IS NULL OR (SELECT count(*) FROM countersign.word WHERE topic = $1) < $5
+ON CONFLICT (topic, id) DO UPDATE SET at = EXCLUDED.at, detail = EXCLUDED.detail, turn = EXCLUDED.turn
+    WHERE word.at < EXCLUDED.at";
+
+const FORGET: &str = "DELETE FROM countersign.word WHERE topic = $1 AND at < $2";
+
+const TOLD: &str = "SELECT turn, id, at, detail FROM countersign.word \
+     WHERE topic = $1 AND (turn, id) > ($2, $3) ORDER BY turn, id LIMIT $4";
+
+const TOLD_OF: &str =
+    "SELECT id, at, detail FROM countersign.word WHERE topic = $1 AND id = ANY ($2::bytea[])";
+
+const UNSAY: &str = "DELETE FROM countersign.word WHERE topic = $1 AND id = $2";
