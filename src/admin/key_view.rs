@@ -7,8 +7,10 @@ use super::approvals::ApprovalView;
 use super::moment;
 use super::problem::Problem;
 use super::record::Activity;
+use super::uses::Uses;
 use crate::clock::Micros;
 use crate::registrar::{Clear, Issued, Kept};
+use crate::registry::gossip::of_secret;
 use crate::registry::records::{KeyRecord, Life, SecretMaterial};
 
 /// A key, without anything secret.
@@ -50,6 +52,10 @@ pub(super) struct KeyView {
     epoch: u64,
     /// Its secrets, the current one first. What they are is never told.
     secrets: Vec<SecretView>,
+    /// Every use of its secrets up to then is known, but for the last minute of each: where a secret says no `used` it
+    /// was not used before. Left out where no gateway has told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uses_known_until: Option<String>,
     /// The public half of its holder's pair, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     public_key: Option<String>,
@@ -64,9 +70,22 @@ struct SecretView {
     created: String,
     /// When it stops being good, where it is on its way out.
     until: Option<String>,
+    /// When it last proved a request on any gateway, within a minute; left out where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used: Option<String>,
 }
 
 impl KeyView {
+    /// The same with when its secrets were last used, as far as that is known.
+    pub(super) fn used(mut self, uses: &Uses) -> Self {
+        for secret in &mut self.secrets {
+            secret.used =
+                uses.last.get(&of_secret(&self.id, secret.number)).copied().map(moment::written);
+        }
+        self.uses_known_until = uses.known_until.map(moment::written);
+        self
+    }
+
     pub(super) fn of(key: &Kept<KeyRecord>, now: Micros) -> Self {
         let says = &key.says;
         let public = says.secrets.first().and_then(|secret| match &secret.material {
@@ -77,6 +96,7 @@ impl KeyView {
             number: secret.number,
             created: moment::written(secret.created),
             until: secret.until.map(moment::written),
+            used: None,
         });
         Self {
             id: key.id.clone(),
@@ -97,6 +117,7 @@ impl KeyView {
             trade_until: says.trade_until.map(moment::written),
             epoch: says.epoch,
             secrets: secrets.collect(),
+            uses_known_until: None,
             public_key: public,
         }
     }

@@ -9,6 +9,7 @@ use super::key_view::{
 };
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Parameter, Scalar, Verb, shape};
 use super::problem::Problem;
+use super::uses::Uses;
 use crate::clock::Micros;
 use crate::key::lifecycle::Changes;
 use crate::registrar::{Act, Actor, Import, Issued, Kept, KeyFilter, NewKey, RegistrarError};
@@ -109,15 +110,18 @@ async fn list(call: Call) -> Outcome {
         limit: call.limit()?,
     };
     let page = call.api.desk.registrar.keys(filter).await?;
+    let uses = Uses::of(&**call.api.desk.registry(), &page.items, call.at).await?;
     Reply::ok(&KeyList {
-        items: page.items.iter().map(|key| KeyView::of(key, call.at)).collect(),
+        items: page.items.iter().map(|key| KeyView::of(key, call.at).used(&uses)).collect(),
         next: page.next.map(|last| cursor::after("keys", &filters, &last)),
     })
 }
 
 async fn show(call: Call) -> Outcome {
     let key = call.api.desk.registrar.key(call.name("id")).await?;
-    Ok(Reply::ok(&KeyView::of(&key, call.at))?.at_version(key.version))
+    let registry = call.api.desk.registry();
+    let uses = Uses::of(&**registry, std::slice::from_ref(&key), call.at).await?;
+    Ok(Reply::ok(&KeyView::of(&key, call.at).used(&uses))?.at_version(key.version))
 }
 
 async fn create(call: Call) -> Outcome {

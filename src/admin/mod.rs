@@ -37,6 +37,7 @@ mod response;
 mod server;
 mod throttle;
 mod trail;
+mod uses;
 
 use std::fmt;
 use std::sync::Arc;

@@ -152,7 +152,7 @@ fn rows(
 }
 
 /// Fields that hold moments.
-pub(super) const TIMES: [&str; 18] = [
+pub(super) const TIMES: [&str; 20] = [
     "at",
     "blocked_until",
     "compromised",
@@ -170,6 +170,8 @@ pub(super) const TIMES: [&str; 18] = [
     "thrown_at",
     "trade_until",
     "until",
+    "used",
+    "uses_known_until",
     "when",
 ];
 

@@ -1,8 +1,11 @@
 //! Every operation, as it is meant to be used.
 
+use std::time::Duration;
+
+use countersign::registry::gossip::{Place, Topic, Word, of_secret};
 use serde_json::{Value, json};
 
-use super::support::{OPERATOR, Rig, SECURITY, VIEWER};
+use super::support::{NOW, OPERATOR, Rig, SECURITY, VIEWER};
 
 #[tokio::test]
 async fn a_key_is_made_shown_changed_and_revoked() {
@@ -59,6 +62,48 @@ async fn a_key_is_made_shown_changed_and_revoked() {
     assert_eq!(rest.body["items"][2]["actor"], "sue");
     assert_eq!(rest.body["items"][2]["reason"], "asked for by ann");
     assert_eq!(rest.body["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_last_use_of_each_secret_is_shown_and_how_far_uses_are_known() {
+    let rig = Rig::start().await;
+    let made = rig.key("ann").await;
+    let id = made["id"].as_str().unwrap();
+    let path = format!("/v1/keys/{id}");
+    rig.post(&format!("{path}/rotate"), json!({"overlap": "24h"})).await.is(200);
+    let secrets = |shown: &Value| shown["secrets"].clone();
+    let before = rig.get(&path).await.is(200).body;
+    assert!(before.get("uses_known_until").is_none(), "nobody has told: {before}");
+    assert!(secrets(&before).as_array().unwrap().iter().all(|one| one.get("used").is_none()));
+
+    let word = |id: String, ago| Word { id, at: NOW - Duration::from_secs(ago), detail: 0 };
+    let told = |topic, words| rig.registry.tell(topic, words, None);
+    told(Topic::Use, vec![word(of_secret(id, 1), 90)]).await.unwrap();
+    // One gateway is behind the other, and one is gone.
+    let gateways = [("a", 10), ("b", 40), ("c", 600)].map(|(name, ago)| word(name.into(), ago));
+    told(Topic::Gateway, gateways.into()).await.unwrap();
+    let after = rig.get(&path).await.is(200);
+    assert_eq!(after.body["uses_known_until"], "2030-03-17T17:46:00.000000Z");
+    assert_eq!(after.body["secrets"][0]["number"], 2);
+    assert!(after.body["secrets"][0].get("used").is_none(), "the new one was never used");
+    assert_eq!(after.body["secrets"][1]["used"], "2030-03-17T17:45:10.000000Z");
+    assert_eq!(after.field("etag"), Some("\"2\""), "a use is no change");
+    let listed = rig.get("/v1/keys").await.is(200);
+    assert_eq!(listed.body["items"][0], after.body);
+}
+
+#[tokio::test]
+async fn a_lifted_ban_is_told_to_no_gateway_that_starts_later() {
+    let rig = Rig::start().await;
+    let ban = |id: &str| Word { id: id.into(), at: NOW + Duration::from_mins(2), detail: 0 };
+    let words = vec![ban("192.0.2.7"), ban("192.0.2.8"), ban("2001:db8::")];
+    rig.registry.tell(Topic::Ban, words, None).await.unwrap();
+    for address in ["192.0.2.7", "2001:db8::9"] {
+        rig.call(OPERATOR, "DELETE", &format!("/v1/bans/{address}"), Value::Null).await.is(204);
+    }
+    let told = rig.registry.told(Topic::Ban, Place::default(), 10).await.unwrap();
+    let left: Vec<_> = told.into_iter().map(|(_, word)| word).collect();
+    assert_eq!(left, [ban("192.0.2.8")]);
 }
 
 #[tokio::test]
@@ -218,7 +263,7 @@ async fn a_ban_is_laid_and_lifted_and_ends_by_itself() {
     rig.call(OPERATOR, "DELETE", "/v1/bans/2001:db8::9", Value::Null).await.is(204);
     let listed = rig.get("/v1/bans").await.is(200);
     assert_eq!(listed.body["items"].as_array().unwrap().len(), 1);
-    rig.clock.advance(std::time::Duration::from_hours(2));
+    rig.clock.advance(Duration::from_hours(2));
     let listed = rig.get("/v1/bans").await.is(200);
     assert_eq!(listed.body, json!({"items": [], "next": null}));
 }
@@ -269,7 +314,7 @@ async fn the_gateway_says_what_it_is_and_who_one_is() {
 fn totp(base32: &str) -> String {
     use hmac::{Hmac, KeyInit as _, Mac as _};
     let secret = data_encoding::BASE32_NOPAD.decode(base32.as_bytes()).unwrap();
-    let step = super::support::NOW.as_millis() / 30_000;
+    let step = NOW.as_millis() / 30_000;
     let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&secret).unwrap();
     mac.update(&step.to_be_bytes());
     let digest = mac.finalize().into_bytes();
