@@ -257,6 +257,23 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         Ok(Permit { key: None, outgoing, standing, good_until: None, seal: None })
     }
 
+    /// Whether `key` may go on at `route` from `peer`, as of now: the key as it stands. It is asked now and then of what
+    /// outlives its request.
+    pub async fn recheck(
+        &self,
+        key: &Key,
+        route: &Route,
+        peer: IpAddr,
+    ) -> Result<Arc<Key>, Denial> {
+        let found = self.keys.find(&key.id, route.key_max_age).await;
+        let key = found.map_err(|_| Denial::Unavailable)?.ok_or(Denial::UnknownKey)?;
+        let now = self.clock.now();
+        state::check(&key, &route.venue, now)?;
+        address::check(&key, peer)?;
+        permission::check(&key, route, &self.switches, now)?;
+        Ok(key)
+    }
+
     /// The key that is claimed, if it is one of this dialect; else the reason, to be told to nobody.
     async fn find(
         &self,

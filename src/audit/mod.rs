@@ -7,7 +7,7 @@
 //!                                            └-> Unusual -> events, metric, webhook
 //! ```
 //!
-//! There is a record of every request that proved who sent it, and of every admin act; what nobody has proved is
+//! There is a record of every request that proved who sent it, of every WebSocket that one opened, and of every admin act; what nobody has proved is
 //! told in sums. Acts, and intents on routes that ask for them, are on the disk before they are answered; records of
 //! requests follow within two seconds. [`verify()`] names the first line that was altered, removed or put in;
 //! [`search()`] and [`Tail`] read the files, of a running gateway too.
@@ -41,7 +41,7 @@ use crate::metrics::AuditMeter;
 
 pub use checkpoint::PublicKey;
 pub use read::{Activity, Filter, Tail, activity, search};
-pub use record::{Act, Ending, Request, VERSION};
+pub use record::{Act, Closing, Ending, Request, VERSION};
 pub use recorder::Recorder;
 pub use segments::OpenError;
 pub use text::{moment_text, parse_moment};

@@ -21,7 +21,7 @@ pub struct Filter {
     pub account: Option<String>,
     /// The address, as it is written in the trail.
     pub address: Option<String>,
-    /// The kind: `request`, `intent`, `act`, `event`, `unproven`, `checkpoint` or `segment`.
+    /// The kind: `request`, `websocket`, `intent`, `act`, `event`, `unproven`, `checkpoint` or `segment`.
     pub kind: Option<String>,
     /// Not before.
     pub since: Option<Micros>,

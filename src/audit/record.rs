@@ -14,7 +14,7 @@ use super::text::{conceal, escape, moment, number};
 use crate::clock::Micros;
 use crate::denial::Denial;
 use crate::gateway::forward::ForwardFault;
-use crate::gateway::observe::Outcome;
+use crate::gateway::observe::{Outcome, Parting, Passed};
 use crate::key::{Key, Tag};
 
 /// The version of the form of records.
@@ -54,6 +54,17 @@ pub struct Ending {
     pub took: u64,
 }
 
+/// How a WebSocket ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Closing {
+    /// Why.
+    pub parting: Parting,
+    /// What passed through it.
+    pub passed: Passed,
+    /// Time that it was open, in microseconds.
+    pub took: u64,
+}
+
 /// A request on its way to the trail: of a size, its texts elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -67,8 +78,10 @@ pub(super) struct Entry {
     signed: bool,
     /// Lengths of key id, account, application and path.
     lengths: [u32; 4],
-    /// `None` for one that is about to be forwarded.
+    /// `None` for one that is about to be forwarded, and for a WebSocket that it opened.
     pub(super) ending: Option<Ending>,
+    /// How the WebSocket ended that it opened.
+    closing: Option<Closing>,
 }
 
 /// The texts of an entry.
@@ -101,7 +114,13 @@ impl Entry {
             signed: request.signed,
             lengths: texts.map(|part| u32::try_from(part.len()).unwrap_or_default()),
             ending,
+            closing: None,
         }
+    }
+
+    /// The same for the WebSocket that the request opened.
+    pub(super) fn closed(self, closing: Closing) -> Self {
+        Self { closing: Some(closing), ..self }
     }
 
     /// Takes the texts of this entry off the beginning of `text`.
@@ -122,7 +141,12 @@ impl Entry {
 
     /// Appends its record, without its end.
     pub(super) fn write(&self, texts: &Texts<'_>, routes: &[Arc<str>], out: &mut Vec<u8>) {
-        begin(if self.ending.is_some() { "request" } else { "intent" }, self.at, out);
+        let kind = match (&self.closing, &self.ending) {
+            (Some(_), _) => "websocket",
+            (None, Some(_)) => "request",
+            (None, None) => "intent",
+        };
+        begin(kind, self.at, out);
         plain("request", &self.id, out);
         escaped("key", texts.key, out);
         escaped("account", texts.account, out);
@@ -139,6 +163,12 @@ impl Entry {
         out.push(b'"');
         if !self.signed {
             plain("proof", "key_id", out);
+        }
+        if let Some(Closing { parting, passed, took }) = self.closing {
+            plain("closed", parting.label(), out);
+            count("bytes_up", passed.up, out);
+            count("bytes_down", passed.down, out);
+            count("took_us", took, out);
         }
         let Some(ending) = &self.ending else { return };
         plain("verdict", verdict(ending.outcome), out);

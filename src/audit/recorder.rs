@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::Unrecorded;
-use super::record::{Ending, Entry, Request};
+use super::record::{Closing, Ending, Entry, Request};
 use super::unproven::Refused;
 use super::writer::{Item, Shared};
 
@@ -72,6 +72,15 @@ impl Recorder {
 
     /// Records a request that has ended.
     pub fn ended(&self, request: &Request<'_>, ending: Ending) {
+        self.record(|text| Entry::of(request, Some(ending), text));
+    }
+
+    /// Records a WebSocket that has ended; `request` is the one that opened it, and when it was open.
+    pub fn closed(&self, request: &Request<'_>, closing: Closing) {
+        self.record(|text| Entry::of(request, None, text).closed(closing));
+    }
+
+    fn record(&self, entry: impl FnOnce(&mut String) -> Entry) {
         let mut batch = self.batch.borrow_mut();
         if batch.entries.len() >= BACKLOG {
             batch.lost += 1;
@@ -79,7 +88,7 @@ impl Recorder {
             return;
         }
         let batch = &mut *batch;
-        let entry = Entry::of(request, Some(ending), &mut batch.text);
+        let entry = entry(&mut batch.text);
         batch.entries.push(entry);
     }
 

@@ -11,7 +11,7 @@ use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
 use super::{
     Config, admin, audit, guard, keys, limits, registry, routes, sealing, second_factor, server,
-    shared, upstreams,
+    shared, upstreams, websocket,
 };
 
 /// A configuration that is good, with what should be looked at.
@@ -64,6 +64,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let version = root.need("version", "write `version = 1` at the top");
     version.and_then(|version| version.read(whole(1..=1)));
     let server = server::server(root);
+    let websocket = websocket::websocket(root, server.max_connections);
     let listeners = server::listeners(root);
     let (store, shared) = server::store(root);
     let admin = admin::admin(root, &listeners, store.state_dir.as_deref());
@@ -90,6 +91,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
         listeners: listeners.into_iter().collect::<Option<_>>()?,
         admin: admin?,
         server,
+        websocket,
         store,
         audit: audit.rules,
         shared,

@@ -18,6 +18,7 @@ mod server;
 mod shared;
 mod upstreams;
 mod value;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -57,6 +58,8 @@ pub struct Config {
     pub admin: Admin,
     /// What holds for every connection.
     pub server: Server,
+    /// What holds for every WebSocket.
+    pub websocket: WebSocket,
     /// What is remembered.
     pub store: Store,
     /// The audit trail, where one is kept.
@@ -193,6 +196,17 @@ pub struct Server {
     pub header_fields: usize,
     /// Streams at a time on one HTTP/2 connection.
     pub h2_streams: u32,
+}
+
+/// What holds for every WebSocket.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WebSocket {
+    /// How long one may stand idle.
+    pub idle_timeout: Duration,
+    /// How many there may be at a time.
+    pub max_open: usize,
+    /// How many of them may be of one account, or of one address on public routes.
+    pub max_open_each: usize,
 }
 
 /// What is remembered, and where.

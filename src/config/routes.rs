@@ -13,7 +13,7 @@ use super::load::{one_or_more, refuse_repeats};
 use super::problem::{Fault, Reported, shown};
 use super::second_factor::second_factor;
 use super::upstreams::Named;
-use super::value::{name, size, span, whole, word};
+use super::value::{boolean, name, size, span, whole, word};
 use super::{NamedLimit, Scope};
 use crate::admit::{Ask, Challenges, Effect, Route};
 use crate::dialect::Dialect;
@@ -144,7 +144,7 @@ fn default_lead(ask: Option<&Ask>) -> Duration {
 
 impl Scene<'_, '_> {
     fn entry(&mut self, table: &Table<'_>, rule: Option<&Rule>) -> Option<Entry> {
-        let target = self.target(table);
+        let target = self.target(table, rule);
         let answered = matches!(target, Some(Target::Time(_)));
         let ask = self.ask(table, answered);
         let effect = effect(table, rule);
@@ -160,6 +160,7 @@ impl Scene<'_, '_> {
         let lead =
             table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
         let repeat = repeat(table, ask.as_ref(), effect);
+        refuse_reopening(table, target.as_ref(), repeat);
         let address_limit = self.address_limit(table, weight);
         let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
         let audit = self.audit.demand(table);
@@ -181,7 +182,30 @@ impl Scene<'_, '_> {
         Some(Entry { demand, target: target?, audit })
     }
 
-    fn target(&self, table: &Table<'_>) -> Option<Target> {
+    /// Where it leads; for WebSockets, where that is asked for.
+    fn target(&self, table: &Table<'_>, rule: Option<&Rule>) -> Option<Target> {
+        let target = self.plain_target(table);
+        let Some(node) = table.find("websocket") else { return target };
+        if !node.read(boolean)? {
+            return target;
+        }
+        if rule.is_some_and(|rule| *rule.methods != [Method::GET]) {
+            let problem = "WebSockets are opened with GET alone";
+            node.spot.error(Fault::cured(problem, "write methods = [\"GET\"]"));
+            return None;
+        }
+        match target? {
+            Target::Upstream(upstream) | Target::WebSocket(upstream) => {
+                Some(Target::WebSocket(upstream))
+            }
+            Target::Time(_) => {
+                node.spot.error(Fault::cured("the gateway answers here itself", "keep one"));
+                None
+            }
+        }
+    }
+
+    fn plain_target(&self, table: &Table<'_>) -> Option<Target> {
         match (table.find("upstream"), table.find("answer")) {
             (Some(upstream), None) => upstream.read(|value| {
                 let name = text(value)?;
@@ -357,6 +381,16 @@ fn repeat(table: &Table<'_>, ask: Option<&Ask>, effect: Option<Effect>) -> Optio
             None
         }
         (None, _) | (_, None) => None,
+    }
+}
+
+/// Whoever captured a request could open a WebSocket beside its holder's.
+fn refuse_reopening(table: &Table<'_>, target: Option<&Target>, repeat: Option<Repeat>) {
+    if let (Some(Target::WebSocket(_)), Some(Repeat::SameRoute)) = (target, repeat)
+        && let Some(node) = table.find("replay")
+    {
+        let problem = "a WebSocket is opened by each signed request once";
+        node.spot.error(Fault::cured(problem, "leave `replay` out"));
     }
 }
 

@@ -1114,6 +1114,7 @@ fn kind(entry: &Entry) -> String {
     };
     match (&entry.target, &entry.demand.ask) {
         (Target::Time(_), _) => "answered".to_owned(),
+        (Target::WebSocket(_), _) => "websocket".to_owned(),
         (Target::Upstream(_), Ask::Public) => "public".to_owned(),
         (Target::Upstream(_), Ask::Key(dialect)) => format!("key {}", dialect.name()),
         (Target::Upstream(_), Ask::Signed(dialect)) => format!("{effect} {}", dialect.name()),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::backends::Slot;
 use super::forward::ForwardFault;
-use super::reply_head::ReplyHead;
+use super::reply_head::{Asked, ReplyHead};
 use super::request::Outgoing;
 
 /// A connection to a backend, open as long as it lives.
@@ -132,7 +132,12 @@ impl Connection {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return broken(*written),
             }
-            match ReplyHead::take(&mut self.held, request.is_head()) {
+            let asked = match (request.is_head(), request.asks_upgrade()) {
+                (true, _) => Asked::Head,
+                (false, true) => Asked::Upgrade,
+                (false, false) => Asked::Usual,
+            };
+            match ReplyHead::take(&mut self.held, asked) {
                 Ok(None) => {}
                 Ok(Some(head)) => {
                     self.is_fresh = false;
@@ -151,6 +156,11 @@ impl Connection {
             self.held.reserve(ROOM);
         }
         pin!(self.socket.read_buf(&mut self.held)).poll(cx)
+    }
+
+    /// What it is made of, for the one who uses it otherwise from here on: it counts as a connection no more.
+    pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.socket, self.held)
     }
 
     /// What was read and not yet taken, for the one who passes the reply on.

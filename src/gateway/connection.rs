@@ -1,5 +1,6 @@
 //! One connection: its handshake, its protocol, its deadlines, its end.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -26,6 +27,7 @@ use super::running::{Phase, reaches};
 use super::serve::Line;
 use super::stream::{Transport, Watched, detect};
 use super::tls;
+use super::tunnel;
 use super::worker::{Dealt, Here, Worker};
 use crate::clock::Clock;
 use crate::config::Server;
@@ -59,7 +61,8 @@ pub(super) async fn serve<K, S, C, O>(
     let pulse = Rc::new(Pulse::new(limits, !h2, !ahead.is_empty(), endings));
     let is_tls = matches!(transport, Transport::Tls(_));
     let stream = Watched::new(transport, ahead, Rc::clone(&pulse));
-    let line = Rc::new(Line { peer, tls: is_tls, pulse: Rc::clone(&pulse) });
+    let agreed = RefCell::default();
+    let line = Rc::new(Line { peer, tls: is_tls, pulse: Rc::clone(&pulse), agreed });
     seat.end = if h2 {
         attend(Box::pin(by_hyper(&worker, &line, stream, h2)).as_mut(), &pulse, &mut phase).await
     } else {
@@ -110,10 +113,15 @@ where
     });
     let io = TokioIo::new(stream);
     if h2 {
-        drive(worker.http2.serve_connection(io, service), &line.pulse).await
-    } else {
-        drive(worker.http1.serve_connection(io, service), &line.pulse).await
+        return drive(pin!(worker.http2.serve_connection(io, service)), &line.pulse).await;
     }
+    let mut connection = worker.http1.serve_connection(io, service);
+    let end = drive(Pin::new(&mut connection), &line.pulse).await;
+    let agreed = line.agreed.take().filter(|_| end == End::Closed);
+    let Some(agreed) = agreed else { return end };
+    // hyper has told the client that the connection is a WebSocket from here on, and leaves it alone.
+    let parts = connection.into_parts();
+    tunnel::run(worker, line, parts.io.into_inner(), parts.read_buf, *agreed).await
 }
 
 /// HTTP/1 as this gateway speaks it.
@@ -239,8 +247,7 @@ enum Progress {
 }
 
 /// Drives a connection of hyper's to its end, and tells it when it is to leave.
-async fn drive(conversation: impl Conversation, pulse: &Pulse) -> End {
-    let mut conversation = pin!(conversation);
+async fn drive(mut conversation: Pin<&mut impl Conversation>, pulse: &Pulse) -> End {
     let mut was_told = false;
     let ended = poll_fn(|cx| {
         if pulse.is_leaving() && !std::mem::replace(&mut was_told, true) {

@@ -52,6 +52,7 @@ pub(super) struct Record<T: Tally> {
 }
 
 /// Who sent a request, kept until it ends.
+#[derive(Clone)]
 pub(super) struct Known {
     pub(super) key: Arc<Key>,
     pub(super) method: Method,
@@ -60,6 +61,7 @@ pub(super) struct Known {
 }
 
 /// A path, kept without a copy.
+#[derive(Clone)]
 pub(super) enum Path {
     /// ASCII that we have read ourselves.
     Plain(Bytes),
@@ -68,7 +70,7 @@ pub(super) enum Path {
 }
 
 impl Known {
-    fn proven(&self) -> Proven<'_> {
+    pub(super) fn proven(&self) -> Proven<'_> {
         let path = match &self.path {
             Path::Plain(text) => std::str::from_utf8(text).unwrap_or_default(),
             Path::Uri(target) => target.as_ref().map_or("/", PathAndQuery::path),
@@ -110,6 +112,11 @@ impl<T: Tally> Record<T> {
     pub(super) fn hold(&mut self, endings: u64) {
         self.held = self.pulse.endings.is_some();
         self.endings.set(endings);
+    }
+
+    /// How many endings of keys have been looked at.
+    pub(super) fn endings(&self) -> u64 {
+        self.endings.get()
     }
 
     /// It ended before its end: where its key has ended too, that is why.

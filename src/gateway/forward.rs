@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::back::{self, Connection};
@@ -20,6 +20,7 @@ use super::reply_head::ReplyHead;
 use super::request::{Outgoing, Texts, compose};
 use super::routes::Entry;
 use super::spread::{Group, Turn};
+use super::websocket::Handshake;
 use crate::admit::Permit;
 use crate::clock::{Clock, Micros};
 use crate::config::Upstream;
@@ -207,6 +208,27 @@ impl Ready<'_> {
         let (head, lease) = self.terms.deliver(self.group, self.unsent).await?;
         pass_on(head, lease)
     }
+
+    /// Sends it, at most once, as the opening handshake of a WebSocket.
+    pub(super) async fn upgrade(
+        mut self,
+        handshake: &Handshake<'_>,
+    ) -> Result<Upgraded, ForwardFault> {
+        self.unsent.0.ask_upgrade(|to| handshake.write(to));
+        let (head, lease) = self.terms.deliver(self.group, self.unsent).await?;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Upgraded::Switched(head, lease));
+        }
+        pass_on(head, lease).map(Upgraded::Otherwise)
+    }
+}
+
+/// What a backend says to an opening handshake.
+pub(super) enum Upgraded {
+    /// That it goes over, and how.
+    Switched(ReplyHead, Lease),
+    /// Anything else.
+    Otherwise(Reply),
 }
 
 /// Under what terms one request may be sent.

@@ -8,7 +8,8 @@
 //!
 //! Most requests of HTTP/1.1 are plain: [`front`] reads them with [`plain`] and writes the [`answer`]. Whatever is
 //! odd, and HTTP/2, is hyper's to read. Both fronts share everything from [`mod@serve`] on. On the other side [`back`]
-//! is a connection to a backend, whose replies [`reply_head`] and [`reply_rest`] read.
+//! is a connection to a backend, whose replies [`reply_head`] and [`reply_rest`] read. Where both ends agree on a
+//! [`websocket`], a [`tunnel`] passes its bytes on.
 
 mod answer;
 mod back;
@@ -20,6 +21,7 @@ mod cut;
 mod date;
 mod exit;
 pub mod forward;
+mod frames;
 mod front;
 mod hops;
 mod identity;
@@ -42,6 +44,9 @@ mod spread;
 mod stream;
 mod time;
 pub(crate) mod tls;
+mod tunnel;
+mod tunnels;
+mod websocket;
 mod wire;
 mod worker;
 

@@ -52,6 +52,15 @@ pub trait Tally: 'static {
         ready(Ok(()))
     }
 
+    /// A WebSocket was opened. `route` is its route's id.
+    fn websocket_opened(&self, _route: u16) {}
+
+    /// So much has passed through it since it was last told.
+    fn websocket_passed(&self, _route: u16, _passed: Passed) {}
+
+    /// It is closed, however it was. Called exactly once for each that was opened.
+    fn websocket_closed(&self, _closed: &WebSocketClosed<'_>) {}
+
     /// About a second has passed: what was gathered may be handed on.
     fn flush(&self) {}
 }
@@ -104,6 +113,77 @@ pub enum Outcome {
     Cut,
     /// A handler panicked.
     Panicked,
+}
+
+/// Why a WebSocket ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Parting {
+    /// One end said that it closes.
+    Closed,
+    /// The client went away.
+    ClientGone,
+    /// The backend went away.
+    BackendGone,
+    /// Nothing came from either end for too long.
+    Idle,
+    /// Its key may not go on: it was revoked or suspended, has expired, lost what the route asks for, or is stopped
+    /// with its account, its application, or by a switch.
+    KeyEnded,
+    /// What is known of keys is older than the route allows.
+    KeyUnknown,
+    /// The gateway stopped.
+    Stopped,
+    /// A handler panicked.
+    Panicked,
+}
+
+impl Parting {
+    /// Every reason, in the order of its index, with its label.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::Closed, "closed"),
+        (Self::ClientGone, "client_gone"),
+        (Self::BackendGone, "backend_gone"),
+        (Self::Idle, "idle"),
+        (Self::KeyEnded, "key_ended"),
+        (Self::KeyUnknown, "key_unknown"),
+        (Self::Stopped, "stopped"),
+        (Self::Panicked, "panicked"),
+    ];
+
+    /// The label of this reason.
+    pub fn label(self) -> &'static str {
+        Self::ALL.iter().find(|(parting, _)| *parting == self).map_or("", |(_, label)| label)
+    }
+}
+
+/// Bytes that passed through a WebSocket.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Passed {
+    /// From the client to the backend.
+    pub up: u64,
+    /// From the backend to the client.
+    pub down: u64,
+}
+
+/// A WebSocket that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct WebSocketClosed<'r> {
+    /// The id of the request that opened it.
+    pub request_id: &'r str,
+    /// When it was opened.
+    pub at: Micros,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// Whose it was; `None` on public routes.
+    pub proven: Option<Proven<'r>>,
+    /// Its route.
+    pub route: u16,
+    /// Why it ended.
+    pub parting: Parting,
+    /// What passed through it.
+    pub passed: Passed,
+    /// How long it was open.
+    pub total: Duration,
 }
 
 /// Two clocks that disagree.

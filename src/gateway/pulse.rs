@@ -15,6 +15,9 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 /// How long a closing connection waits for its peer to read the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Longer than any process runs.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// The state of one connection, as far as its deadlines go, and what ends its requests.
 #[derive(Debug)]
 pub(super) struct Pulse {
@@ -31,6 +34,7 @@ pub(super) struct Pulse {
     head_begun: Cell<bool>,
     /// When a reply last moved on.
     moved: Cell<Instant>,
+    tunnel: Cell<bool>,
     unread: Cell<bool>,
     closing: Cell<Option<Instant>>,
     leaving: Cell<Option<Instant>>,
@@ -69,6 +73,7 @@ impl Pulse {
             since: Cell::new(now),
             head_begun: Cell::new(heads && begun),
             moved: Cell::new(now),
+            tunnel: Cell::new(false),
             unread: Cell::new(false),
             closing: Cell::new(None),
             leaving: Cell::new(None),
@@ -82,6 +87,9 @@ impl Pulse {
             closing + LINGER
         } else if let Some(left) = self.leaving.get() {
             if idle { left.max(self.since.get()) + LINGER } else { left + self.limits.drain }
+        } else if self.tunnel.get() {
+            // It has deadlines of its own.
+            self.born + FOR_EVER
         } else {
             let due = if idle {
                 self.since.get()
@@ -129,6 +137,12 @@ impl Pulse {
     /// An answer moved on.
     pub(super) fn moved(&self) {
         self.moved.set(Instant::now());
+    }
+
+    /// From here on it is a tunnel.
+    pub(super) fn open_tunnel(&self) {
+        self.begin();
+        self.tunnel.set(true);
     }
 
     /// The request is over.

@@ -8,6 +8,7 @@ use super::observe::Skew;
 use super::reply::ReplyBody;
 use super::request_id::RequestId;
 use super::routes::Entry;
+use super::websocket::Handshake;
 use crate::admit::{Ask, CHALLENGE, Effect};
 use crate::clock::Micros;
 use crate::denial::{Condition, Denial};
@@ -66,6 +67,9 @@ impl Refusal {
             }
             Self::Failed(fault) => failed(*fault, entry, now, request_id),
         };
+        if let Self::Broken(StatusCode::UPGRADE_REQUIRED, _) = self {
+            Handshake::required(reply.headers_mut());
+        }
         if let Self::Skewed(_, skew) = self {
             let headers = reply.headers_mut();
             headers.insert(SERVER_TIME, skew.now.as_millis().into());

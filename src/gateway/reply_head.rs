@@ -40,6 +40,16 @@ struct Field {
     value: Range<usize>,
 }
 
+/// What was asked for, as far as replies mean something else then.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asked {
+    Usual,
+    /// No body, however long it is said to be.
+    Head,
+    /// To go on as a WebSocket.
+    Upgrade,
+}
+
 /// What is no HTTP reply to the request, or could be read in two ways.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Odd;
@@ -51,9 +61,9 @@ pub(super) const LONGEST_HEAD: usize = 128 << 10;
 
 impl ReplyHead {
     /// Takes a head off the front of `held`; `None` while its end has not come. Interim replies are passed over.
-    pub(super) fn take(held: &mut BytesMut, to_head: bool) -> Result<Option<Self>, Odd> {
+    pub(super) fn take(held: &mut BytesMut, asked: Asked) -> Result<Option<Self>, Odd> {
         while !held.is_empty() {
-            match read(held, to_head)? {
+            match read(held, asked)? {
                 None if held.len() > LONGEST_HEAD => return Err(Odd),
                 None => return Ok(None),
                 Some((length, Head::Interim)) => drop(held.split_to(length)),
@@ -99,7 +109,7 @@ enum Head {
 }
 
 /// Reads a head and tells its length.
-fn read(held: &[u8], to_head: bool) -> Result<Option<(usize, Head)>, Odd> {
+fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
     let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
     let mut reply = httparse::Response::new(&mut fields);
     let length = match reply.parse(held) {
@@ -109,11 +119,11 @@ fn read(held: &[u8], to_head: bool) -> Result<Option<(usize, Head)>, Odd> {
     };
     let (Some(code), Some(version)) = (reply.code, reply.version) else { return Err(Odd) };
     let status = StatusCode::from_u16(code).map_err(|_| Odd)?;
-    // Nobody asked for another protocol.
-    if status == StatusCode::SWITCHING_PROTOCOLS {
+    let switches = status == StatusCode::SWITCHING_PROTOCOLS;
+    if switches && !(asked == Asked::Upgrade && is_upgrade(reply.headers)) {
         return Err(Odd);
     }
-    if status.is_informational() {
+    if status.is_informational() && !switches {
         return Ok(Some((length, Head::Interim)));
     }
     let mut facts = Facts { is_http_11: version == 1, ..Facts::default() };
@@ -134,19 +144,36 @@ fn read(held: &[u8], to_head: bool) -> Result<Option<(usize, Head)>, Odd> {
         };
         kept.retain(|field| !lists(held.get(field.name.clone()).unwrap_or_default()));
     }
-    let has_body = !to_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let framing = facts.framing(has_body)?;
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || switches;
+    let framing = facts.framing(asked != Asked::Head && !bodiless)?;
     Ok(Some((
         length,
         Head::Final(ReplyHead {
             status,
             framing,
-            keeps_alive: facts.keeps_alive() && framing != Framing::Close,
+            keeps_alive: facts.keeps_alive() && framing != Framing::Close && !switches,
             text: Bytes::new(),
             reason: place(held, reply.reason.unwrap_or_default().as_bytes()),
             fields: kept,
         }),
     )))
+}
+
+/// Whether a reply switches to WebSocket and to nothing else, and says nothing of a body.
+fn is_upgrade(fields: &[httparse::Header<'_>]) -> bool {
+    let named = |name: &'static str| {
+        fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name))
+    };
+    let mut upgrades = named("upgrade");
+    let is_websocket =
+        |field: &httparse::Header<'_>| field.value.eq_ignore_ascii_case(b"websocket");
+    let lists = |field: &httparse::Header<'_>| {
+        tokens(field.value).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+    };
+    upgrades.next().is_some_and(is_websocket)
+        && upgrades.next().is_none()
+        && named("connection").any(lists)
+        && named("content-length").chain(named("transfer-encoding")).next().is_none()
 }
 
 /// What the fields say of framing and connection.
@@ -249,7 +276,7 @@ mod tests {
     use super::*;
 
     fn head(text: &str) -> Result<Option<ReplyHead>, Odd> {
-        ReplyHead::take(&mut BytesMut::from(text), false)
+        ReplyHead::take(&mut BytesMut::from(text), Asked::Usual)
     }
 
     fn framing(fields: &str) -> Result<Framing, Odd> {
@@ -262,9 +289,34 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_goes_over_to_websocket_only_where_that_was_asked_and_all_of_it_is_said() {
+        let taken = |fields: &str, asked| {
+            let text = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\nframes");
+            ReplyHead::take(&mut BytesMut::from(&*text), asked).map(|head| head.is_some())
+        };
+        let good = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n";
+        assert_eq!(taken(good, Asked::Upgrade), Ok(true));
+        for asked in [Asked::Usual, Asked::Head] {
+            assert_eq!(taken(good, asked), Err(Odd));
+        }
+        for fields in [
+            "",
+            "upgrade: websocket\r\n",
+            "connection: upgrade\r\n",
+            "upgrade: h2c\r\nconnection: upgrade\r\n",
+            "upgrade: websocket\r\nupgrade: websocket\r\nconnection: upgrade\r\n",
+            "upgrade: websocket, h2c\r\nconnection: upgrade\r\n",
+            "upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 0\r\n",
+            "upgrade: websocket\r\nconnection: upgrade\r\ntransfer-encoding: chunked\r\n",
+        ] {
+            assert_eq!(taken(fields, Asked::Upgrade), Err(Odd), "{fields}");
+        }
+    }
+
+    #[test]
     fn a_head_is_taken_off_and_what_follows_is_left() {
         let mut held = BytesMut::from("HTTP/1.1 201 Made\r\nX-A:  1 \r\nx-b: 2\r\n\r\nrest");
-        let found = ReplyHead::take(&mut held, false).unwrap().unwrap();
+        let found = ReplyHead::take(&mut held, Asked::Usual).unwrap().unwrap();
         assert_eq!((found.status, found.reason()), (StatusCode::CREATED, Some(&b"Made"[..])));
         assert_eq!(lines(&found), ["X-A: 1", "x-b: 2"]);
         assert_eq!(found.map().get("x-a").unwrap(), "1");
@@ -324,7 +376,8 @@ mod tests {
             [("204 No Content", false), ("304 Not Modified", false), ("200 OK", true)]
         {
             let text = format!("HTTP/1.1 {status}\r\ncontent-length: 500\r\n\r\n");
-            let head = ReplyHead::take(&mut BytesMut::from(&*text), to_head).unwrap().unwrap();
+            let asked = if to_head { Asked::Head } else { Asked::Usual };
+            let head = ReplyHead::take(&mut BytesMut::from(&*text), asked).unwrap().unwrap();
             assert_eq!(head.framing, Framing::Empty);
             assert_eq!(lines(&head), ["content-length: 500"]);
             assert!(head.keeps_alive);

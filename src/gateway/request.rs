@@ -30,6 +30,7 @@ pub(super) struct Outgoing {
     /// The body where it is long.
     body: Bytes,
     is_head: bool,
+    asks_upgrade: bool,
     /// Where the memory of the text comes from, and goes.
     texts: Rc<Texts>,
 }
@@ -69,6 +70,19 @@ impl Outgoing {
         self.is_head
     }
 
+    /// Whether another protocol may be spoken after its reply.
+    pub(super) fn asks_upgrade(&self) -> bool {
+        self.asks_upgrade
+    }
+
+    /// Asks to go on in another protocol, with the fields that `write` writes. It has no body.
+    pub(super) fn ask_upgrade(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.asks_upgrade = true;
+        self.text.truncate(self.text.len().saturating_sub(2));
+        write(&mut self.text);
+        self.text.put_slice(b"\r\n");
+    }
+
     /// What follows its first `written` bytes.
     pub(super) fn from(&self, written: usize) -> (&[u8], &[u8]) {
         let text = self.text.get(written..).unwrap_or_default();
@@ -90,6 +104,7 @@ pub(super) fn compose(
         text: texts.take(),
         body: permit.outgoing().body(&received.body),
         is_head: received.method == Method::HEAD,
+        asks_upgrade: false,
         texts: Rc::clone(texts),
     };
     let Outgoing { text, body, .. } = &mut outgoing;

@@ -16,6 +16,8 @@ use crate::store::Limit;
 pub enum Target {
     /// An upstream, by its place in the configuration.
     Upstream(usize),
+    /// An upstream, for requests that open a WebSocket and for no others.
+    WebSocket(usize),
     /// The gateway itself: the server's time, in the dialect's form.
     Time(TimeAnswer),
 }

@@ -21,6 +21,7 @@ use super::listener::{BindError, Dealer, Hand, bind};
 use super::observe::Observer;
 use super::request_id::RequestIds;
 use super::tls::{self, TlsError};
+use super::tunnels::Tunnels;
 use super::worker::{Dealt, Worker};
 use crate::admit::Gate;
 use crate::clock::{Clock, Micros};
@@ -123,6 +124,8 @@ impl Gateway {
         let (alive, ended) = mpsc::channel(1);
         let shared = Arc::new(SharedBackends::new(&config.upstreams));
         let (cutter, told) = Cutter::new();
+        let rules = &config.websocket;
+        let tunnels = Arc::new(Tunnels::new(rules.max_open, rules.max_open_each));
         let mut dealer = Dealer {
             workers: Vec::new(),
             observer: Arc::clone(observer),
@@ -142,6 +145,7 @@ impl Gateway {
                 dealt,
                 phase: phase.clone(),
                 told: told.clone(),
+                tunnels: Arc::clone(&tunnels),
             };
             spawn(format!("worker-{number}"), alive.clone(), move || seed.grow())?;
         }
@@ -207,6 +211,7 @@ struct Seed<K, S, C, O: Observer> {
     dealt: mpsc::UnboundedReceiver<Dealt<O>>,
     phase: watch::Receiver<Phase>,
     told: watch::Receiver<()>,
+    tunnels: Arc<Tunnels>,
 }
 
 impl<K, S, C, O> Seed<K, S, C, O>
@@ -235,6 +240,8 @@ where
             request_ids: self.request_ids,
             desk: Desk::default(),
             sleepers,
+            tunnels: self.tunnels,
+            scratch: Default::default(),
             tls: self.acceptors,
         };
         Rc::new(worker).run(self.dealt, self.phase).await;

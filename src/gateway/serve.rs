@@ -1,5 +1,6 @@
 //! The life of a request, from its head to its answer, read top-down.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Body, Incoming};
 
 use super::cut::Cut;
@@ -21,6 +22,7 @@ use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
 use super::reply::Reply;
 use super::routes::{Entry, Target};
+use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
 use super::{body, client, time, wire};
 use crate::admit::{Ask, Permit, Seal};
@@ -37,6 +39,8 @@ pub(super) struct Line {
     pub(super) peer: IpAddr,
     pub(super) tls: bool,
     pub(super) pulse: Rc<Pulse>,
+    /// The WebSocket that this connection becomes, once the answer is out that says so.
+    pub(super) agreed: RefCell<Option<Box<Agreed>>>,
 }
 
 /// A request whose head has come, on either front.
@@ -97,7 +101,12 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         };
         let within = self.config.server.body_timeout;
         let read = |cap| body::read(body, cap, within);
-        let reply = self.reply(line, asked, read, &mut record).await?;
+        let mut reply = self.reply(line, asked, read, &mut record).await?;
+        // What a client sends early, taking the answer for granted, must not be read as requests.
+        if websocket::is_sought(&head.headers) && reply.status() != StatusCode::SWITCHING_PROTOCOLS
+        {
+            reply.set(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(record.close(reply, head.method == Method::HEAD))
     }
 
@@ -170,6 +179,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let peer = client::address(line.peer, headers, &self.config.server.trusted_proxies)?;
         record.peer = peer;
         let entry = self.enter((host, method, path), found, record)?;
+        let handshake = Handshake::read(entry, headers)?;
 
         let inbound = Inbound { method, path, query, host, headers, body: &[], peer };
         let mut checking = record.started;
@@ -211,7 +221,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 record.outcome = Some(Outcome::Answered);
                 time::answer(form, now).into()
             }
-            Target::Upstream(upstream) => {
+            Target::Upstream(upstream) | Target::WebSocket(upstream) => {
                 record.outcome = Some(Outcome::Forwarded);
                 let request_id = record.request_id.as_str();
                 let (client, tls) = (peer, line.tls);
@@ -220,9 +230,13 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let at = (now, checked.into());
                 let seal = permit.take_seal();
                 let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
-                let replied = match ready {
-                    Ok(ready) => unless_cut(record, ready.send()).await?,
-                    Err(fault) => Err(fault),
+                let replied = match (ready, handshake) {
+                    (Ok(ready), None) => unless_cut(record, ready.send()).await?,
+                    (Ok(ready), Some(handshake)) => {
+                        let opening = self.open_websocket(line, &handshake, ready, entry, record);
+                        Ok(Box::pin(opening).await?)
+                    }
+                    (Err(fault), _) => Err(fault),
                 };
                 record.latest = Instant::now();
                 record.upstream = Some((upstream, record.latest - checked));
@@ -296,7 +310,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
 }
 
 /// Why a request gets no reply from the one who serves it.
-enum Unanswered {
+pub(super) enum Unanswered {
     Refused(Refusal),
     Cut,
 }
@@ -320,7 +334,10 @@ impl From<Cut> for Unanswered {
 }
 
 /// What `work` comes to, unless the key of the request ends first.
-async fn unless_cut<T: Tally, W: Future>(record: &Record<T>, work: W) -> Result<W::Output, Cut> {
+pub(super) async fn unless_cut<T: Tally, W: Future>(
+    record: &Record<T>,
+    work: W,
+) -> Result<W::Output, Cut> {
     let mut work = pin!(work);
     poll_fn(|cx| {
         if record.is_cut() {

@@ -19,6 +19,8 @@ use super::front::Desk;
 use super::observe::{End, Observer, Tally};
 use super::request_id::RequestIds;
 use super::running::{Phase, reaches};
+use super::tunnel;
+use super::tunnels::Tunnels;
 use crate::admit::{Gate, Scratch};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,6 +38,9 @@ pub(super) struct Worker<K, S, C, O: Observer> {
     pub(super) desk: Desk,
     /// Whom to wake when a key has ended.
     pub(super) sleepers: Rc<Sleepers>,
+    /// How many WebSockets there may be, over all workers.
+    pub(super) tunnels: Arc<Tunnels>,
+    pub(super) scratch: tunnel::Scratch,
     /// By listener.
     pub(super) tls: Vec<Option<TlsAcceptor>>,
     pub(super) http1: http1::Builder,

@@ -8,8 +8,10 @@ mod audit;
 mod families;
 mod labels;
 mod shared;
+mod websocket;
 mod worker;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use prometheus::process_collector::ProcessCollector;
@@ -19,6 +21,7 @@ pub use audit::AuditMeter;
 pub use labels::{KeyCounts, Labels, NONE, Outcome, RouteLabels, UpstreamLabels, UpstreamOutcome};
 pub use prometheus::Error;
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
+pub use websocket::WebSocketMeter;
 pub use worker::{RouteMeter, UpstreamMeter, Worker};
 
 use crate::admit::BanCounts;
@@ -35,6 +38,8 @@ pub struct Metrics {
     upstreams: Vec<String>,
     stores: Vec<StoreMeter>,
     listeners: Vec<ListenerMeter>,
+    /// By route; of those that open WebSockets.
+    websockets: HashMap<u16, WebSocketMeter>,
     audit: AuditMeter,
 }
 
@@ -63,6 +68,7 @@ impl Metrics {
                 .map(|name| ListenerMeter::new(&families, name))
                 .collect(),
             upstreams: labels.upstreams.iter().map(|upstream| upstream.name.to_owned()).collect(),
+            websockets: HashMap::new(),
             audit: AuditMeter::new(&families),
             registry,
             families,
@@ -84,6 +90,19 @@ impl Metrics {
             .set(1);
         drop(metrics.worker());
         Ok(metrics)
+    }
+
+    /// The same, with those of routes that open WebSockets, each with its id and name.
+    #[must_use]
+    pub fn with_websockets<'c>(mut self, routes: impl Iterator<Item = (u16, &'c str)>) -> Self {
+        let meter = |(id, name)| (id, WebSocketMeter::new(&self.families, name));
+        self.websockets = routes.map(meter).collect();
+        self
+    }
+
+    /// Those of a route that opens WebSockets, by its id.
+    pub fn websocket(&self, route: u16) -> Option<&WebSocketMeter> {
+        self.websockets.get(&route)
     }
 
     /// The handles of one data-plane thread, resolved now and used for its whole life.

@@ -82,6 +82,10 @@ impl Keys for KeyCache {
         }
     }
 
+    fn is_current(&self, max_age: Duration) -> bool {
+        self.live.as_ref().is_none_or(|live| live.age() <= max_age)
+    }
+
     fn endings(&self) -> Option<&Arc<Endings>> {
         self.live.as_ref().map(|live| &live.endings)
     }

@@ -34,6 +34,8 @@ pub enum News<'r> {
     Applied(Duration),
     /// Keys have ended that requests under way have: they are to be cut.
     Ended,
+    /// What is switched off has changed: what is open may not go on.
+    Switched,
 }
 
 /// Hears the news, on the control plane: it must not block.
@@ -346,7 +348,10 @@ impl Feed {
                 ),
             }
         }
-        self.switches.set(stopped);
+        if self.switches.stopped() != stopped {
+            self.switches.set(stopped);
+            (self.tell)(News::Switched);
+        }
     }
 }
 

@@ -219,7 +219,7 @@ impl Live {
         self.revision.load(Ordering::Acquire)
     }
 
-    fn age(&self) -> Duration {
+    pub(super) fn age(&self) -> Duration {
         self.now().since(Micros(self.known_as_of.load(Ordering::Acquire)))
     }
 

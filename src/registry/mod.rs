@@ -62,6 +62,11 @@ pub trait Keys {
         max_age: Duration,
     ) -> impl Future<Output = Result<Option<Arc<Key>>, Unavailable>>;
 
+    /// Whether what is known of keys is no older than this, or always current.
+    fn is_current(&self, _max_age: Duration) -> bool {
+        true
+    }
+
     /// Where it is noted which keys have ended while they were in use; `None` where none ever does.
     fn endings(&self) -> Option<&Arc<Endings>> {
         None

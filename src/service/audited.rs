@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::counted::{Counted, Counts};
-use crate::audit::{Ending, OpenError, Recorder, Request, Trail, Unrecorded};
+use crate::audit::{Closing, Ending, OpenError, Recorder, Request, Trail, Unrecorded};
 use crate::clock::{Micros, SystemClock};
 use crate::config::Config;
 use crate::denial::Denial;
-use crate::gateway::observe::{End, Finished, Intent, Observer, Proven, Tally};
+use crate::gateway::observe::{
+    End, Finished, Intent, Observer, Passed, Proven, Tally, WebSocketClosed,
+};
 use crate::metrics::AuditMeter;
 
 /// The trail that a configuration asks for, if it does.
@@ -110,6 +112,27 @@ impl Tally for Recorded {
             (None, Some(denial)) => recorder.refused(finished.peer, denial.index()),
             (None, None) => {}
         }
+    }
+
+    fn websocket_opened(&self, route: u16) {
+        self.counts.websocket_opened(route);
+    }
+
+    fn websocket_passed(&self, route: u16, passed: Passed) {
+        self.counts.websocket_passed(route, passed);
+    }
+
+    fn websocket_closed(&self, closed: &WebSocketClosed<'_>) {
+        self.counts.websocket_closed(closed);
+        let (Some(recorder), Some(proven)) = (&self.recorder, &closed.proven) else { return };
+        let opened = (closed.request_id, closed.at, closed.peer, Some(closed.route));
+        let closing = Closing {
+            parting: closed.parting,
+            passed: closed.passed,
+            took: u64::try_from(closed.total.as_micros()).unwrap_or(u64::MAX),
+        };
+        recorder.closed(&request(proven, opened), closing);
+        recorder.settle();
     }
 
     fn is_recording(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::admin::{NotReady, Readiness};
 use crate::denial::Denial;
 use crate::gateway::forward::ForwardFault;
-use crate::gateway::observe::{End, Finished, Observer, Outcome, Tally};
+use crate::gateway::observe::{End, Finished, Observer, Outcome, Passed, Tally, WebSocketClosed};
 use crate::metrics::{self, Metrics, StoreRefusal, UpstreamOutcome, Worker};
 
 /// Hears of connections.
@@ -89,6 +89,24 @@ impl Tally for Counts {
         route.finish(outcome(finished.outcome), finished.total);
         if let Outcome::Failed(fault) = finished.outcome {
             tracing::warn!(request_id = finished.request_id, ?fault, "no answer from a backend");
+        }
+    }
+
+    fn websocket_opened(&self, route: u16) {
+        if let Some(meter) = self.metrics.websocket(route) {
+            meter.opened();
+        }
+    }
+
+    fn websocket_passed(&self, route: u16, passed: Passed) {
+        if let Some(meter) = self.metrics.websocket(route) {
+            meter.passed(passed);
+        }
+    }
+
+    fn websocket_closed(&self, closed: &WebSocketClosed<'_>) {
+        if let Some(meter) = self.metrics.websocket(closed.route) {
+            meter.closed(closed.parting);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::admit::{Ask, Decoys, Gate, Guard};
 use crate::audit::{self, Trail};
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::config::Config;
+use crate::gateway::routes::Target;
 use crate::gateway::tls::TlsError;
 use crate::gateway::{self, Gateway, Running};
 use crate::key::State;
@@ -186,7 +187,7 @@ impl Service {
             let heeding = Arc::clone(&gate);
             let tell = Box::new(move |news: News<'_>| match news {
                 News::Applied(lag) => metrics.registry_lag(lag),
-                News::Ended => cutter.cut(),
+                News::Ended | News::Switched => cutter.cut(),
                 News::Key(record) => epochs::raise(&heeding, record),
                 News::Ban(record) => {
                     if let Err(error) = bans::heed(&heeding.guard, record, heeding.clock.now()) {
@@ -310,13 +311,15 @@ fn declare(config: &Config) -> Result<Metrics, metrics::Error> {
         .collect();
     let dialects: Vec<_> = config.dialects.iter().map(|dialect| &**dialect.name()).collect();
     let listeners: Vec<_> = config.listeners.iter().map(|listener| &*listener.name).collect();
-    Metrics::new(&Labels {
+    let metrics = Metrics::new(&Labels {
         routes: &routes,
         upstreams: &upstreams,
         dialects: &dialects,
         stores: &["memory", "marks", "nonces"],
         listeners: &listeners,
-    })
+    })?;
+    let websockets = entries.iter().filter(|entry| matches!(entry.target, Target::WebSocket(_)));
+    Ok(metrics.with_websockets(websockets.map(|entry| (entry.demand.id, &*entry.demand.name))))
 }
 
 fn count(states: impl Iterator<Item = State>) -> KeyCounts {

@@ -309,6 +309,7 @@ pub(crate) fn config() -> Config {
         audit: None,
         listeners: vec![listener],
         admin: countersign::config::Admin::at(([127, 0, 0, 1], 0).into()),
+        websocket: countersign::config::WebSocket::within(server.max_connections),
         server,
         store,
         shared: None,
