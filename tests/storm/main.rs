@@ -1,0 +1,76 @@
+//! The storm: three gateways as real processes over real Redis, honest clients, an attacker who repeats everything, and
+//! one fault after another. A checker reads what reached the backend.
+//!
+//! `cargo test --release --test storm` takes about a minute; `COUNTERSIGN_STORM_SECONDS` makes it longer or shorter, and
+//! `COUNTERSIGN_STORM_SEED` repeats a run's dice.
+#![cfg(feature = "server")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::wildcard_enum_match_arm,
+    reason = "a panic is how a test fails, and this one tells its figures"
+)]
+
+mod backend;
+mod checker;
+mod clients;
+mod controls;
+mod dice;
+#[path = "../support/fault_proxy.rs"]
+mod fault_proxy;
+mod gateway;
+mod nemesis;
+mod phases;
+mod redis_server;
+mod traffic;
+mod world;
+
+use std::time::Duration;
+
+use countersign::clock::{Clock, SystemClock};
+use phases::{Figures, Pace, Terms};
+
+fn main() {
+    // Somebody runs other tests by their name.
+    let mut wanted = std::env::args().skip(1).filter(|argument| !argument.starts_with('-'));
+    let is_listed = std::env::args().any(|argument| argument == "--list");
+    if is_listed || wanted.any(|name| !"storm".contains(&name)) {
+        return;
+    }
+    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().unwrap());
+    let quick = cfg!(debug_assertions);
+    let seconds = number("COUNTERSIGN_STORM_SECONDS").unwrap_or(if quick { 20 } else { 60 });
+    let seed = number("COUNTERSIGN_STORM_SEED").unwrap_or_else(|| SystemClock::start().now().0);
+    println!("storm: {seconds} s; to repeat it: COUNTERSIGN_STORM_SEED={seed}");
+    let all = Duration::from_secs(seconds);
+    let terms = Terms { quick, seed, longest: if seconds >= 300 { 6_000 } else { 2_500 } };
+
+    controls::run(&terms);
+    let one = phases::storm(&terms, "one server", 1, Pace::Apart, all / 4);
+    let quorum = phases::storm(&terms, "quorum of 3", 3, Pace::Apart, all / 3);
+    let rough = phases::storm(&terms, "quorum of 3, faults at once", 3, Pace::AtOnce, all / 4);
+
+    let sum =
+        |of: fn(&Figures) -> usize| [&one, &quorum, &rough].into_iter().map(of).sum::<usize>();
+    let line = format!(
+        "storm: attempts={} accepted_twice={} late={} over_limit={} honest_served_percent={:.2} faults={}",
+        sum(|figures| figures.attempts),
+        sum(|figures| figures.verdicts.accepted_twice),
+        sum(|figures| figures.verdicts.late),
+        sum(|figures| figures.verdicts.over_limit),
+        quorum.percent(),
+        sum(|figures| figures.faults),
+    );
+    let is_good = one.holds() & quorum.holds() & rough.holds();
+    if quorum.percent() <= 98.0 {
+        println!("of a quorum more than 98 % must be served");
+    }
+    println!("{line}");
+    assert!(is_good && quorum.percent() > 98.0, "the storm got through");
+}

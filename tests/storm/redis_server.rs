@@ -1,0 +1,123 @@
+//! A real redis-server on a free port of the loopback, with a clock that can be set wrong; ended by its process id.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use redis::{Client, RedisResult, Value, cmd};
+use tempfile::TempDir;
+
+#[derive(Debug)]
+pub(crate) struct RedisServer {
+    pub(crate) port: u16,
+    dir: TempDir,
+    child: Option<Child>,
+    faked: bool,
+    arguments: Vec<String>,
+}
+
+impl RedisServer {
+    /// With `faked`, its clock can be set.
+    pub(crate) fn start(faked: bool, arguments: &[&str]) -> Self {
+        let port = free_port();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut server = Self { port, dir: TempDir::new().unwrap(), child: None, faked, arguments };
+        server.restart();
+        server
+    }
+
+    /// Starts it with whatever its folder holds.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(self.dir.path());
+        command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        if self.faked {
+            if !self.clock().exists() {
+                self.set_clock(0);
+            }
+            command
+                .env("LD_PRELOAD", faketime())
+                .env("FAKETIME_TIMESTAMP_FILE", self.clock())
+                .env("FAKETIME_CACHE_DURATION", "1")
+                .env("DONT_FAKE_MONOTONIC", "1");
+        }
+        self.child =
+            Some(command.spawn().expect("redis-server is needed (Debian package redis-server)"));
+        let begun = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "redis-server does not come up");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Whatever it saved is gone.
+    pub(crate) fn lose_snapshot(&self) {
+        let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
+    }
+
+    /// How far its clock is ahead, in seconds, from within a second on.
+    pub(crate) fn set_clock(&self, ahead: i32) {
+        let beside = self.dir.path().join("clock.new");
+        std::fs::write(&beside, format!("{ahead:+}s\n")).unwrap();
+        std::fs::rename(beside, self.clock()).unwrap();
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.as_ref().unwrap().id(), name);
+    }
+
+    /// Runs a command, straight.
+    pub(crate) fn run(&self, words: &[&str]) -> RedisResult<Value> {
+        let client = Client::open(format!("redis://127.0.0.1:{}", self.port))?;
+        let mut connection = client.get_connection_with_timeout(Duration::from_secs(5))?;
+        connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut connection)
+    }
+
+    fn clock(&self) -> PathBuf {
+        self.dir.path().join("clock")
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub(crate) fn signal(process: u32, name: &str) {
+    let told = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
+    assert!(told.unwrap().success(), "kill -{name} {process}");
+}
+
+/// The library that fakes a clock; and the system's own after it, whose allocator stands in for the one that asks the
+/// time while it starts.
+fn faketime() -> String {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|folder| folder.path());
+    let found = libraries
+        .chain([PathBuf::from("/usr/lib")])
+        .map(|folder| folder.join(Path::new("faketime/libfaketime.so.1")))
+        .find(|library| library.exists());
+    let faking = found.expect("libfaketime is needed (Debian package faketime)");
+    let folder = faking.ancestors().nth(2).unwrap();
+    format!("{}:{}", faking.display(), folder.join("libc.so.6").display())
+}

@@ -1,0 +1,237 @@
+//! Honest clients, greedy ones, and an attacker who repeats everything that they send.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use countersign::clock::{Clock, Micros, SystemClock};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::backend::field;
+use crate::clients::{Client, bytes, disguised};
+use crate::dice::Dice;
+
+/// One signed request.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) number: u64,
+    pub(crate) at: Micros,
+    pub(crate) good_until: Micros,
+    /// When it was answered, and what; empty as long as it was not.
+    pub(crate) answered: Option<(Micros, Answer)>,
+    pub(crate) is_greedy: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Answer {
+    /// By the backend.
+    Served,
+    /// By the gateway, with this status.
+    Refused(u16),
+    /// The connection was lost, or nothing came in time.
+    Lost,
+}
+
+/// Where requests go, and what became of them.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    gateways: Vec<Door>,
+    clock: Arc<SystemClock>,
+    numbers: AtomicU64,
+    pub(crate) attempts: AtomicU64,
+    pub(crate) honest: AtomicBool,
+    pub(crate) stopped: AtomicBool,
+    sent: Mutex<HashMap<u64, Sent>>,
+    dice: Mutex<Dice>,
+}
+
+/// A gateway, as clients see it.
+#[derive(Debug)]
+struct Door {
+    address: SocketAddr,
+    /// Whether a balancer would send anyone there.
+    open: AtomicBool,
+    idle: Mutex<Vec<TcpStream>>,
+}
+
+/// How many requests a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) honest: u32,
+    pub(crate) greedy: u32,
+    pub(crate) most_replays: usize,
+}
+
+impl Traffic {
+    pub(crate) fn new(ports: &[u16], clock: Arc<SystemClock>, seed: u64) -> Arc<Self> {
+        let door = |port: &u16| Door {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
+            open: AtomicBool::new(true),
+            idle: Mutex::default(),
+        };
+        Arc::new(Self {
+            gateways: ports.iter().map(door).collect(),
+            clock,
+            numbers: AtomicU64::new(1),
+            attempts: AtomicU64::new(0),
+            honest: AtomicBool::new(true),
+            stopped: AtomicBool::new(false),
+            sent: Mutex::default(),
+            dice: Mutex::new(Dice(seed)),
+        })
+    }
+
+    /// Whether a balancer sends anyone to this gateway.
+    pub(crate) fn set_open(&self, gateway: usize, open: bool) {
+        self.gateways[gateway].open.store(open, Ordering::SeqCst);
+    }
+
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        let mut all: Vec<_> = self.sent.lock().unwrap().values().cloned().collect();
+        all.sort_by_key(|sent| sent.at);
+        all
+    }
+
+    /// Sends from `clients`, so many a second in all, until it is stopped.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        clients: Vec<Client>,
+        rate: u32,
+        replays: usize,
+        is_greedy: bool,
+    ) {
+        let clients: Vec<_> = clients.into_iter().map(Arc::new).collect();
+        let turn = AtomicUsize::new(0);
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.stopped.load(Ordering::SeqCst) {
+            ticks.tick().await;
+            if !self.honest.load(Ordering::SeqCst) {
+                continue;
+            }
+            let client = &clients[turn.fetch_add(1, Ordering::Relaxed) % clients.len()];
+            let once = Arc::clone(&self).once(Arc::clone(client), replays, is_greedy);
+            tokio::spawn(once);
+        }
+    }
+
+    /// Sends one, and lets the attacker have it.
+    async fn once(self: Arc<Self>, client: Arc<Client>, most_replays: usize, is_greedy: bool) {
+        let number = self.numbers.fetch_add(1, Ordering::SeqCst);
+        let now = self.clock.now();
+        let (request, good_until) = client.sign(number, now);
+        let sent = Sent { number, at: now, good_until, answered: None, is_greedy };
+        self.sent.lock().unwrap().insert(number, sent);
+        let whole = bytes(&request);
+        let Some(gateway) = self.choose() else { return };
+        if most_replays > 0 {
+            let replays = 1 + self.roll(most_replays);
+            let window = good_until.since(now) + Duration::from_millis(500);
+            for _ in 0..replays {
+                let (delay, stolen, gateway) = {
+                    let mut dice = self.dice.lock().unwrap();
+                    let most = u64::try_from(window.as_millis()).unwrap();
+                    // Half of them soon: that is when the store is most likely to be of two minds.
+                    let most = if dice.below(2) == 0 { 400 } else { most };
+                    let delay = dice.ms(0..most);
+                    let stolen = disguised(&request, &client.style, &mut dice);
+                    (delay, stolen, dice.below(self.gateways.len()))
+                };
+                let traffic = Arc::clone(&self);
+                tokio::spawn(async move {
+                    sleep(delay).await;
+                    if !traffic.stopped.load(Ordering::SeqCst) {
+                        let _ = timeout(PATIENCE, traffic.exchange(gateway, &stolen)).await;
+                    }
+                });
+            }
+        }
+        let answer = match timeout(PATIENCE, self.exchange(gateway, &whole)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Answer::Lost,
+        };
+        if let Some(sent) = self.sent.lock().unwrap().get_mut(&number) {
+            sent.answered = Some((self.clock.now(), answer));
+        }
+    }
+
+    fn roll(&self, bound: usize) -> usize {
+        self.dice.lock().unwrap().below(bound)
+    }
+
+    /// A gateway that is open, if there is one.
+    fn choose(&self) -> Option<usize> {
+        let open = |at: &usize| self.gateways[*at].open.load(Ordering::SeqCst);
+        let open: Vec<usize> = (0..self.gateways.len()).filter(open).collect();
+        (!open.is_empty()).then(|| open[self.roll(open.len())])
+    }
+
+    async fn exchange(&self, gateway: usize, request: &[u8]) -> io::Result<Answer> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        let door = &self.gateways[gateway];
+        let mut socket = door.connection().await?;
+        socket.write_all(request).await?;
+        let mut held = Vec::with_capacity(1_024);
+        loop {
+            if let Some((answer, keep)) = read(&held) {
+                if keep {
+                    door.idle.lock().unwrap().push(socket);
+                }
+                return Ok(answer);
+            }
+            if socket.read_buf(&mut held).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// How long clients wait.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Door {
+    async fn connection(&self) -> io::Result<TcpStream> {
+        loop {
+            let Some(idle) = self.idle.lock().unwrap().pop() else { break };
+            // One that has ended meanwhile is readable.
+            if idle.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            {
+                return Ok(idle);
+            }
+        }
+        let socket = TcpStream::connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        Ok(socket)
+    }
+}
+
+/// The answer, once it is whole, and whether the connection goes on.
+fn read(held: &[u8]) -> Option<(Answer, bool)> {
+    let head = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&held[..head]).ok()?;
+    let length: usize = field(text, "content-length").map_or(0, |length| length.parse().unwrap());
+    let body = held.get(head..head + length)?;
+    let keep = !field(text, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    let status: u16 = text.split(' ').nth(1)?.parse().ok()?;
+    let answer =
+        if body.starts_with(b"served ") { Answer::Served } else { Answer::Refused(status) };
+    Some((answer, keep))
+}
+
+/// When a phase began, for those who measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Phase {
+    pub(crate) from: Micros,
+    pub(crate) to: Micros,
+}
+
+impl Phase {
+    pub(crate) fn holds(&self, at: Micros) -> bool {
+        self.from <= at && at < self.to
+    }
+}

@@ -1,0 +1,162 @@
+//! Three gateways over real servers, each pair joined by a link that can fail.
+
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+use countersign::clock::{Clock, Micros, SystemClock};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use crate::backend::Backend;
+use crate::clients::LEAD;
+use crate::fault_proxy::{FaultProxy, Mode};
+use crate::gateway::{GatewayProcess, greedy, honest};
+use crate::redis_server::RedisServer;
+use crate::traffic::{Load, Traffic};
+
+pub(crate) const GATEWAYS: usize = 3;
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<SystemClock>,
+    pub(crate) servers: Vec<Mutex<RedisServer>>,
+    /// By gateway, then by server.
+    pub(crate) links: Vec<Vec<FaultProxy>>,
+    pub(crate) gateways: Vec<Mutex<GatewayProcess>>,
+    pub(crate) backend: Backend,
+    pub(crate) traffic: Option<Arc<Traffic>>,
+    threads: Vec<Thread>,
+    folder: TempDir,
+}
+
+impl World {
+    /// Servers, links and the backend; no gateway yet.
+    pub(crate) fn empty(servers: usize, arguments: &[&str]) -> Self {
+        let clock = Arc::new(SystemClock::start());
+        // The last one's clock can be set.
+        let start = |n| Mutex::new(RedisServer::start(n + 1 == servers, arguments));
+        let servers: Vec<_> = (0..servers).map(start).collect();
+        let ports: Vec<u16> = servers.iter().map(|server| server.lock().unwrap().port).collect();
+        let wires = Thread::start("wires");
+        let (backend, links) = wires.run({
+            let clock = Arc::clone(&clock);
+            async move {
+                let mut links = Vec::new();
+                for _ in 0..GATEWAYS {
+                    let mut to_servers = Vec::new();
+                    for port in &ports {
+                        to_servers.push(FaultProxy::start(*port).await);
+                    }
+                    links.push(to_servers);
+                }
+                (Backend::start(clock).await, links)
+            }
+        });
+        Self {
+            clock,
+            servers,
+            links,
+            gateways: Vec::new(),
+            backend,
+            traffic: None,
+            threads: vec![wires],
+            folder: TempDir::new().unwrap(),
+        }
+    }
+
+    /// The same with gateways that are ready.
+    pub(crate) fn start(servers: usize, deadline_ms: u64) -> Self {
+        let mut world = Self::empty(servers, &[]);
+        for links in &world.links {
+            let ports: Vec<u16> = links.iter().map(|link| link.port).collect();
+            let address = world.backend.address;
+            let gateway = GatewayProcess::start(world.folder.path(), &ports, address, deadline_ms);
+            world.gateways.push(Mutex::new(gateway));
+        }
+        for gateway in &world.gateways {
+            gateway.lock().unwrap().wait_until_ready();
+        }
+        // Deadlines are judged a while after stamps are.
+        sleep(LEAD);
+        world
+    }
+
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.gateways.iter().map(|gateway| gateway.lock().unwrap().port).collect()
+    }
+
+    /// Lets clients and the attacker loose on the gateways at `ports`.
+    pub(crate) fn begin(&mut self, ports: &[u16], load: Load, seed: u64) -> Arc<Traffic> {
+        let clients = Thread::start("clients");
+        let traffic = Traffic::new(ports, Arc::clone(&self.clock), seed);
+        let both = [(honest(), load.honest, false), (greedy(), load.greedy, true)];
+        for (who, rate, is_greedy) in both.into_iter().filter(|(_, rate, _)| *rate > 0) {
+            let run = Arc::clone(&traffic).run(who, rate, load.most_replays, is_greedy);
+            clients.run(async move { drop(tokio::spawn(run)) });
+        }
+        self.threads.push(clients);
+        self.traffic = Some(Arc::clone(&traffic));
+        traffic
+    }
+
+    pub(crate) fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// Every link as it should be.
+    pub(crate) fn mend(&self) {
+        for link in self.links.iter().flatten() {
+            link.set(Mode::Pass);
+        }
+    }
+
+    /// What the gateways wrote, for whoever looks into a failure.
+    pub(crate) fn logs(&self) -> String {
+        let tail = |gateway: &Mutex<GatewayProcess>| {
+            let log = gateway.lock().unwrap().log();
+            let lines: Vec<_> = log.lines().collect();
+            lines[lines.len().saturating_sub(30)..].join("\n")
+        };
+        self.gateways.iter().map(tail).collect::<Vec<_>>().join("\n--\n")
+    }
+}
+
+/// A thread with a runtime, which ends when dropped.
+#[derive(Debug)]
+struct Thread {
+    handle: tokio::runtime::Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Thread {
+    fn start(name: &str) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let run = move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            tell.send(runtime.handle().clone()).unwrap();
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        };
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).unwrap();
+        Self { handle: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> T {
+        let (tell, told) = std::sync::mpsc::channel();
+        drop(self.handle.spawn(async move { drop(tell.send(task.await)) }));
+        told.recv().unwrap()
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
