@@ -205,6 +205,49 @@ fn bingx_json_is_never_signed_like_a_query_of_another_meaning() {
 }
 
 #[test]
+fn upbit_json_is_never_signed_like_a_query_of_another_meaning() {
+    let body = |value: &str| format!(r#"{{"a":"{value}"}}"#);
+    let request = signed("upbit", "POST /v1/orders?a=%41", "");
+    assert!(judge(&request).is_ok());
+    let other = |target: &str, body: String| {
+        judge(&Recorded { target: target.to_owned(), body, ..request.clone() })
+    };
+    assert_eq!(other("/v1/orders", body("%41")).unwrap_err(), "ambiguous");
+    // What cannot be a query passes, and what could be JSON is none.
+    for value in ["%4", "%41 x", "1&b"] {
+        assert!(judge(&signed("upbit", "POST /v1/orders", &body(value))).is_ok(), "{value}");
+    }
+    let request = signed("upbit", "POST /v1/orders", &body("x y&b"));
+    for target in ["/v1/orders?a=x%20y&b", "/v1/orders?a=x%20y%26b"] {
+        let other = Recorded { target: target.to_owned(), body: String::new(), ..request.clone() };
+        assert_eq!(judge(&other).unwrap_err(), "ambiguous", "{target}");
+    }
+}
+
+#[test]
+fn the_json_of_a_post_is_no_query_of_a_get() {
+    for dialect in ["bybit", "mexc_contract"] {
+        let body = r#"{"a":"1"}"#;
+        let request = signed(dialect, "POST /order", body);
+        assert!(judge(&request).is_ok(), "{dialect}");
+        for query in [body, r#"%7B"a":"1"}"#] {
+            let other = Recorded {
+                method: "GET".to_owned(),
+                target: format!("/order?{query}"),
+                body: String::new(),
+                ..request.clone()
+            };
+            let refused = judge(&other).unwrap_err();
+            let decodes = dialect == "bybit" || query == body;
+            let expected = if decodes { "ambiguous" } else { "bad_signature" };
+            assert_eq!(refused, expected, "{dialect} {query}");
+        }
+        let honest = judge(&signed(dialect, "GET /order?a={1}&b=[2]", ""));
+        assert!(honest.is_ok(), "{dialect}");
+    }
+}
+
+#[test]
 fn a_recipe_whose_fields_run_together_is_refused_with_the_reason() {
     let (_, bitmex) = BUILTIN.iter().find(|(name, _)| *name == "bitmex").unwrap();
     let message = "{method}{path}{?query}{timestamp}{body}";

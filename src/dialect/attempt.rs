@@ -77,6 +77,9 @@ impl Dialect {
         let reading = match token {
             Some((rule, token)) => {
                 let reading = rule.admits(token, request, &self.readings, room)?;
+                if message.params.is_some() {
+                    refuse_without_value(query)?;
+                }
                 self.refuse_out_of_set(query)?;
                 reading
             }
@@ -192,6 +195,15 @@ impl Dialect {
             python: attempt.python,
         }
     }
+}
+
+/// A JSON string that holds `&` is signed like a query with a parameter that has no value: there is none.
+fn refuse_without_value(query: &str) -> Result<(), Denial> {
+    let whole = (!query.is_empty()).then_some(query);
+    if whole.into_iter().flat_map(|query| query.split('&')).all(|pair| pair.contains('=')) {
+        return Ok(());
+    }
+    Err(Denial::Ambiguous("a parameter without a value, as a JSON string could hold"))
 }
 
 impl Claim<'_> {

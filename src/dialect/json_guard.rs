@@ -42,7 +42,11 @@ impl Style {
                 object.members().try_for_each(|member| match set {
                     None => upbit_member(&member),
                     Some((_, set)) => closed_member(&member, set),
-                })
+                })?;
+                if is_escaped_target(room) {
+                    return Err("a JSON string holds `%` and two digits, as a query could");
+                }
+                Ok(())
             }
             Self::CryptoCom | Self::CryptoComPython if names.begin(room) => {
                 names.guard(object, room)
@@ -94,6 +98,18 @@ fn upbit_member(member: &Member<'_>) -> Result<(), &'static str> {
         return Err("an empty JSON array is not in the signed text");
     }
     member.value.elements().try_for_each(value_of_a_pair)
+}
+
+/// Whether a text could stand in a target as it is, with escapes that mean something else there.
+fn is_escaped_target(text: &[u8]) -> bool {
+    let is_whole = |place: usize| {
+        let digits = text.get(place + 1..place + 3).unwrap_or_default();
+        digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+    };
+    let mut escapes = memchr::memchr_iter(b'%', text).peekable();
+    escapes.peek().is_some()
+        && text.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#')
+        && escapes.all(is_whole)
 }
 
 /// In a closed set a reader finds a member only where one of its names stands, so that a string may hold others.

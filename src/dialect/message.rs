@@ -95,8 +95,9 @@ pub(super) fn compile(
         has_forms: kinds.contains(&Some(BodyKind::Form)),
         path_is: dialect.path_is.as_ref(),
     };
-    let seams = seam::seams(&parts, shape)
+    let mut seams = seam::seams(&parts, shape)
         .map_err(|error| format!("message `{}`: {error}", raw.text.escape_debug()))?;
+    seams.extend(seam::query_or_body(&parts));
     Ok(Message {
         methods,
         body,

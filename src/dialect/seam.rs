@@ -5,7 +5,7 @@
 
 use http::Method;
 
-use super::template::{Field, Part};
+use super::template::{self, Field, Part};
 use super::time::{NonceKind, TimeUnit};
 use super::{BodyKind, Dialect, Inbound, Message, NonceRule, PathRule, Place};
 use crate::denial::Denial;
@@ -26,6 +26,16 @@ pub(crate) enum Seam {
     TextThenNumber,
     /// The path or query runs into the content type: it must not hold the beginning of one.
     TextThenType,
+    /// A query alone is signed here, and a body alone elsewhere, by the same text: it begins with no brace or bracket,
+    /// with which a JSON body begins.
+    QueryOrBody,
+}
+
+/// Whether another message could sign, in place of the query, a body, since neither names its method.
+pub(super) fn query_or_body(parts: &[Part]) -> Option<Seam> {
+    let covers = |field| template::mentions(parts, field);
+    let alone = covers(Field::Query) && !covers(Field::Body) && !covers(Field::Method);
+    alone.then_some(Seam::QueryOrBody)
 }
 
 /// What can be told of a field's end, looking only at what stands before it.
@@ -249,6 +259,13 @@ impl Dialect {
                 (
                     bodiless || body == BodyKind::Form || !bytes.into_iter().any(opens),
                     "a brace in the path or query could begin a body",
+                )
+            }
+            Seam::QueryOrBody => {
+                let first = [query.bytes().next(), decoded().next()];
+                (
+                    !first.into_iter().flatten().any(opens),
+                    "a brace at the beginning of the query could begin a body",
                 )
             }
             Seam::PathThenQuery => {
