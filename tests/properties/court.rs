@@ -28,8 +28,6 @@ pub(crate) struct Forwarded {
 pub(crate) enum Outcome {
     /// It is accepted, and remembered under this identity: a digest of the key and the signed bytes.
     Accepted(Identity, Forwarded),
-    /// It is refused though its signature holds.
-    Proved(Denial),
     /// It is refused.
     Refused(Denial),
     /// No such request can be sent.
@@ -76,35 +74,20 @@ impl Court {
 
     /// Judges `request`, whatever dialect it says it is of.
     pub(crate) fn judge(&mut self, request: &Recorded) -> Outcome {
-        let Ok(method) = Method::from_bytes(request.method.as_bytes()) else {
-            return Outcome::Unsendable;
-        };
-        let Some(headers) = headers(request) else { return Outcome::Unsendable };
-        let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let (path, query) = match request.target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (&*request.target, None),
-        };
-        let inbound = Inbound {
-            method: &method,
-            path,
-            query,
-            host,
-            headers: &headers,
-            body: request.body.as_bytes(),
-            peer: Ipv4Addr::LOCALHOST.into(),
-        };
+        let outcome = as_received(request, |inbound| self.judge_received(request, inbound));
+        outcome.unwrap_or(Outcome::Unsendable)
+    }
+
+    fn judge_received(&mut self, request: &Recorded, inbound: &Inbound<'_>) -> Outcome {
         self.learn(request);
         self.gate.clock.set(Micros::from_millis(request.now_ms));
         self.gate.store.0.set(None);
-        let verdict = now_or_never(self.gate.admit(&inbound, &self.route, &mut self.scratch));
-        let proved = self.scratch.take_key().is_some();
+        let verdict = now_or_never(self.gate.admit(inbound, &self.route, &mut self.scratch));
         match verdict {
             Ok(permit) => {
                 let identity = self.gate.store.0.take().unwrap();
-                Outcome::Accepted(identity, forwarded(&permit, query, inbound.body))
+                Outcome::Accepted(identity, forwarded(&permit, inbound.query, inbound.body))
             }
-            Err(denial) if proved => Outcome::Proved(denial),
             Err(denial) => Outcome::Refused(denial),
         }
     }
@@ -113,7 +96,7 @@ impl Court {
     pub(crate) fn forwards(&mut self, request: &Recorded) -> Option<Forwarded> {
         match self.judge(request) {
             Outcome::Accepted(_, forwarded) => Some(forwarded),
-            Outcome::Proved(_) | Outcome::Refused(_) | Outcome::Unsendable => None,
+            Outcome::Refused(_) | Outcome::Unsendable => None,
         }
     }
 
@@ -154,6 +137,24 @@ fn forwarded(permit: &Permit, query: Option<&str>, body: &[u8]) -> Forwarded {
         body: outgoing.body(&bytes::Bytes::copy_from_slice(body)),
         content_type: outgoing.content_type(),
     }
+}
+
+/// Does something with the request as a gateway has it before it; `None` where no such request can be sent.
+pub(crate) fn as_received<T>(
+    request: &Recorded,
+    then: impl FnOnce(&Inbound<'_>) -> T,
+) -> Option<T> {
+    let method = Method::from_bytes(request.method.as_bytes()).ok()?;
+    let headers = headers(request)?;
+    let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let (path, query) = match request.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (&*request.target, None),
+    };
+    let body = request.body.as_bytes();
+    let peer = Ipv4Addr::LOCALHOST.into();
+    let inbound = Inbound { method: &method, path, query, host, headers: &headers, body, peer };
+    Some(then(&inbound))
 }
 
 fn headers(request: &Recorded) -> Option<HeaderMap> {

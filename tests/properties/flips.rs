@@ -43,13 +43,13 @@ fn flips(dialect: &Dialect, request: &Recorded) -> Vec<Recorded> {
 }
 
 /// Whether this part goes on as it came, though unsigned, on the paths that are tried here.
-pub(crate) fn passes(dialect: &Dialect, part: &str) -> bool {
+fn passes(dialect: &Dialect, part: &str) -> bool {
     let here = |cover: &&Coverage| !cover.methods.contains(" under ");
     dialect.coverage().iter().filter(here).any(|cover| lets_pass(cover, part))
 }
 
 /// Whether what the recipe says of this unsigned part is that it goes on as it came.
-fn lets_pass(cover: &Coverage, part: &str) -> bool {
+pub(crate) fn lets_pass(cover: &Coverage, part: &str) -> bool {
     cover.unsigned.iter().any(|(name, fate)| *name == part && fate.starts_with("forwarded"))
 }
 

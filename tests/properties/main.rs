@@ -9,7 +9,10 @@
 )]
 
 mod court;
+mod edits;
 mod flips;
+mod oracle;
+mod search;
 mod signing;
 
 use proptest::prelude::*;
