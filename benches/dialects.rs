@@ -1,0 +1,354 @@
+//! What a checked request costs in each dialect, beside the bare proof of the same bytes: `cargo bench --bench dialects`.
+//!
+//! Each round signs fresh requests, proves their signed bytes with a prepared key, and admits them, in turn. The table
+//! holds the medians of all rounds, and of what is beyond 2.5 times the bare proof it says why.
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a bench may panic, and its figures are estimates"
+)]
+
+use std::hint::black_box;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
+use countersign::clock::{ManualClock, Micros};
+use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, Inbound, SecretForm};
+use countersign::key::{
+    Algorithm, Allowlist, Key, Permission, Permissions, Signer, State, Tag, Venue,
+};
+use countersign::registry::fixed::FixedKeys;
+use countersign::store::Repeat;
+use countersign::store::memory::{MemoryStore, Options};
+use ed25519_dalek::{Signature, VerifyingKey};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderMap, HeaderValue, Method};
+use sha2::{Sha256, Sha384, Sha512};
+
+/// As the binary has it.
+#[cfg(feature = "server")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const NOW: Micros = Micros(1_700_000_000_000_000);
+const KEY_ID: &str = "k3yAbCdEf0123456789ABCDEFabcdef0123456789";
+const PASSPHRASE: &str = "passphrase";
+const GOAL: f64 = 2.5;
+/// Requests of one round.
+const OF_EACH: u64 = 50;
+
+/// A request as it lies in memory when the check begins.
+struct Owned {
+    method: Method,
+    path: String,
+    query: Option<String>,
+    headers: HeaderMap,
+    body: String,
+    signed: Vec<u8>,
+    at: Micros,
+}
+
+impl Owned {
+    fn inbound(&self) -> Inbound<'_> {
+        Inbound {
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            host: "api.example",
+            headers: &self.headers,
+            body: self.body.as_bytes(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+}
+
+/// What proves the signed bytes alone.
+enum Bare {
+    Sha256(Hmac<Sha256>),
+    Sha384(Hmac<Sha384>),
+    Sha512(Hmac<Sha512>),
+    Ed25519(Box<(VerifyingKey, Signature, Vec<u8>)>),
+}
+
+impl Bare {
+    fn of(algorithm: Algorithm, secret: &[u8]) -> Self {
+        match algorithm {
+            Algorithm::HmacSha256 => Self::Sha256(Hmac::new_from_slice(secret).unwrap()),
+            Algorithm::HmacSha384 => Self::Sha384(Hmac::new_from_slice(secret).unwrap()),
+            Algorithm::HmacSha512 => Self::Sha512(Hmac::new_from_slice(secret).unwrap()),
+            Algorithm::Ed25519 => {
+                use ed25519_dalek::Signer as _;
+                // The time depends on the length, which is that of a common token.
+                let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
+                let message = vec![b'x'; 500];
+                let signature = key.sign(&message);
+                Self::Ed25519(Box::new((key.verifying_key(), signature, message)))
+            }
+            other => panic!("{} has no bare proof here", other.name()),
+        }
+    }
+
+    fn prove(&self, signed: &[u8]) {
+        fn mac<M: Mac + Clone>(prepared: &M, signed: &[u8]) {
+            let mut mac = prepared.clone();
+            mac.update(black_box(signed));
+            black_box(mac.finalize());
+        }
+        match self {
+            Self::Sha256(prepared) => mac(prepared, signed),
+            Self::Sha384(prepared) => mac(prepared, signed),
+            Self::Sha512(prepared) => mac(prepared, signed),
+            Self::Ed25519(pair) => {
+                let (key, signature, message) = &**pair;
+                black_box(key.verify_strict(black_box(message), signature)).unwrap();
+            }
+        }
+    }
+}
+
+/// A dialect with a key in it.
+struct Case {
+    dialect: Arc<Dialect>,
+    algorithm: Algorithm,
+    signer: Signer,
+    bare: Bare,
+    route: Route,
+    gate: Gate<FixedKeys, MemoryStore, ManualClock>,
+}
+
+impl Case {
+    fn new(recipe: &str) -> Self {
+        let dialect = Arc::new(Dialect::compile(recipe).unwrap());
+        let symmetric = dialect.algorithms().find(|algorithm| algorithm.is_symmetric());
+        let algorithm = symmetric.unwrap_or(Algorithm::Ed25519);
+        let secret = match (symmetric, dialect.secret_form()) {
+            // Seed and point of a pair that was made for tests.
+            (None, _) => {
+                "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA=="
+            }
+            (Some(_), SecretForm::Text) => "s3cretZyXwVu9876543210fedcbaFEDCBA9876543210",
+            (Some(_), SecretForm::Base64) => "c2VjcmV0IGJ5dGVzIG9mIGEga2V5IHRoYXQgaXMgbm9ib2R5J3M=",
+        };
+        let signer = dialect.read_signer(algorithm, secret.as_bytes()).unwrap();
+        let venue = Venue("main".into());
+        let record = dialect.read_secret(algorithm, secret.as_bytes()).unwrap();
+        let mut keys = FixedKeys::default();
+        keys.insert(Key {
+            id: KEY_ID.into(),
+            tag: Tag::of(KEY_ID),
+            account: "a".into(),
+            account_tag: Tag::of("a"),
+            venue: venue.clone(),
+            dialect: Arc::clone(dialect.name()),
+            passphrase: dialect
+                .has_passphrase()
+                .then(|| dialect.read_passphrase(PASSPHRASE, &record)),
+            secret: record,
+            permissions: Permissions::NONE.with(Permission::TRADE),
+            allowlist: Allowlist::default(),
+            state: State::Active,
+            expires: None,
+            limits: Arc::from([]),
+            epoch: 0,
+            bindings: None,
+        });
+        let options = Options {
+            max_records: 200_000,
+            max_records_per_account: 200_000,
+            max_unique: 200_000,
+            max_unique_per_key: 200_000,
+            volatile_marks: true,
+            ..Options::default()
+        };
+        let gate = Gate {
+            keys,
+            store: MemoryStore::open(&options, NOW - Duration::from_mins(10)).unwrap(),
+            clock: ManualClock::at(NOW),
+            decoys: Decoys::new().unwrap(),
+            guard: Guard::default(),
+            switches: Arc::default(),
+        };
+        let route = Route {
+            name: "order".into(),
+            id: 0,
+            ask: Ask::Signed(Arc::clone(&dialect)),
+            venue,
+            permissions: Permissions::NONE.with(Permission::TRADE),
+            effect: Effect::Write,
+            weight: 1,
+            body_cap: 1 << 16,
+            key_max_age: Duration::from_secs(30),
+            lead: dialect.lead().unwrap_or(Duration::from_mins(1)),
+            repeat: Repeat::Never,
+            address_limit: None,
+            second_factor: None,
+        };
+        let bare = Bare::of(algorithm, secret.as_bytes());
+        Self { dialect, algorithm, signer, bare, route, gate }
+    }
+
+    /// Signs the `n`-th request, unlike every other: the recipe's example with one more parameter.
+    fn sign(&self, n: u64) -> Owned {
+        let example = self.dialect.example();
+        let (path, query) = example.target.split_once('?').unwrap_or((&example.target, ""));
+        let mut query = query.to_owned();
+        let body = match example.body.strip_suffix('}') {
+            Some("{") => format!("{{\"id\":\"{n:09}\"}}"),
+            // Crypto.com's parameters stand in an object of their own, and have fixed names.
+            Some(open) if open.ends_with('}') => {
+                format!("{},\"client_oid\":\"{n:09}\"}}}}", &open[..open.len() - 1])
+            }
+            Some(open) => format!("{open},\"id\":\"{n:09}\"}}"),
+            None if example.body.is_empty() => String::new(),
+            None => format!("{}&id={n:09}", example.body),
+        };
+        if body.is_empty() {
+            let mark = if query.is_empty() { "" } else { "&" };
+            query = format!("{query}{mark}id={n:09}");
+        }
+        let at = NOW + Duration::from_millis(n);
+        let passphrase = self.dialect.has_passphrase().then_some(PASSPHRASE);
+        let by = Credentials { key_id: KEY_ID, signer: &self.signer, passphrase };
+        let draft = Draft {
+            method: example.method.clone(),
+            path,
+            query: &query,
+            body: &body,
+            host: "api.example",
+            window_ms: None,
+            lead_ms: 5_000,
+            nonce: None,
+        };
+        let signed = self.dialect.sign(&draft, &by, at);
+        let signed = signed.unwrap_or_else(|error| panic!("{}: {error}", self.dialect.name()));
+        let mut headers: HeaderMap = signed.headers.into_iter().collect();
+        for (name, value) in [
+            ("host", "api.example"),
+            ("user-agent", "python-requests/2.34.2"),
+            ("accept-encoding", "gzip, deflate"),
+            ("accept", "*/*"),
+            ("connection", "keep-alive"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let query = signed.target.split_once('?').map(|(_, query)| query.to_owned());
+        let mut owned = Owned {
+            method: signed.method,
+            path: path.to_owned(),
+            query,
+            headers,
+            body: signed.body,
+            signed: vec![],
+            at,
+        };
+        owned.signed = self.dialect.signed_bytes(&owned.inbound()).swap_remove(0).1;
+        owned
+    }
+
+    fn admit(&self, request: &Owned, scratch: &mut Scratch) {
+        self.gate.clock.set(request.at);
+        let permit = now_or_never(self.gate.admit(&request.inbound(), &self.route, scratch));
+        black_box(permit).unwrap_or_else(|denial| panic!("{}: {denial:?}", self.dialect.name()));
+    }
+
+    /// Medians of the bare proof and of `admit`, in nanoseconds, and how many bytes are signed.
+    fn measure(&self, rounds: u64) -> (f64, f64, usize) {
+        let mut scratch = Scratch::new();
+        let [mut bare, mut admit] = [const { Vec::new() }; 2];
+        let mut length = 0;
+        for r in 0..rounds {
+            let sign = |n: u64| self.sign(r * 2 * OF_EACH + n);
+            let warm: Vec<_> = (0..OF_EACH).map(sign).collect();
+            let mine: Vec<_> = (OF_EACH..2 * OF_EACH).map(sign).collect();
+            length = mine[0].signed.len();
+            mine.iter().for_each(|request| self.bare.prove(&request.signed));
+            round(&warm, |request| self.admit(request, &mut scratch));
+            bare.push(round(&mine, |request| self.bare.prove(&request.signed)));
+            admit.push(round(&mine, |request| self.admit(request, &mut scratch)));
+        }
+        (median(bare), median(admit), length)
+    }
+}
+
+/// What a dialect does beside the bare proof, where that alone is much.
+fn beside(name: &str) -> &'static str {
+    match name {
+        "gemini" | "whitebit" => {
+            "base64 and JSON of the payload are read to find the nonce and the path"
+        }
+        "cryptocom" => {
+            "the JSON is parsed, rendered to what is signed, and guarded by the names it may hold"
+        }
+        "upbit" => {
+            "the token is decoded, and the SHA-512 of the parameters rendered and taken beside the MAC"
+        }
+        "coinbase_jwt" => "the token is decoded and read",
+        "gate" => "the SHA-512 of the body is taken beside the MAC",
+        "kraken" => "the SHA-256 of nonce and body is taken beside the MAC",
+        "kucoin" => "a second MAC, of the passphrase",
+        "rfc9421" | "native" => {
+            "the SHA-256 of the body is checked beside the MAC, and structured fields are read"
+        }
+        "poloniex" | "htx" => "the pairs of the query are put in order",
+        _ => {
+            "finding credentials, freshness, the key and the replay record outweigh so short a MAC"
+        }
+    }
+}
+
+/// Nanoseconds per request of one round.
+fn round(requests: &[Owned], mut each: impl FnMut(&Owned)) -> f64 {
+    let start = Instant::now();
+    requests.iter().for_each(&mut each);
+    start.elapsed().as_nanos() as f64 / requests.len() as f64
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Embedded stores and keys in memory never wait.
+fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(done) => done,
+        std::task::Poll::Pending => panic!("an embedded store waited"),
+    }
+}
+
+fn main() {
+    // `cargo test --benches` only wants to see that it runs.
+    let trial = !std::env::args().any(|argument| argument == "--bench");
+    let rounds = if trial { 2 } else { 401 };
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "medians of {rounds} interleaved rounds of {OF_EACH}, ns per request; goal: {GOAL}x"
+    )
+    .unwrap();
+    let mut beyond = 0;
+    for (name, recipe) in BUILTIN {
+        if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
+            continue;
+        }
+        let case = Case::new(recipe);
+        let (bare, admit, length) = case.measure(rounds);
+        let ratio = admit / bare;
+        let why = if ratio > GOAL { beside(name) } else { "" };
+        beyond += u32::from(ratio > GOAL);
+        writeln!(
+            out,
+            "{name:17} {:11} {length:5} bytes signed   bare {bare:6.0}   admit {admit:6.0} (+{:5.0}, {ratio:5.2}x)   {why}",
+            case.algorithm.name(),
+            admit - bare,
+        )
+        .unwrap();
+    }
+    writeln!(out, "{beyond} of {} beyond {GOAL}x", BUILTIN.len()).unwrap();
+}
