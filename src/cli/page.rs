@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{dialects, worked};
 use crate::dialect::{Dialect, Encoding, NonceKind, Reading, SecretForm};
 use crate::key::Algorithm;
-use crate::snippet::Language;
+use crate::snippet::{self, Language};
 
 /// The page of `dialect`, in Markdown.
 pub(super) fn page(dialect: &Dialect) -> Result<String, String> {
@@ -201,6 +201,13 @@ fn snippets(dialect: &Dialect, out: &mut String) {
         let _ = writeln!(out, "countersign snippet --dialect {} --lang {language}", dialect.name());
     }
     out.push_str("```\n");
+    let usual = snippet::usual_algorithm(dialect);
+    let others = dialect.algorithms().filter(|algorithm| Some(*algorithm) != usual);
+    let others: Vec<_> =
+        others.map(|algorithm| format!("`--algorithm {}`", algorithm.name())).collect();
+    if !others.is_empty() {
+        let _ = writeln!(out, "\nFor other keys add {}.", others.join(" or "));
+    }
 }
 
 fn refusals(dialect: &Dialect, out: &mut String) {

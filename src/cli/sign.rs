@@ -12,6 +12,7 @@ use super::curl;
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::dialect::{Credentials, Dialect, Draft, SignedRequest, builtin};
 use crate::key::Algorithm;
+use crate::snippet;
 
 /// Sign a request in a dialect and print it as a curl line.
 ///
@@ -39,7 +40,7 @@ pub struct Args {
     /// Environment variable that holds the passphrase, for dialects that have one
     #[arg(long, value_name = "VAR")]
     passphrase_env: Option<String>,
-    /// The key's algorithm, as hmac-sha256 or ed25519; the dialect's HMAC when absent
+    /// The key's algorithm; when absent, the one of the dialect's that the private key is of, or its HMAC
     #[arg(long, value_parser = algorithm)]
     algorithm: Option<Algorithm>,
     /// Method; POST when there is --data, else GET
@@ -67,10 +68,13 @@ pub(super) fn algorithm(name: &str) -> Result<Algorithm, String> {
     Algorithm::named(name).ok_or_else(|| format!("one of {}", names()))
 }
 
-/// The algorithm that most keys of a dialect have.
-fn usual(dialect: &Dialect) -> Option<Algorithm> {
-    let known = || dialect.algorithms();
-    known().find(|known| known.is_symmetric()).or_else(|| known().next())
+/// The algorithm that a private key in PEM is of, or else that most keys of a dialect have.
+fn likely(dialect: &Dialect, secret: &[u8]) -> Option<Algorithm> {
+    let armoured = std::str::from_utf8(secret).is_ok_and(|text| text.contains("-----BEGIN"));
+    let reads =
+        |known: &Algorithm| !known.is_symmetric() && dialect.read_signer(*known, secret).is_ok();
+    let pair = dialect.algorithms().find(|known| armoured && reads(known));
+    pair.or_else(|| snippet::usual_algorithm(dialect))
 }
 
 /// Runs the command.
@@ -96,10 +100,15 @@ fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
     let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
         return Err(format!("`{}` is no URL: write http://HOST/PATH", args.url));
     };
-    let algorithm = args.algorithm.or_else(|| usual(&dialect));
+    let secret = secret(args)?;
+    let algorithm = args.algorithm.or_else(|| likely(&dialect, &secret));
     let algorithm = algorithm.ok_or_else(|| format!("{} has no keys", dialect.name()))?;
+    if !dialect.algorithms().any(|known| known == algorithm) {
+        let (name, taken) = (algorithm.name(), names(&dialect));
+        return Err(format!("{} takes no {name} key, but {taken}", dialect.name()));
+    }
     let signer = dialect
-        .read_signer(algorithm, &secret(args)?)
+        .read_signer(algorithm, &secret)
         .map_err(|error| format!("the secret is of no use for {}: {error}", algorithm.name()))?;
     let passphrase = args.passphrase_env.as_deref().map(variable).transpose()?;
     let method = match (&args.method, args.data.is_empty()) {
@@ -125,6 +134,11 @@ fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
     let now = args.at.map_or_else(|| SystemClock::start().now(), Micros::from_millis);
     let request = dialect.sign(&draft, &by, now).map_err(|error| error.to_string())?;
     Ok((request, format!("{scheme}://{authority}")))
+}
+
+/// The algorithms of a dialect's keys, in words.
+pub(super) fn names(dialect: &Dialect) -> String {
+    dialect.algorithms().map(Algorithm::name).collect::<Vec<_>>().join(", ")
 }
 
 /// The dialect in the file `recipe`, or the built-in one called `name`.
@@ -190,5 +204,9 @@ fn as_json(signed: &SignedRequest, base: &str) -> serde_json::Value {
 }
 
 const EXAMPLE: &str = "\
-Example: SECRET=… countersign sign --dialect binance --key KEY --secret-env SECRET -X POST \
-http://127.0.0.1:8080/api/v3/order --data 'symbol=BTCUSDT&side=BUY&type=MARKET&quantity=0.01'";
+Examples:
+  SECRET=… countersign sign --dialect binance --key KEY --secret-env SECRET -X POST \
+http://127.0.0.1:8080/api/v3/order --data 'symbol=BTCUSDT&side=BUY&type=MARKET&quantity=0.01'
+
+  countersign sign --dialect coinbase_jwt --key KEY --secret-file private.pem \
+http://127.0.0.1:8080/api/v3/brokerage/accounts";

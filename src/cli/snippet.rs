@@ -9,12 +9,13 @@ use http::{Method, Uri};
 use super::sign;
 use crate::dialect::{Dialect, Draft};
 use crate::key::Algorithm;
-use crate::snippet::{self, Language};
+use crate::snippet::{self, Language, Unwritable};
 
 /// Write a small program that signs a request as clients of a dialect do, and sends it.
 ///
-/// It holds no secret: KEY, SECRET and, where the dialect has one, PASSPHRASE come from its environment. Python,
-/// JavaScript and Go need no packages; bash needs curl and openssl; Rust names its crates in the first lines.
+/// It holds no secret: KEY, SECRET (a private key is PEM) and, where the dialect has one, PASSPHRASE come from its
+/// environment. JavaScript and Go need no packages, and Python needs cryptography for private keys alone; bash needs
+/// openssl 3 and curl 7.83, and jq where JSON is signed by its members; Rust names its crates in the first lines.
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLE)]
 pub struct Args {
@@ -29,7 +30,7 @@ pub struct Args {
     /// Language: python, javascript, go, rust, bash
     #[arg(long, value_parser = language)]
     lang: Language,
-    /// The key's algorithm; the dialect's first when absent
+    /// The key's algorithm; the dialect's HMAC when absent, or Ed25519 where it has none
     #[arg(long, value_parser = sign::algorithm)]
     algorithm: Option<Algorithm>,
     /// Method; POST when there is --data, else GET
@@ -46,11 +47,14 @@ pub struct Args {
     lead: u64,
 }
 
-const EXAMPLE: &str = "Example:
+const EXAMPLE: &str = r#"Examples:
   countersign snippet --dialect okx --lang python > order.py
   KEY=my-key SECRET=… PASSPHRASE=… python3 order.py
 
-  countersign snippet --dialect kraken --lang bash -d 'pair=XBTUSD' https://api.example/0/private/OpenOrders";
+  countersign snippet --dialect binance --algorithm rsa-sha256 --lang go > main.go
+  KEY=my-key SECRET="$(cat private.pem)" go run main.go
+
+  countersign snippet --dialect kraken --lang bash -d 'pair=XBTUSD' https://api.example/0/private/OpenOrders"#;
 
 fn language(name: &str) -> Result<Language, String> {
     let names = || Language::ALL.map(|(_, name)| name).join(", ");
@@ -96,8 +100,11 @@ fn program(args: &Args) -> Result<String, String> {
         nonce: None,
     };
     let algorithm = args.algorithm.or_else(|| snippet::usual_algorithm(&dialect));
-    let algorithm = algorithm.ok_or("no snippet signs with the dialect's keys")?;
-    snippet::write(&dialect, algorithm, &draft, &base, args.lang).map_err(|error| error.to_string())
+    let algorithm = algorithm.ok_or("the dialect has no keys")?;
+    snippet::write(&dialect, algorithm, &draft, &base, args.lang).map_err(|error| match error {
+        Unwritable::Algorithm(_) => format!("{error}, but {}", sign::names(&dialect)),
+        Unwritable::Draft(_) | Unwritable::Json => error.to_string(),
+    })
 }
 
 /// The window that clients of the dialect send, where they send one.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::script::{Fresh, Hash, Piece, Script, Step, Var, Writing, fits};
+use super::script::{Fresh, Piece, Script, Step, UNSIGNED, Var, Writing, hash};
 use crate::dialect::TimeUnit;
+use crate::key::Algorithm;
 
 pub(super) fn print(script: &Script) -> String {
     let mut main = String::new();
@@ -19,15 +20,18 @@ fn body(script: &Script, out: &mut String) {
         line(step, script, out);
     }
     out.push('\n');
-    let mut message = stream(&script.message);
-    if !fits(&message) && !script.signs_digest() {
-        assign(Var::Message.name(), &script.message, out);
-        message = stream(&[Piece::Var(Var::Message)]);
-    }
+    let message = if script.signs_digest() {
+        stream(&script.message)
+    } else {
+        if script.message_var() == Var::Message {
+            assign(Var::Message.name(), &script.message, out);
+        }
+        stream(&[Piece::Var(script.message_var())])
+    };
     let _ = writeln!(
         out,
         "signature=$({message} | {} | {})",
-        if script.mac.is_some() { "hmac" } else { "sign" },
+        if script.has_mac() { "hmac" } else { "sign" },
         match script.writing {
             Writing::Hex => "hex",
             Writing::Base64 => "base64",
@@ -55,21 +59,7 @@ fn head(script: &Script, main: &str, out: &mut String) {
         let _ = writeln!(out, "# {comment}");
     }
     out.push_str("set -euo pipefail\n\n");
-    let mut signer = String::new();
-    if script.mac.is_some() {
-        let (hash, block) = match script.mac {
-            Some(Hash::Sha384) => ("sha384", 128),
-            Some(Hash::Sha512) => ("sha512", 128),
-            Some(Hash::Sha256) | None => ("sha256", 64),
-        };
-        let _ = writeln!(signer, "hash() {{ openssl dgst -{hash} -binary; }}");
-        let decode = if script.secret_in_base64 { "openssl base64 -d -A | hex" } else { "hex" };
-        let _ = writeln!(signer, "secret=$(printf %s \"$SECRET\" | {decode})");
-        let _ = writeln!(signer, "block={block}");
-        signer.push_str(HMAC);
-    } else {
-        signer.push_str(SIGN);
-    }
+    let signer = signer(script);
     let mentions = |word: &str| {
         let ends = |rest: &str| !rest.starts_with(|char: char| char.is_alphanumeric());
         let text = [&*signer, main];
@@ -80,6 +70,7 @@ fn head(script: &Script, main: &str, out: &mut String) {
         ("base64", mentions("base64") || mentions("base64url"), BASE64),
         ("base64url", mentions("base64url"), BASE64URL),
         ("escape", main.contains("$(escape "), ESCAPE),
+        ("sorted", main.contains("$(sorted "), SORTED),
         ("rendered", mentions("rendered"), RENDERED),
         ("pairs", mentions("pairs"), PAIRS),
     ];
@@ -87,6 +78,26 @@ fn head(script: &Script, main: &str, out: &mut String) {
         out.push_str(text);
     }
     out.push_str(&signer);
+}
+
+/// What makes signatures: `hmac` or `sign`.
+fn signer(script: &Script) -> String {
+    match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            let hash = hash(script.algorithm);
+            let block = if script.algorithm == Algorithm::HmacSha256 { 64 } else { 128 };
+            let decode = if script.secret_in_base64 { "openssl base64 -d -A | hex" } else { "hex" };
+            format!(
+                "\n# HMAC of what it reads. The secret stays in here: arguments of openssl could be read by others.\n\
+                 hash() {{ openssl dgst -{hash} -binary; }}\n\
+                 secret=$(printf %s \"$SECRET\" | {decode})\nblock={block}\n{HMAC}"
+            )
+        }
+        Algorithm::Ed25519 => SIGN_ED25519.to_owned(),
+        Algorithm::RsaSha256 => SIGN_RSA.to_owned(),
+        Algorithm::RsaPssSha512 => SIGN_RSA_PSS.to_owned(),
+        Algorithm::EcdsaP256Sha256 => SIGN_ECDSA.to_owned(),
+    }
 }
 
 fn line(step: &Step, script: &Script, out: &mut String) {
@@ -104,85 +115,124 @@ fn line(step: &Step, script: &Script, out: &mut String) {
             "nonce=$(openssl rand -hex 16 | sed -E 's/^(.{{8}})(.{{4}}).(.{{3}}).(.{{3}})(.{{12}})$/\\1-\\2-4\\3-a\\4-\\5/')"
         ),
         Step::KeyedPassphrase => {
-            debug_assert!(script.mac.is_some());
+            debug_assert!(script.has_mac());
             writeln!(out, "passphrase=$(printf %s \"$passphrase\" | hmac | base64)")
         }
     };
 }
 
-/// On one line, or one piece added a line.
 fn assign(name: &str, pieces: &[Piece], out: &mut String) {
-    let line = format!("{name}={}", text(pieces));
-    if fits(&line) || pieces.len() < 2 {
-        let _ = writeln!(out, "{line}");
-        return;
-    }
-    for (place, piece) in pieces.iter().enumerate() {
-        let plus = if place == 0 { "" } else { "+" };
-        let _ = writeln!(out, "{name}{plus}={}", text(std::slice::from_ref(piece)));
-    }
+    let _ = writeln!(out, "{name}={}", text(pieces));
 }
 
 fn tail(script: &Script, out: &mut String) {
-    out.push_str("\nsaid() { local text=${2//\\\\/\\\\\\\\}; printf '%s = \"%s\"\\n' \"$1\" \"${text//\\\"/\\\\\\\"}\"; }\n");
-    out.push_str("reply=$({\n  said request \"$method\"\n");
+    out.push_str(OPTION);
+    out.push_str("reply=$({\n  option request \"$method\"\n");
     out.push_str(if script.has_query {
-        "  said url \"$base$path?$query\"\n"
+        "  option url \"$base$path?$query\"\n"
     } else {
-        "  said url \"$base$path\"\n"
+        "  option url \"$base$path\"\n"
     });
     for (name, value) in &script.headers {
-        let mut line = vec![Piece::Text(format!("{name}: "))];
-        for piece in value {
-            match (line.last_mut(), piece) {
-                (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(text),
-                _ => line.push(piece.clone()),
-            }
-        }
-        let _ = writeln!(out, "  said header {}", text(&line));
+        let start = Piece::Text(format!("{name}: "));
+        let line: Vec<_> = std::iter::once(start).chain(value.iter().cloned()).collect();
+        let _ = writeln!(out, "  option header {}", text(&line));
     }
     if script.has_body {
-        out.push_str("  said data-raw \"$body\"\n");
+        out.push_str("  option data-raw \"$body\"\n");
     }
-    out.push_str("} | curl -sS -w '\\n%{http_code}' --config -)\n");
-    out.push_str("printf '%s %s\\n' \"${reply##*$'\\n'}\" \"${reply%$'\\n'*}\"\n");
+    let Some(check) = &script.reply else {
+        out.push_str("} | curl -sS -w '\\n%{http_code}' --config -)\n");
+        out.push_str("printf '%s %s\\n' \"${reply##*$'\\n'}\" \"${reply%$'\\n'*}\"\n");
+        return;
+    };
+    let content_type = if check.signs_type { "$content_type" } else { "" };
+    let start = check.start.iter().map(|piece| match piece {
+        Piece::Var(var) => format!("${}", var.name()),
+        other => text(std::slice::from_ref(other)),
+    });
+    let _ = writeln!(
+        out,
+        "}} | curl -sS -w '\\n%{{http_code}}\\n%header{{{}}}\\n%{{content_type}}' --config -)\n\
+         content_type=${{reply##*$'\\n'}} reply=${{reply%$'\\n'*}}\n\
+         sent=${{reply##*$'\\n'}} reply=${{reply%$'\\n'*}}\n\
+         status=${{reply##*$'\\n'}} answer=${{reply%$'\\n'*}}\n\
+         expected=$(printf %s \"{}{content_type}$answer\" | hmac | hex)\n\
+         if [[ $status == 2* && $sent != \"$expected\" ]]; then\n  \
+         echo '{UNSIGNED}' >&2\n  exit 1\nfi\n\
+         printf '%s %s\\n' \"$status\" \"$answer\"",
+        check.header,
+        start.collect::<String>(),
+    );
 }
 
 fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
     let plus = |ahead: u64| if ahead == 0 { String::new() } else { format!(" + {ahead}") };
     match unit {
         TimeUnit::Seconds | TimeUnit::DecimalSeconds => {
-            format!("$((EPOCHSECONDS{}))", plus(ahead_ms / 1_000))
+            match ahead_ms / 1_000 {
+                0 => "$EPOCHSECONDS".to_owned(),
+                ahead => format!("$((EPOCHSECONDS + {ahead}))"),
+            }
         }
         TimeUnit::Millis | TimeUnit::MillisOrMicros => {
             format!("$((${{EPOCHREALTIME/[.,]/}} / 1000{}))", plus(ahead_ms))
         }
-        TimeUnit::Iso => "$(date -u +%Y-%m-%dT%H:%M:%S.000Z)".to_owned(),
-        TimeUnit::IsoSeconds => "$(date -u +%Y-%m-%dT%H:%M:%S)".to_owned(),
+        TimeUnit::Iso => {
+            "$(now=$EPOCHREALTIME; TZ=UTC printf '%(%Y-%m-%dT%H:%M:%S)T.%sZ' \"${now%[.,]*}\" \"${now: -6:3}\")".to_owned()
+        }
+        TimeUnit::IsoSeconds => "$(TZ=UTC printf '%(%Y-%m-%dT%H:%M:%S)T' -1)".to_owned(),
     }
 }
 
 /// Pieces as one word.
 fn text(pieces: &[Piece]) -> String {
-    let parts = pieces.iter().map(|piece| match piece {
-        Piece::Text(text) => literal(text),
-        Piece::Var(var) => format!("\"${}\"", var.name()),
-        Piece::Escaped(var) => format!("\"$(escape \"${}\")\"", var.name()),
+    match pieces {
+        [] => "''".to_owned(),
+        [Piece::Text(text)] if !text.bytes().any(|byte| byte.is_ascii_control()) => literal(text),
+        several => {
+            let mut out = String::from("\"");
+            for (place, piece) in several.iter().enumerate() {
+                out.push_str(&within(piece, several.get(place + 1)));
+            }
+            out + "\""
+        }
+    }
+}
+
+/// One piece within double quotes, before `next`.
+fn within(piece: &Piece, next: Option<&Piece>) -> String {
+    match piece {
+        Piece::Text(text) => {
+            let escaped = text.chars().map(|char| match char {
+                '\\' | '"' | '$' | '`' => format!("\\{char}"),
+                char => char.to_string(),
+            });
+            escaped.collect()
+        }
+        Piece::Var(var) => {
+            let joins = |char: char| char.is_alphanumeric() || "_[".contains(char);
+            match next {
+                Some(Piece::Text(text)) if text.starts_with(joins) => {
+                    format!("${{{}}}", var.name())
+                }
+                _ => format!("${}", var.name()),
+            }
+        }
+        Piece::Escaped(var) => format!("$(escape \"${}\")", var.name()),
         Piece::Sorted(var, extra) => sorted(*var, extra.as_ref()),
-        Piece::Pairs => "\"$(printf %s \"$body\" | pairs)\"".to_owned(),
-        Piece::Rendered(name) => format!("\"$(printf %s \"$body\" | rendered {})\"", literal(name)),
+        Piece::Pairs => "$(printf %s \"$body\" | pairs)".to_owned(),
+        Piece::Rendered(name) => format!("$(printf %s \"$body\" | rendered {})", literal(name)),
         Piece::Sha256(inner) => piped(inner, "openssl dgst -sha256 -binary | hex"),
         Piece::Sha256Base64(inner) => piped(inner, "openssl dgst -sha256 -binary | base64"),
         Piece::Sha512Hex(inner) => piped(inner, "openssl dgst -sha512 -binary | hex"),
         Piece::Base64(inner) => piped(inner, "base64"),
         Piece::Base64Url(inner) => piped(inner, "base64url"),
-    });
-    let all = parts.collect::<String>();
-    if all.is_empty() { "''".to_owned() } else { all }
+    }
 }
 
 fn piped(inner: &[Piece], command: &str) -> String {
-    format!("\"$({} | {command})\"", stream(inner))
+    format!("$({} | {command})", stream(inner))
 }
 
 /// A command that prints the pieces.
@@ -208,22 +258,17 @@ fn stream(pieces: &[Piece]) -> String {
 }
 
 fn sorted(var: Var, extra: Option<&(String, Var)>) -> String {
-    let extra = extra.map_or_else(String::new, |(name, value)| {
-        format!("\"${{{}:+&}}\"{}\"${}\"", var.name(), literal(&format!("{name}=")), value.name())
-    });
-    format!(
-        "\"$(printf %s \"${}\"{extra} | tr '&' '\\n' | LC_ALL=C sort -t= -k1,1 | paste -sd '&' -)\"",
-        var.name()
-    )
+    let var = var.name();
+    match extra {
+        None => format!("$(sorted \"${var}\")"),
+        Some((name, value)) => {
+            format!("$(sorted \"${var}${{{var}:+&}}{name}=${}\")", value.name())
+        }
+    }
 }
 
 fn literal(text: &str) -> String {
-    if text.bytes().any(|byte| byte.is_ascii_control()) {
-        let escaped = text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n");
-        format!("$'{escaped}'")
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 const HEX: &str = "hex() { od -An -v -tx1 | tr -d ' \\n'; }\n";
@@ -249,7 +294,15 @@ const PAIRS: &str = r#"pairs() {
 }
 "#;
 
-/// RFC 2104, with the key in shell variables alone: an argument of openssl could be read by everyone.
+const SORTED: &str = "sorted() { printf %s \"$1\" | tr '&' '\\n' | LC_ALL=C sort -s -t= -k1,1 | paste -sd '&' -; }\n";
+
+/// A line of curl's configuration.
+const OPTION: &str = r#"
+# Options go to curl by standard input: its arguments could be read by others.
+option() { local text=${2//\\/\\\\}; printf '%s = "%s"\n' "$1" "${text//\"/\\\"}"; }
+"#;
+
+/// RFC 2104, with the key in shell variables alone.
 const HMAC: &str = r#"if ((${#secret} > 2 * block)); then
   secret=$(printf "$(printf %s "$secret" | sed 's/../\\x&/g')" | hash | hex)
 fi
@@ -266,12 +319,42 @@ hmac() { { pad 0x5c; { pad 0x36; cat; } | hash; } | hash; }
 
 "#;
 
-const SIGN: &str = r#"sign() {
+const SIGN_ED25519: &str = r#"
+# openssl reads what an Ed25519 key signs from a file alone.
+sign() {
   local folder
   folder=$(umask 077 && mktemp -d)
   cat > "$folder/message"
   openssl pkeyutl -sign -rawin -inkey <(printf '%s\n' "$SECRET") -in "$folder/message"
   rm -r "$folder"
+}
+
+"#;
+
+const SIGN_RSA: &str = r#"
+sign() { openssl dgst -sha256 -sign <(printf '%s\n' "$SECRET"); }
+
+"#;
+
+const SIGN_RSA_PSS: &str = r#"
+sign() {
+  openssl dgst -sha512 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:64 \
+    -sign <(printf '%s\n' "$SECRET")
+}
+
+"#;
+
+/// The two numbers out of the DER that openssl writes, 32 bytes each.
+const SIGN_ECDSA: &str = r#"
+# The two numbers of the signature, 32 bytes each, out of the DER that openssl writes.
+sign() {
+  local number
+  openssl dgst -sha256 -sign <(printf '%s\n' "$SECRET") | openssl asn1parse -inform DER |
+    sed -n 's/.*INTEGER *://p' |
+    while read -r number; do
+      printf -v number '%64s' "$number"
+      printf "$(printf %s "${number// /0}" | sed 's/../\\x&/g')"
+    done
 }
 
 "#;

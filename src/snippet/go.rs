@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::script::{Fresh, Hash, Piece, Script, Step, Var, Writing, fits, has_quotes};
+use super::go_functions::{functions, private_key};
+use super::script::{Fresh, Piece, Script, Step, UNSIGNED, Var, Writing, has_quotes, lines};
 use crate::dialect::TimeUnit;
+use crate::key::Algorithm;
 
 pub(super) fn print(script: &Script) -> String {
     let mut main = String::new();
@@ -14,42 +16,40 @@ pub(super) fn print(script: &Script) -> String {
         line(step, script, &mut known, &mut main);
     }
     main.push('\n');
-    assign("message :=", &parts(&script.message), &mut main);
+    if script.message_var() == Var::Message {
+        assign("message :=", &script.message, &mut main);
+    }
     sign(script, &mut main);
     for step in &script.after {
         line(step, script, &mut known, &mut main);
     }
     tail(script, &mut main);
-    let helpers = [
-        ("rendered(", RENDERED),
-        ("pairs(", PAIRS),
-        ("sha256Of(", SHA256),
-        ("sha512Of(", SHA512),
-        ("sorted(", SORTED),
-    ];
-    let helpers: String = helpers
-        .iter()
-        .filter(|(mention, _)| main.contains(mention))
-        .map(|(_, text)| *text)
-        .collect();
+    let mut functions = functions(&main);
+    if !script.has_mac() {
+        functions.insert_str(0, &private_key(script.algorithm));
+    }
     let mut out = String::new();
     for comment in script.comments() {
         let _ = writeln!(out, "// {comment}");
     }
     out.push_str("package main\n\nimport (\n");
-    for package in packages(&[&*helpers, &main].concat()) {
+    for package in packages(&[&*functions, &main].concat()) {
         let _ = writeln!(out, "\t\"{package}\"");
     }
-    let _ = writeln!(out, ")\n\n{helpers}func main() {{\n{main}}}");
+    let _ = writeln!(out, ")\n\nfunc main() {{\n{main}}}");
+    out.push_str(&functions);
     out
 }
 
 /// The packages that the text mentions.
 fn packages(text: &str) -> BTreeSet<&'static str> {
     let known = [
+        "crypto",
+        "crypto/ecdsa",
         "crypto/ed25519",
         "crypto/hmac",
         "crypto/rand",
+        "crypto/rsa",
         "crypto/sha256",
         "crypto/sha512",
         "crypto/x509",
@@ -59,6 +59,7 @@ fn packages(text: &str) -> BTreeSet<&'static str> {
         "encoding/pem",
         "fmt",
         "io",
+        "log",
         "net/http",
         "net/url",
         "os",
@@ -83,8 +84,10 @@ fn packages(text: &str) -> BTreeSet<&'static str> {
 fn begin(script: &Script, out: &mut String) {
     let _ = writeln!(out, "\tbase := {}", literal(&script.base));
     out.push_str("\tkey := os.Getenv(\"KEY\")\n");
-    if script.secret_in_base64 {
-        out.push_str("\tsecret, _ := base64.StdEncoding.DecodeString(os.Getenv(\"SECRET\"))\n");
+    if !script.has_mac() {
+        out.push_str("\tprivate := privateKey([]byte(os.Getenv(\"SECRET\")))\n");
+    } else if script.secret_in_base64 {
+        out.push_str("\tsecret, err := base64.StdEncoding.DecodeString(os.Getenv(\"SECRET\"))\n\tcheck(err)\n");
     } else {
         out.push_str("\tsecret := []byte(os.Getenv(\"SECRET\"))\n");
     }
@@ -99,70 +102,96 @@ fn line(step: &Step, script: &Script, known: &mut Vec<Var>, out: &mut String) {
         Step::Let(var, pieces) => {
             let set = if known.contains(var) { "=" } else { ":=" };
             known.push(*var);
-            assign(&format!("{} {set}", var.name()), &parts(pieces), out);
+            assign(&format!("{} {set}", var.name()), pieces, out);
             Ok(())
         }
         Step::Clock(var, unit, ahead) => {
             writeln!(out, "\t{} := {}", var.name(), clock(*unit, *ahead))
         }
         Step::Nonce(Fresh::Clock) => writeln!(out, "\tnonce := fmt.Sprint(time.Now().UnixMilli())"),
-        Step::Nonce(Fresh::Uuid) => out.write_str(UUID),
+        Step::Nonce(Fresh::Uuid) => writeln!(out, "\tnonce := uuid()"),
         Step::KeyedPassphrase => writeln!(
             out,
             "\tkeyed := hmac.New({}, secret)\n\tkeyed.Write([]byte(passphrase))\n\t\
              passphrase = base64.StdEncoding.EncodeToString(keyed.Sum(nil))",
-            hash(script.mac)
+            hash(script.algorithm)
         ),
     };
 }
 
-/// A sum on one line, or one part a line.
-fn assign(start: &str, parts: &[String], out: &mut String) {
-    let line = format!("\t{start} {}", parts.join(" + "));
-    let _ = if fits(&line) || parts.len() < 2 {
-        writeln!(out, "{line}")
-    } else {
-        writeln!(out, "\t{start} {}", parts.join(" +\n\t\t"))
-    };
+/// On one line, or on several that are added.
+fn assign(start: &str, pieces: &[Piece], out: &mut String) {
+    let lines = lines(pieces, |line| format!("\t{start} {}", parts(line).join(" + ")));
+    let lines: Vec<_> = lines.iter().map(|line| parts(line).join(" + ")).collect();
+    let _ = writeln!(out, "\t{start} {}", lines.join(" +\n\t\t"));
 }
 
+/// The lines that make the signature.
 fn sign(script: &Script, out: &mut String) {
-    let made = if script.mac.is_some() {
-        let hash = hash(script.mac);
-        let _ = writeln!(out, "\tmac := hmac.New({hash}, secret)\n\tmac.Write([]byte(message))");
-        "mac.Sum(nil)"
-    } else {
-        out.push_str(PRIVATE);
-        "ed25519.Sign(private.(ed25519.PrivateKey), []byte(message))"
+    let message = script.message_var().name();
+    let hash = hash(script.algorithm);
+    let signed = match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            let _ =
+                writeln!(out, "\tmac := hmac.New({hash}, secret)\n\tmac.Write([]byte({message}))");
+            "mac.Sum(nil)"
+        }
+        Algorithm::Ed25519 => {
+            let _ = writeln!(out, "\tsigned := ed25519.Sign(private, []byte({message}))");
+            "signed"
+        }
+        Algorithm::RsaSha256 => {
+            let _ = writeln!(
+                out,
+                "\thashed := sha256.Sum256([]byte({message}))\n\
+                 \tsigned, err := rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, hashed[:])\n\tcheck(err)"
+            );
+            "signed"
+        }
+        Algorithm::RsaPssSha512 => {
+            let _ = writeln!(
+                out,
+                "\thashed := sha512.Sum512([]byte({message}))\n\
+                 \toptions := &rsa.PSSOptions{{SaltLength: 64}}\n\
+                 \tsigned, err := rsa.SignPSS(rand.Reader, private, crypto.SHA512, hashed[:], options)\n\tcheck(err)"
+            );
+            "signed"
+        }
+        Algorithm::EcdsaP256Sha256 => {
+            let _ = writeln!(
+                out,
+                "\thashed := sha256.Sum256([]byte({message}))\n\
+                 \tr, s, err := ecdsa.Sign(rand.Reader, private, hashed[:])\n\tcheck(err)\n\
+                 \tsigned := append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)"
+            );
+            "signed"
+        }
     };
     let written = match script.writing {
         Writing::Hex => "hex.EncodeToString",
         Writing::Base64 => "base64.StdEncoding.EncodeToString",
         Writing::Base64Url => "base64.RawURLEncoding.EncodeToString",
     };
-    let _ = writeln!(out, "\tsignature := {written}({made})");
+    let _ = writeln!(out, "\tsignature := {written}({signed})");
 }
 
 fn tail(script: &Script, out: &mut String) {
     let url = if script.has_query { "base+path+\"?\"+query" } else { "base+path" };
     let body = if script.has_body { "strings.NewReader(body)" } else { "nil" };
-    let _ = writeln!(
-        out,
-        "\n\trequest, err := http.NewRequest(method, {url}, {body})\n\
-         \tif err != nil {{\n\t\tpanic(err)\n\t}}"
-    );
+    let _ =
+        writeln!(out, "\n\trequest, err := http.NewRequest(method, {url}, {body})\n\tcheck(err)");
     for (name, value) in &script.headers {
         // As gofmt has it among several arguments.
         let value = parts(value).join("+");
         let _ = writeln!(out, "\trequest.Header.Set({}, {value})", literal(name));
     }
     out.push_str(
-        "\treply, err := http.DefaultClient.Do(request)\n\tif err != nil {\n\t\tpanic(err)\n\t}\n\
-         \tanswer, _ := io.ReadAll(reply.Body)\n",
+        "\treply, err := http.DefaultClient.Do(request)\n\tcheck(err)\n\
+         \tdefer reply.Body.Close()\n\tanswer, err := io.ReadAll(reply.Body)\n\tcheck(err)\n",
     );
-    if let Some(check) = &script.reply {
-        let mut signed = parts(&check.start);
-        if check.signs_type {
+    if let Some(reply) = &script.reply {
+        let mut signed = parts(&reply.start);
+        if reply.signs_type {
             signed.push("reply.Header.Get(\"Content-Type\")".to_owned());
         }
         let _ = writeln!(
@@ -170,9 +199,9 @@ fn tail(script: &Script, out: &mut String) {
             "\tproof := hmac.New(sha256.New, secret)\n\tproof.Write([]byte({}))\n\tproof.Write(answer)\n\
              \tsent, _ := hex.DecodeString(reply.Header.Get({}))\n\
              \tif reply.StatusCode < 300 && !hmac.Equal(sent, proof.Sum(nil)) {{\n\
-             \t\tpanic(\"the reply is not signed by who has the secret\")\n\t}}",
+             \t\tlog.Fatal(\"{UNSIGNED}\")\n\t}}",
             signed.join(" + "),
-            literal(&check.header)
+            literal(&reply.header)
         );
     }
     out.push_str("\tfmt.Println(reply.StatusCode, string(answer))\n");
@@ -192,11 +221,14 @@ fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
     }
 }
 
-fn hash(mac: Option<Hash>) -> &'static str {
-    match mac {
-        Some(Hash::Sha384) => "sha512.New384",
-        Some(Hash::Sha512) => "sha512.New",
-        Some(Hash::Sha256) | None => "sha256.New",
+const fn hash(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::HmacSha384 => "sha512.New384",
+        Algorithm::HmacSha512 | Algorithm::RsaPssSha512 => "sha512.New",
+        Algorithm::HmacSha256
+        | Algorithm::Ed25519
+        | Algorithm::RsaSha256
+        | Algorithm::EcdsaP256Sha256 => "sha256.New",
     }
 }
 
@@ -241,100 +273,3 @@ fn literal(text: &str) -> String {
     }
     serde_json::Value::from(text).to_string()
 }
-
-const PRIVATE: &str = r"	block, _ := pem.Decode(secret)
-	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		panic(err)
-	}
-";
-
-const UUID: &str = r#"	random := make([]byte, 16)
-	rand.Read(random)
-	random[6], random[8] = random[6]&0x0f|0x40, random[8]&0x3f|0x80
-	nonce := fmt.Sprintf("%x-%x-%x-%x-%x", random[:4], random[4:6], random[6:8], random[8:10], random[10:])
-"#;
-
-const SHA256: &str = "func sha256Of(text string) []byte {
-	digest := sha256.Sum256([]byte(text))
-	return digest[:]
-}
-
-";
-
-const SHA512: &str = "func sha512Of(text string) []byte {
-	digest := sha512.Sum512([]byte(text))
-	return digest[:]
-}
-
-";
-
-const SORTED: &str = r#"func sorted(query string) string {
-	pairs := strings.FieldsFunc(query, func(r rune) bool { return r == '&' })
-	name := func(pair string) string { return strings.SplitN(pair, "=", 2)[0] }
-	sort.Slice(pairs, func(i, j int) bool { return name(pairs[i]) < name(pairs[j]) })
-	return strings.Join(pairs, "&")
-}
-
-"#;
-
-const RENDERED: &str = r#"func render(value any) string {
-	switch value := value.(type) {
-	case nil:
-		return "null"
-	case map[string]any:
-		names := []string{}
-		for name := range value {
-			names = append(names, name)
-		}
-		sort.Strings(names)
-		out := ""
-		for _, name := range names {
-			out += name + render(value[name])
-		}
-		return out
-	case []any:
-		out := ""
-		for _, item := range value {
-			out += render(item)
-		}
-		return out
-	}
-	return fmt.Sprint(value)
-}
-
-func rendered(body, name string) string {
-	decoder := json.NewDecoder(strings.NewReader(body))
-	decoder.UseNumber()
-	var document map[string]any
-	if err := decoder.Decode(&document); err != nil {
-		panic(err)
-	}
-	return render(document[name])
-}
-
-"#;
-
-const PAIRS: &str = r#"func pairs(body string) string {
-	decoder := json.NewDecoder(strings.NewReader(body))
-	decoder.UseNumber()
-	decoder.Token()
-	out := []string{}
-	for decoder.More() {
-		name, _ := decoder.Token()
-		var value any
-		if err := decoder.Decode(&value); err != nil {
-			panic(err)
-		}
-		items, ok := value.([]any)
-		if !ok {
-			out = append(out, fmt.Sprintf("%v=%v", name, value))
-		}
-		for _, item := range items {
-			out = append(out, fmt.Sprintf("%v[]=%v", name, item))
-		}
-	}
-	return strings.Join(out, "&")
-}
-
-"#;

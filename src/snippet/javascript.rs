@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::script::{Fresh, Hash, Piece, Script, Step, Var, Writing, fits, literal};
+use super::script::{
+    Fresh, Piece, Script, Step, UNSIGNED, Var, Writing, groups, hash, is_template, lines, literal,
+};
 use crate::dialect::TimeUnit;
+use crate::key::Algorithm;
 
 pub(super) fn print(script: &Script) -> String {
     let mut main = String::new();
@@ -15,10 +18,10 @@ pub(super) fn print(script: &Script) -> String {
     main.push('\n');
     if script.signs_digest() {
         let _ = writeln!(main, "const message = {};", bytes(&script.message));
-    } else {
-        assign("const message", &parts(&script.message), &mut main);
+    } else if script.message_var() == Var::Message {
+        assign("const message", &script.message, &mut main);
     }
-    let _ = writeln!(main, "const signature = {};", signature(script));
+    sign(script, &mut main);
     for step in &script.after {
         line(step, script, &mut known, &mut main);
     }
@@ -30,10 +33,11 @@ pub(super) fn print(script: &Script) -> String {
     }
     out.push_str("import crypto from \"node:crypto\";\n\n");
     let helpers = [("rendered(", RENDERED), ("pairs(", PAIRS), ("sorted(", SORTED)];
+    out.push_str(&main);
     for (_, text) in helpers.iter().filter(|(mention, _)| main.contains(mention)) {
         out.push_str(text);
     }
-    out + &main
+    out
 }
 
 fn begin(script: &Script, out: &mut String) {
@@ -60,7 +64,7 @@ fn line(step: &Step, script: &Script, known: &mut Vec<Var>, out: &mut String) {
                 (false, false) => "const ",
             };
             known.push(*var);
-            assign(&format!("{kind}{}", var.name()), &parts(pieces), out);
+            assign(&format!("{kind}{}", var.name()), pieces, out);
             Ok(())
         }
         Step::Clock(var, unit, ahead) => {
@@ -71,29 +75,33 @@ fn line(step: &Step, script: &Script, known: &mut Vec<Var>, out: &mut String) {
         Step::KeyedPassphrase => writeln!(
             out,
             "passphrase = crypto.createHmac(\"{}\", secret).update(passphrase).digest(\"base64\");",
-            hash(script.mac)
+            hash(script.algorithm)
         ),
     };
 }
 
-/// A sum on one line, or one part a line.
-fn assign(name: &str, parts: &[String], out: &mut String) {
-    let line = format!("{name} = {};", parts.join(" + "));
-    let _ = if fits(&line) || parts.len() < 2 {
-        writeln!(out, "{line}")
-    } else {
-        writeln!(out, "{name} =\n  {};", parts.join(" +\n  "))
+/// On one line, or on several that are added.
+fn assign(name: &str, pieces: &[Piece], out: &mut String) {
+    let lines = lines(pieces, |line| format!("{name} = {};", text(line)));
+    let lines: Vec<_> = lines.iter().map(|line| text(line)).collect();
+    let _ = match &*lines {
+        [line] => writeln!(out, "{name} = {line};"),
+        several => writeln!(out, "{name} =\n  {};", several.join(" +\n  ")),
     };
 }
 
 fn tail(script: &Script, out: &mut String) {
-    out.push_str("\nconst headers = {\n");
-    for (name, value) in &script.headers {
-        let _ = writeln!(out, "  {}: {},", literal(name), text(value));
+    if script.headers.is_empty() {
+        out.push_str("\nconst headers = {};\n");
+    } else {
+        out.push_str("\nconst headers = {\n");
+        for (name, value) in &script.headers {
+            let _ = writeln!(out, "  {}: {},", literal(name), text(value));
+        }
+        out.push_str("};\n");
     }
-    out.push_str("};\n");
     out.push_str(if script.has_query {
-        "const url = base + path + \"?\" + query;\n"
+        "const url = `${base}${path}?${query}`;\n"
     } else {
         "const url = base + path;\n"
     });
@@ -102,36 +110,61 @@ fn tail(script: &Script, out: &mut String) {
     let Some(check) = &script.reply else {
         return out.push_str("console.log(reply.status, await reply.text());\n");
     };
-    let mut signed = parts(&check.start);
+    let mut signed = text(&check.start);
     if check.signs_type {
-        signed.push("(reply.headers.get(\"content-type\") ?? \"\")".to_owned());
+        out.push_str("const contentType = reply.headers.get(\"Content-Type\") ?? \"\";\n");
+        signed.push_str(" + contentType");
     }
     let _ = writeln!(
         out,
         "const answer = Buffer.from(await reply.arrayBuffer());\n\
-         const proof = crypto.createHmac(\"sha256\", secret);\n\
-         proof.update({}).update(answer);\n\
-         if (reply.ok && reply.headers.get({}) !== proof.digest(\"hex\"))\n  \
-         throw new Error(\"the reply is not signed by who has the secret\");\n\
+         const proof = crypto.createHmac(\"sha256\", secret).update({signed});\n\
+         const expected = proof.update(answer).digest(\"hex\");\n\
+         if (reply.ok && reply.headers.get({}) !== expected) {{\n  \
+         throw new Error(\"{UNSIGNED}\");\n}}\n\
          console.log(reply.status, answer.toString());",
-        signed.join(" + "),
         literal(&check.header)
     );
 }
 
-fn signature(script: &Script) -> String {
+/// The lines that make the signature.
+fn sign(script: &Script, out: &mut String) {
     let written = match script.writing {
         Writing::Hex => "hex",
         Writing::Base64 => "base64",
         Writing::Base64Url => "base64url",
     };
-    match script.mac {
-        Some(_) => format!(
-            "crypto.createHmac(\"{}\", secret).update(message).digest(\"{written}\")",
-            hash(script.mac)
-        ),
-        None => format!("crypto.sign(null, Buffer.from(message), secret).toString(\"{written}\")"),
+    let message = script.message_var().name();
+    let hash = hash(script.algorithm);
+    let options = match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            let made = format!("crypto.createHmac(\"{hash}\", secret).update({message})");
+            let _ = writeln!(out, "const signature = {made}.digest(\"{written}\");");
+            return;
+        }
+        Algorithm::Ed25519 | Algorithm::RsaSha256 => "",
+        Algorithm::RsaPssSha512 => {
+            out.push_str("const padding = crypto.constants.RSA_PKCS1_PSS_PADDING;\n");
+            ", padding, saltLength: 64"
+        }
+        Algorithm::EcdsaP256Sha256 => ", dsaEncoding: \"ieee-p1363\"",
+    };
+    let hash =
+        if script.algorithm == Algorithm::Ed25519 { "null".to_owned() } else { literal(hash) };
+    let mut key = "secret";
+    if !options.is_empty() {
+        let _ = writeln!(out, "const privateKey = {{ key: secret{options} }};");
+        key = "privateKey";
     }
+    let bytes = match script.signs_digest() {
+        true => message.to_owned(),
+        false => format!("Buffer.from({message})"),
+    };
+    let _ = writeln!(
+        out,
+        "const signed = crypto.sign({hash}, {bytes}, {key});\n\
+         const signature = signed.toString(\"{written}\");"
+    );
 }
 
 fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
@@ -148,23 +181,26 @@ fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
     }
 }
 
-fn hash(mac: Option<Hash>) -> &'static str {
-    match mac {
-        Some(Hash::Sha384) => "sha384",
-        Some(Hash::Sha512) => "sha512",
-        Some(Hash::Sha256) | None => "sha256",
-    }
-}
-
 /// Pieces as one string.
 fn text(pieces: &[Piece]) -> String {
-    parts(pieces).join(" + ")
+    let groups = groups(pieces).flat_map(|group| {
+        if is_template(group) { vec![template(group)] } else { group.iter().map(part).collect() }
+    });
+    let all: Vec<_> = groups.collect();
+    if all.is_empty() { "\"\"".to_owned() } else { all.join(" + ") }
 }
 
-/// Strings of which the sum is the pieces.
-fn parts(pieces: &[Piece]) -> Vec<String> {
-    let all: Vec<_> = pieces.iter().map(part).collect();
-    if all.is_empty() { vec!["\"\"".to_owned()] } else { all }
+/// Text with values in it.
+fn template(pieces: &[Piece]) -> String {
+    let all = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => text
+            .replace('\\', "\\\\")
+            .replace('`', "\\`")
+            .replace("${", "\\${")
+            .replace('\n', "\\n"),
+        other => format!("${{{}}}", part(other)),
+    });
+    format!("`{}`", all.collect::<String>())
 }
 
 fn part(piece: &Piece) -> String {
@@ -174,7 +210,7 @@ fn part(piece: &Piece) -> String {
         Piece::Escaped(var) => format!("encodeURIComponent({})", var.name()),
         Piece::Sorted(var, None) => format!("sorted({})", var.name()),
         Piece::Sorted(var, Some((name, value))) => {
-            format!("sorted({} + {} + {})", var.name(), literal(&format!("&{name}=")), value.name())
+            format!("sorted(`${{{}}}&{name}=${{{}}}`)", var.name(), value.name())
         }
         Piece::Rendered(name) => format!("rendered(JSON.parse(body)[{}])", literal(name)),
         Piece::Pairs => "pairs(JSON.parse(body))".to_owned(),
@@ -211,26 +247,26 @@ fn bytes(pieces: &[Piece]) -> String {
     format!("Buffer.concat([\n{}])", parts.collect::<String>())
 }
 
-const RENDERED: &str = r#"function rendered(value) {
+const RENDERED: &str = r#"
+function rendered(value) {
   if (Array.isArray(value)) return value.map(rendered).join("");
   if (value === null || typeof value !== "object") return String(value);
   return Object.keys(value).sort().map((name) => name + rendered(value[name])).join("");
 }
-
 "#;
 
-const PAIRS: &str = r#"function pairs(members) {
+const PAIRS: &str = r#"
+function pairs(members) {
   const pair = ([name, value]) =>
     Array.isArray(value) ? value.map((item) => `${name}[]=${item}`) : [`${name}=${value}`];
   return Object.entries(members).flatMap(pair).join("&");
 }
-
 "#;
 
-const SORTED: &str = r#"function sorted(query) {
+const SORTED: &str = r#"
+function sorted(query) {
   const name = (pair) => pair.split("=")[0];
-  const order = (one, other) => (name(one) < name(other) ? -1 : 1);
+  const order = (one, other) => (name(one) > name(other)) - (name(one) < name(other));
   return query.split("&").filter(Boolean).sort(order).join("&");
 }
-
 "#;

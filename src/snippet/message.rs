@@ -4,10 +4,12 @@ use http::HeaderMap;
 
 use super::Unwritable;
 use super::plan::{EXPIRES, MARKS, plain};
-use super::script::{Piece, Pieces, Script, Step, Var};
+use super::script::{Piece, Pieces, Script, Step, Var, joined};
 use crate::clock::Micros;
-use crate::dialect::{Credentials, Dialect, Draft, Inbound, SignedRequest, TimeUnit, Unsignable};
-use crate::key::Algorithm;
+use crate::dialect::{
+    Credentials, Dialect, Draft, Encoding, Inbound, SignedRequest, TimeUnit, Unsignable,
+};
+use crate::key::{Algorithm, Signer};
 
 /// Puts the steps for `draft` into `script`.
 pub(super) fn fill(
@@ -63,10 +65,13 @@ pub(super) fn fill(
 
 /// The request as it would be signed at a moment that stands nowhere else in it.
 fn signed(dialect: &Dialect, draft: &Draft<'_>) -> Result<SignedRequest, Unwritable> {
-    let signer = dialect.read_signer(Algorithm::HmacSha256, b"of no key");
+    let mut stand_in = dialect.clone();
+    // What is signed is the same for every algorithm, and this one needs no key pair.
+    stand_in.encodings = [(Algorithm::HmacSha256, Encoding::Base64)].into();
+    let signer = Signer::read(Algorithm::HmacSha256, b"of no key");
     let signer = signer.map_err(|_| Unwritable::Draft(Unsignable::Algorithm))?;
     let by = Credentials { key_id: MARKS.key_id, signer: &signer, passphrase: None };
-    dialect.sign(draft, &by, Micros::from_millis(CREATED * 1_000)).map_err(Unwritable::Draft)
+    stand_in.sign(draft, &by, Micros::from_millis(CREATED * 1_000)).map_err(Unwritable::Draft)
 }
 
 /// The text that is signed of it.
@@ -113,19 +118,6 @@ fn field(name: &str, value: &str) -> Pieces {
         "signature" => around("sig=:", Var::Signature, ":"),
         _ => vec![Piece::Text(value.to_owned())],
     }
-}
-
-/// Texts that stand side by side as one.
-fn joined(pieces: Pieces) -> Pieces {
-    let mut all: Pieces = Vec::new();
-    for piece in pieces {
-        match (all.last_mut(), &piece) {
-            (_, Piece::Text(text)) if text.is_empty() => {}
-            (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(text),
-            _ => all.push(piece),
-        }
-    }
-    all
 }
 
 fn stamped(name: &str, mark: &str) -> String {

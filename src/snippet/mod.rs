@@ -2,11 +2,13 @@
 
 mod bash;
 mod go;
+mod go_functions;
 mod javascript;
 mod message;
 mod plan;
 mod python;
 mod rust;
+mod rust_functions;
 mod script;
 mod token;
 
@@ -26,7 +28,7 @@ pub enum Language {
     Go,
     /// Rust.
     Rust,
-    /// Bash 5, with curl and openssl.
+    /// Bash 5, with openssl 3 and curl 7.83 or later.
     Bash,
 }
 
@@ -56,7 +58,7 @@ impl Language {
 pub enum Unwritable {
     /// The request cannot be signed.
     Draft(Unsignable),
-    /// The dialect takes no key of this algorithm, or no snippet signs with one.
+    /// The dialect takes no key of this algorithm.
     Algorithm(Algorithm),
     /// The dialect signs JSON in a way that no snippet does.
     Json,
@@ -67,21 +69,20 @@ impl fmt::Display for Unwritable {
         match self {
             Self::Draft(error) => error.fmt(f),
             Self::Json => f.write_str("no snippet signs this JSON: give the parameters as a query"),
-            Self::Algorithm(algorithm) => write!(
-                f,
-                "no snippet signs with {}: take the dialect's HMAC or Ed25519 keys",
-                algorithm.name()
-            ),
+            Self::Algorithm(algorithm) => {
+                write!(f, "the dialect takes no {} key", algorithm.name())
+            }
         }
     }
 }
 
 impl std::error::Error for Unwritable {}
 
-/// The algorithm of the keys that a dialect's snippets sign with where nothing else is asked for.
+/// The algorithm that most keys of a dialect have: HMAC where it takes it, else Ed25519, else its first.
 pub fn usual_algorithm(dialect: &Dialect) -> Option<Algorithm> {
     let symmetric = dialect.algorithms().find(|algorithm| algorithm.is_symmetric());
-    symmetric.or_else(|| dialect.algorithms().find(|one| *one == Algorithm::Ed25519))
+    let ed25519 = || dialect.algorithms().find(|one| *one == Algorithm::Ed25519);
+    symmetric.or_else(ed25519).or_else(|| dialect.algorithms().next())
 }
 
 /// Writes a program that signs `draft` and sends it to `base` (scheme and host). It reads `KEY`, `SECRET` and, where the

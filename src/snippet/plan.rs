@@ -1,6 +1,6 @@
 //! From a recipe and a request to the steps that sign it.
 
-use super::script::{Fresh, Hash, Piece, Pieces, ReplyCheck, Script, Step, Var, Writing};
+use super::script::{Fresh, Piece, Pieces, ReplyCheck, Script, Step, Var, Writing, joined};
 use super::{Unwritable, message, token};
 use crate::dialect::template::{Field, Inner, Part};
 use crate::dialect::{
@@ -27,7 +27,7 @@ pub(super) fn plan(
         method: draft.method.to_string(),
         has_passphrase: dialect.has_passphrase(),
         secret_in_base64: dialect.secret_form() == SecretForm::Base64 && algorithm.is_symmetric(),
-        mac: mac(algorithm)?,
+        algorithm,
         writing: match encoding {
             Encoding::Hex => Writing::Hex,
             Encoding::Base64 => Writing::Base64,
@@ -45,24 +45,39 @@ pub(super) fn plan(
         message::fill(dialect, draft, &mut script)?;
         return Ok(script);
     }
-    let text = Texts { dialect, script: &script, signed: &signed, draft };
+    fill(dialect, draft, [&unsigned, &signed], &mut script)?;
+    if dialect.time_kind() == TimeKind::Deadline {
+        script.rename(Var::Timestamp, Var::Expires);
+    }
+    Ok(script)
+}
+
+/// Puts the steps for `draft` into `script`, where the request is to be `unsigned` and then `signed`.
+fn fill(
+    dialect: &Dialect,
+    draft: &Draft<'_>,
+    [unsigned, signed]: [&SignedRequest; 2],
+    script: &mut Script,
+) -> Result<(), Unwritable> {
+    let text = Texts { dialect, script, signed, draft };
     if let Scheme::Token(tokens) = &dialect.scheme {
-        let before = text.before(&unsigned);
-        let steps = token::steps(dialect, &tokens.rule, algorithm, draft, before);
-        script.headers = token::headers(text.headers());
+        let before = text.before(unsigned);
+        let headers = token::headers(text.headers());
+        let steps = token::steps(dialect, &tokens.rule, script.algorithm, draft, before);
+        script.headers = headers;
         script.before.extend(steps);
         script.message = vec![Piece::Var(Var::Token)];
-        return Ok(script);
+        return Ok(());
     }
     let message = text.message(draft)?;
-    let before = text.before(&unsigned);
-    let after = text.after(&unsigned);
+    let before = text.before(unsigned);
+    let after = text.after(unsigned);
     let headers = text.headers();
     script.before.extend(before);
     script.after.extend(after);
     script.message = message;
     script.headers = headers;
-    Ok(script)
+    Ok(())
 }
 
 fn reply_check(rule: &ReplyRule) -> ReplyCheck {
@@ -78,18 +93,6 @@ fn reply_check(rule: &ReplyRule) -> ReplyCheck {
         header: canonical(rule.header.as_str()),
         start: rule.start().iter().map(piece).collect(),
         signs_type: rule.signs_type,
-    }
-}
-
-fn mac(algorithm: Algorithm) -> Result<Option<Hash>, Unwritable> {
-    match algorithm {
-        Algorithm::HmacSha256 => Ok(Some(Hash::Sha256)),
-        Algorithm::HmacSha384 => Ok(Some(Hash::Sha384)),
-        Algorithm::HmacSha512 => Ok(Some(Hash::Sha512)),
-        Algorithm::Ed25519 => Ok(None),
-        Algorithm::RsaSha256 | Algorithm::RsaPssSha512 | Algorithm::EcdsaP256Sha256 => {
-            Err(Unwritable::Algorithm(algorithm))
-        }
     }
 }
 
@@ -240,7 +243,7 @@ impl Texts<'_> {
         let method = Unwritable::Draft(crate::dialect::Unsignable::Draft("method"));
         let mut out = Vec::new();
         self.write(self.parts().ok_or(method)?, draft, &mut out)?;
-        Ok(out)
+        Ok(joined(out))
     }
 
     fn write(&self, parts: &[Part], draft: &Draft<'_>, out: &mut Pieces) -> Result<(), Unwritable> {

@@ -2,8 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::script::{Fresh, Hash, Piece, Script, Step, Var, Writing, fits, literal};
+use super::script::{
+    Fresh, Piece, Script, Step, UNSIGNED, Var, Writing, groups, hash, is_template, is_text, lines,
+    literal,
+};
 use crate::dialect::TimeUnit;
+use crate::key::Algorithm;
 
 pub(super) fn print(script: &Script) -> String {
     let mut main = String::new();
@@ -13,11 +17,11 @@ pub(super) fn print(script: &Script) -> String {
     }
     main.push('\n');
     if script.signs_digest() {
-        assign("message", &byte_parts(&script.message), &mut main);
-    } else {
-        assign("message", &parts(&script.message), &mut main);
+        let _ = writeln!(main, "message = {}", bytes(&script.message));
+    } else if script.message_var() == Var::Message {
+        assign("message", &script.message, &mut main);
     }
-    let _ = writeln!(main, "signature = {}", signature(script));
+    sign(script, &mut main);
     for step in &script.after {
         line(step, script, &mut main);
     }
@@ -33,13 +37,13 @@ pub(super) fn print(script: &Script) -> String {
         .filter(|(mention, _)| main.contains(mention))
         .map(|(_, text)| *text)
         .collect();
-    imports(script, &[&*helpers, &main].concat(), &mut out);
+    imports(&[&*helpers, &main].concat(), &mut out);
     out.push_str(&helpers);
     out + &main
 }
 
 /// The modules that the text mentions.
-fn imports(script: &Script, text: &str, out: &mut String) {
+fn imports(text: &str, out: &mut String) {
     let modules = ["base64", "hashlib", "hmac", "json", "os", "time"];
     for module in modules.iter().filter(|module| text.contains(&format!("{module}."))) {
         let _ = writeln!(out, "import {module}");
@@ -52,10 +56,25 @@ fn imports(script: &Script, text: &str, out: &mut String) {
     if text.contains("uuid.") {
         out.push_str("import uuid\n");
     }
-    out.push('\n');
-    if script.mac.is_none() {
-        out.push_str("from cryptography.hazmat.primitives import serialization\n\n");
+    if text.contains("datetime.") {
+        out.push_str("from datetime import datetime, timezone\n");
     }
+    if text.contains("load_pem_private_key(") {
+        let mut names = Vec::new();
+        if text.contains("hashes.") {
+            names.push("hashes");
+        }
+        names.push("serialization");
+        let _ = writeln!(out, "\nfrom cryptography.hazmat.primitives import {}", names.join(", "));
+        let names = ["ec", "padding", "utils"];
+        let names: Vec<_> =
+            names.into_iter().filter(|name| text.contains(&format!("{name}."))).collect();
+        if !names.is_empty() {
+            let names = names.join(", ");
+            let _ = writeln!(out, "from cryptography.hazmat.primitives.asymmetric import {names}");
+        }
+    }
+    out.push('\n');
 }
 
 fn begin(script: &Script, out: &mut String) {
@@ -75,7 +94,7 @@ fn begin(script: &Script, out: &mut String) {
 fn line(step: &Step, script: &Script, out: &mut String) {
     let _ = match step {
         Step::Let(var, pieces) => {
-            assign(var.name(), &parts(pieces), out);
+            assign(var.name(), pieces, out);
             Ok(())
         }
         Step::Clock(var, unit, ahead) => {
@@ -87,29 +106,37 @@ fn line(step: &Step, script: &Script, out: &mut String) {
             out,
             "passphrase = hmac.new(secret, passphrase.encode(), hashlib.{}).digest()\n\
              passphrase = base64.b64encode(passphrase).decode()",
-            hash(script.mac)
+            hash(script.algorithm)
         ),
     };
 }
 
-/// A sum on one line, or one part a line.
-fn assign(name: &str, parts: &[String], out: &mut String) {
-    let line = format!("{name} = {}", parts.join(" + "));
-    let _ = if fits(&line) || parts.len() < 2 {
-        writeln!(out, "{line}")
-    } else {
-        writeln!(out, "{name} = (\n    {}\n)", parts.join("\n    + "))
-    };
+/// On one line, or on several in parentheses.
+fn assign(name: &str, pieces: &[Piece], out: &mut String) {
+    let lines = lines(pieces, |line| format!("{name} = {}", text(line)));
+    if let [line] = &*lines {
+        let _ = writeln!(out, "{name} = {}", text(line));
+        return;
+    }
+    // Literals side by side are one; anything else is added.
+    let alike = lines.iter().all(|line| is_text(line));
+    let between = if alike { "\n    " } else { "\n    + " };
+    let lines: Vec<_> = lines.iter().map(|line| text(line)).collect();
+    let _ = writeln!(out, "{name} = (\n    {}\n)", lines.join(between));
 }
 
 fn tail(script: &Script, out: &mut String) {
-    out.push_str("\nheaders = {\n");
-    for (name, value) in &script.headers {
-        let _ = writeln!(out, "    {}: {},", literal(name), text(value));
+    if script.headers.is_empty() {
+        out.push_str("\nheaders = {}\n");
+    } else {
+        out.push_str("\nheaders = {\n");
+        for (name, value) in &script.headers {
+            let _ = writeln!(out, "    {}: {},", literal(name), text(value));
+        }
+        out.push_str("}\n");
     }
-    out.push_str("}\n");
     out.push_str(if script.has_query {
-        "url = base + path + \"?\" + query\n"
+        "url = f\"{base}{path}?{query}\"\n"
     } else {
         "url = base + path\n"
     });
@@ -123,38 +150,68 @@ fn tail(script: &Script, out: &mut String) {
     let Some(check) = &script.reply else {
         return out.push_str("print(reply.status, reply.read().decode())\n");
     };
-    let mut signed = parts(&check.start);
+    let mut signed = text(&check.start);
     if check.signs_type {
-        signed.push("(reply.headers[\"Content-Type\"] or \"\")".to_owned());
+        out.push_str("content_type = reply.headers[\"Content-Type\"] or \"\"\n");
+        signed.push_str(" + content_type");
     }
     let _ = writeln!(
         out,
-        "answer = reply.read()\nproof = ({}).encode() + answer\n\
+        "answer = reply.read()\nproof = ({signed}).encode() + answer\n\
          expected = hmac.new(secret, proof, hashlib.sha256).hexdigest()\n\
          sent = reply.headers[{}] or \"\"\n\
          if reply.status < 300 and not hmac.compare_digest(expected, sent):\n    \
-         raise SystemExit(\"the reply is not signed by who has the secret\")\n\
+         raise SystemExit(\"{UNSIGNED}\")\n\
          print(reply.status, answer.decode())",
-        signed.join(" + "),
         literal(&check.header)
     );
 }
 
-fn signature(script: &Script) -> String {
-    let message = if script.signs_digest() { "message" } else { "message.encode()" };
-    let made = match script.mac {
-        Some(_) => {
-            format!("hmac.new(secret, {message}, hashlib.{}).digest()", hash(script.mac))
-        }
-        None => format!("serialization.load_pem_private_key(secret, None).sign({message})"),
+/// The lines that make the signature.
+fn sign(script: &Script, out: &mut String) {
+    let var = script.message_var().name();
+    let message = if script.signs_digest() { var.to_owned() } else { format!("{var}.encode()") };
+    let written = |bytes: &str| match script.writing {
+        Writing::Hex => format!("{bytes}.hex()"),
+        Writing::Base64 => format!("base64.b64encode({bytes}).decode()"),
+        Writing::Base64Url => format!("base64.urlsafe_b64encode({bytes}).decode().rstrip(\"=\")"),
     };
-    match script.writing {
-        Writing::Hex => format!("{made}.hex()"),
-        Writing::Base64 => format!("base64.b64encode({made}).decode()"),
-        Writing::Base64Url => {
-            format!("base64.urlsafe_b64encode({made}).decode().rstrip(\"=\")")
-        }
+    if !script.has_mac() {
+        out.push_str("private_key = serialization.load_pem_private_key(secret, None)\n");
     }
+    let arguments = match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            let hash = hash(script.algorithm);
+            let made = format!("hmac.new(secret, {message}, hashlib.{hash})");
+            let line = match script.writing {
+                Writing::Hex => format!("signature = {made}.hexdigest()"),
+                Writing::Base64 | Writing::Base64Url => {
+                    format!("mac = {made}\nsignature = {}", written("mac.digest()"))
+                }
+            };
+            let _ = writeln!(out, "{line}");
+            return;
+        }
+        Algorithm::Ed25519 => "",
+        Algorithm::RsaSha256 => ", padding.PKCS1v15(), hashes.SHA256()",
+        Algorithm::RsaPssSha512 => {
+            out.push_str("pss = padding.PSS(padding.MGF1(hashes.SHA512()), salt_length=64)\n");
+            ", pss, hashes.SHA512()"
+        }
+        Algorithm::EcdsaP256Sha256 => ", ec.ECDSA(hashes.SHA256())",
+    };
+    let made = format!("private_key.sign({message}{arguments})");
+    let _ = if script.algorithm == Algorithm::EcdsaP256Sha256 {
+        writeln!(
+            out,
+            "r, s = utils.decode_dss_signature({made})\n\
+             signed = r.to_bytes(32, \"big\") + s.to_bytes(32, \"big\")\n\
+             signature = {}",
+            written("signed")
+        )
+    } else {
+        writeln!(out, "signed = {made}\nsignature = {}", written("signed"))
+    };
 }
 
 fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
@@ -167,27 +224,28 @@ fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
         TimeUnit::Seconds | TimeUnit::DecimalSeconds => now(1, "1_000_000_000"),
         TimeUnit::Millis | TimeUnit::MillisOrMicros => now(1_000, "1_000_000"),
         TimeUnit::IsoSeconds => "time.strftime(\"%Y-%m-%dT%H:%M:%S\", time.gmtime())".to_owned(),
-        TimeUnit::Iso => "time.strftime(\"%Y-%m-%dT%H:%M:%S.000Z\", time.gmtime())".to_owned(),
-    }
-}
-
-fn hash(mac: Option<Hash>) -> &'static str {
-    match mac {
-        Some(Hash::Sha384) => "sha384",
-        Some(Hash::Sha512) => "sha512",
-        Some(Hash::Sha256) | None => "sha256",
+        TimeUnit::Iso => {
+            "datetime.now(timezone.utc).strftime(\"%Y-%m-%dT%H:%M:%S.%f\")[:-3] + \"Z\"".to_owned()
+        }
     }
 }
 
 /// Pieces as one string.
 fn text(pieces: &[Piece]) -> String {
-    parts(pieces).join(" + ")
+    let groups = groups(pieces).flat_map(|group| {
+        if is_template(group) { vec![template(group)] } else { group.iter().map(part).collect() }
+    });
+    let all: Vec<_> = groups.collect();
+    if all.is_empty() { "\"\"".to_owned() } else { all.join(" + ") }
 }
 
-/// Strings of which the sum is the pieces.
-fn parts(pieces: &[Piece]) -> Vec<String> {
-    let all: Vec<_> = pieces.iter().map(part).collect();
-    if all.is_empty() { vec!["\"\"".to_owned()] } else { all }
+/// Text with values in it.
+fn template(pieces: &[Piece]) -> String {
+    let all = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => text.replace('{', "{{").replace('}', "}}"),
+        other => format!("{{{}}}", part(other)),
+    });
+    format!("f{}", literal(&all.collect::<String>()))
 }
 
 fn part(piece: &Piece) -> String {
@@ -196,11 +254,8 @@ fn part(piece: &Piece) -> String {
         Piece::Var(var) => var.name().to_owned(),
         Piece::Escaped(var) => format!("urllib.parse.quote({}, safe=\"\")", var.name()),
         Piece::Sorted(var, extra) => sorted(*var, extra.as_ref()),
-        Piece::Rendered(name) => {
-            let read = "json.loads(body, parse_int=str, parse_float=str)";
-            format!("rendered({read}[{}])", literal(name))
-        }
-        Piece::Pairs => "pairs(json.loads(body, parse_int=str, parse_float=str))".to_owned(),
+        Piece::Rendered(name) => format!("rendered(body, {})", literal(name)),
+        Piece::Pairs => "pairs(body)".to_owned(),
         Piece::Sha256(inner) => format!("hashlib.sha256({}).hexdigest()", bytes(inner)),
         Piece::Sha256Base64(inner) => {
             format!("base64.b64encode(hashlib.sha256({}).digest()).decode()", bytes(inner))
@@ -213,28 +268,24 @@ fn part(piece: &Piece) -> String {
     }
 }
 
-/// Pieces as bytes.
+/// Pieces as bytes, of as few sums as can be.
 fn bytes(pieces: &[Piece]) -> String {
-    byte_parts(pieces).join(" + ")
-}
-
-/// Bytes of which the sum is the pieces, as few as can be.
-fn byte_parts(pieces: &[Piece]) -> Vec<String> {
     let runs = pieces.split_inclusive(|piece| matches!(piece, Piece::Sha256(_)));
     let all = runs.flat_map(|run| {
         let (last, before) = match run.split_last() {
             Some((Piece::Sha256(inner), before)) => (Some(inner), before),
             _ => (None, run),
         };
-        let before = (!before.is_empty()).then(|| match before {
-            [_] => format!("{}.encode()", text(before)),
-            _ => format!("({}).encode()", text(before)),
+        let before = (!before.is_empty()).then(|| {
+            let text = text(before);
+            let is_sum = before.len() > 1 && !is_text(before);
+            if is_sum { format!("({text}).encode()") } else { format!("{text}.encode()") }
         });
         let last = last.map(|inner| format!("hashlib.sha256({}).digest()", bytes(inner)));
         before.into_iter().chain(last)
     });
     let all: Vec<_> = all.collect();
-    if all.is_empty() { vec!["b\"\"".to_owned()] } else { all }
+    if all.is_empty() { "b\"\"".to_owned() } else { all.join(" + ") }
 }
 
 fn sorted(var: Var, extra: Option<&(String, Var)>) -> String {
@@ -249,18 +300,26 @@ fn sorted(var: Var, extra: Option<&(String, Var)>) -> String {
     format!("\"&\".join(sorted({all}, key=lambda pair: pair.split(\"=\")[0]))")
 }
 
-const RENDERED: &str = r#"def rendered(value):
-    if isinstance(value, dict):
-        return "".join(name + rendered(value[name]) for name in sorted(value))
-    if isinstance(value, list):
-        return "".join(rendered(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value)
+const RENDERED: &str = r#"
+def rendered(body, name):
+    def write(value):
+        if isinstance(value, dict):
+            return "".join(name + write(value[name]) for name in sorted(value))
+        if isinstance(value, list):
+            return "".join(write(item) for item in value)
+        return value if isinstance(value, str) else json.dumps(value)
+
+    # Numbers stay as they are written.
+    return write(json.loads(body, parse_int=str, parse_float=str)[name])
+
 
 "#;
 
-const PAIRS: &str = r#"def pairs(members):
+const PAIRS: &str = r#"
+def pairs(body):
     every = []
-    for name, value in members.items():
+    # Numbers stay as they are written.
+    for name, value in json.loads(body, parse_int=str, parse_float=str).items():
         if isinstance(value, list):
             every += [(name + "[]", item) for item in value]
         else:
@@ -269,5 +328,6 @@ const PAIRS: &str = r#"def pairs(members):
         name + "=" + (value if isinstance(value, str) else json.dumps(value))
         for name, value in every
     )
+
 
 "#;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::script::{Fresh, Hash, Piece, Script, Step, Var, Writing, fits, has_quotes};
+use super::rust_functions::functions;
+use super::script::{Fresh, Piece, Script, Step, UNSIGNED, Var, Writing, fits, has_quotes};
 use crate::dialect::TimeUnit;
+use crate::key::Algorithm;
 
 pub(super) fn print(script: &Script) -> String {
     let mut main = String::new();
@@ -13,37 +15,31 @@ pub(super) fn print(script: &Script) -> String {
     }
     main.push('\n');
     if script.signs_digest() {
-        assign("message", &bytes_of_each(&script.message), &mut main);
-    } else {
-        line(&Step::Let(Var::Message, script.message.clone()), script, &mut main);
+        concat("message", &bytes_of_each(&script.message), &mut main);
+    } else if script.message_var() == Var::Message {
+        assign("message", &script.message, &mut main);
     }
     sign(script, &mut main);
     for step in &script.after {
         line(step, script, &mut main);
     }
     tail(script, &mut main);
+    let functions = functions(&main);
 
     let mut out = String::new();
     for comment in script.comments() {
         let _ = writeln!(out, "// {comment}");
     }
-    let helpers = [
-        ("moment(", MOMENT),
-        ("sorted(", SORTED),
-        ("escaped(", ESCAPED),
-        ("rendered(", RENDERED),
-        ("pairs(", PAIRS),
-    ];
-    let helpers: String = helpers
-        .iter()
-        .filter(|(mention, _)| main.contains(mention))
-        .map(|(_, text)| *text)
-        .collect();
-    let _ = writeln!(out, "// [dependencies]\n// {}", crates(script, &main));
-    imports(script, &main, &mut out);
+    if matches!(script.algorithm, Algorithm::EcdsaP256Sha256) {
+        out.push_str(
+            "// It must be PKCS#8, as `openssl pkcs8 -topk8 -nocrypt` makes it of others.\n",
+        );
+    }
+    let _ = writeln!(out, "//\n// [dependencies]\n// {}", crates(script, &main));
+    imports(script, &[&*main, &*functions].concat(), &mut out);
     let _ = writeln!(
         out,
-        "fn main() -> Result<(), Box<dyn std::error::Error>> {{\n{main}}}\n{helpers}"
+        "fn main() -> Result<(), Box<dyn std::error::Error>> {{\n{main}}}\n{functions}"
     );
     out.truncate(out.trim_end().len());
     out.push('\n');
@@ -52,47 +48,66 @@ pub(super) fn print(script: &Script) -> String {
 
 fn crates(script: &Script, main: &str) -> String {
     let mut all = vec!["data-encoding = \"2\"", "ureq = \"3\""];
-    if main.contains("getrandom::") {
+    if main.contains("uuid(") {
         all.push("getrandom = \"0.4\"");
     }
     if main.contains("rendered(") {
-        all.push("serde_json = \"1\"");
+        all.push("serde_json = { version = \"1\", features = [\"arbitrary_precision\"] }");
     }
     if main.contains("pairs(") {
-        all.push("serde_json = { version = \"1\", features = [\"preserve_order\"] }");
+        all.push(ORDERED_JSON);
     }
-    if script.mac.is_some() {
-        all.push("hmac = \"0.13\"");
-    } else {
-        all.push("ed25519-dalek = { version = \"3\", features = [\"pem\"] }");
+    match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            all.push("hmac = \"0.13\"");
+        }
+        Algorithm::Ed25519 => {
+            all.push("ed25519-dalek = { version = \"3\", features = [\"pem\"] }");
+        }
+        Algorithm::RsaSha256 | Algorithm::RsaPssSha512 | Algorithm::EcdsaP256Sha256 => {
+            all.extend(["pem = \"4\"", "ring = { version = \"0.17\", features = [\"std\"] }"]);
+        }
     }
-    if main.contains("Sha") {
+    if main.contains("Sha256::") || main.contains("Sha512::") || script.has_mac() {
         all.push("sha2 = \"0.11\"");
     }
     all.sort_unstable();
     all.join("\n// ")
 }
 
-fn imports(script: &Script, main: &str, out: &mut String) {
+fn imports(script: &Script, text: &str, out: &mut String) {
     let encodings: Vec<_> = ["BASE64", "BASE64URL_NOPAD", "HEXLOWER"]
         .into_iter()
-        .filter(|name| main.contains(&format!("{name}.")))
+        .filter(|name| text.contains(&format!("{name}.")))
         .collect();
     let digests = ["Sha256", "Sha384", "Sha512"]
         .into_iter()
-        .filter(|name| main.contains(&format!("{name}>")) || main.contains(&format!("{name}::")));
+        .filter(|name| text.contains(&format!("{name}>")) || text.contains(&format!("{name}::")));
     let digests: Vec<_> =
-        main.contains("::digest(").then_some("Digest").into_iter().chain(digests).collect();
+        text.contains("::digest(").then_some("Digest").into_iter().chain(digests).collect();
     out.push_str("use std::env;\n");
-    if main.contains("SystemTime") {
+    if text.contains("SystemTime::") {
         out.push_str("use std::time::{SystemTime, UNIX_EPOCH};\n");
     }
     let _ = writeln!(out, "\nuse data_encoding::{};", list(&encodings));
-    if script.mac.is_some() {
-        out.push_str("use hmac::{Hmac, KeyInit, Mac};\n");
-    } else {
-        out.push_str("use ed25519_dalek::{Signer, SigningKey, pkcs8::DecodePrivateKey};\n");
-    }
+    out.push_str(match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            "use hmac::{Hmac, KeyInit, Mac};\n"
+        }
+        Algorithm::Ed25519 => {
+            "use ed25519_dalek::pkcs8::DecodePrivateKey;\nuse ed25519_dalek::{Signer, SigningKey};\n"
+        }
+        Algorithm::RsaSha256 => {
+            "use ring::rand::SystemRandom;\nuse ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};\n"
+        }
+        Algorithm::RsaPssSha512 => {
+            "use ring::rand::SystemRandom;\nuse ring::signature::{RSA_PSS_SHA512, RsaKeyPair};\n"
+        }
+        Algorithm::EcdsaP256Sha256 => {
+            "use ring::rand::SystemRandom;\n\
+             use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};\n"
+        }
+    });
     if !digests.is_empty() {
         let _ = writeln!(out, "use sha2::{};", list(&digests));
     }
@@ -122,13 +137,8 @@ fn begin(script: &Script, out: &mut String) {
 fn line(step: &Step, script: &Script, out: &mut String) {
     let _ = match step {
         Step::Let(var, pieces) => {
-            let line = format!("    let {} = {};", var.name(), text(pieces));
-            if fits(&line) || pieces.len() < 2 {
-                writeln!(out, "{line}")
-            } else {
-                assign(var.name(), &pieces.iter().map(borrowed).collect::<Vec<_>>(), out);
-                Ok(())
-            }
+            assign(var.name(), pieces, out);
+            Ok(())
         }
         Step::Clock(var, unit, ahead) => writeln!(
             out,
@@ -140,47 +150,97 @@ fn line(step: &Step, script: &Script, out: &mut String) {
             out,
             "    let nonce = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis().to_string();"
         ),
-        Step::Nonce(Fresh::Uuid) => out.write_str(UUID),
+        Step::Nonce(Fresh::Uuid) => writeln!(out, "    let nonce = uuid()?;"),
         Step::KeyedPassphrase => writeln!(
             out,
-            "    let mut keyed = Hmac::<{}>::new_from_slice(secret.as_ref())?;\n    \
-             keyed.update(passphrase.as_bytes());\n    \
+            "    let mut keyed = {}?;\n    keyed.update(passphrase.as_bytes());\n    \
              let passphrase = BASE64.encode(&keyed.finalize().into_bytes());",
-            hash(script.mac)
+            mac(script)
         ),
     };
 }
 
+/// The start of a MAC under the secret.
+fn mac(script: &Script) -> String {
+    let secret = if script.secret_in_base64 { "&secret" } else { "secret.as_bytes()" };
+    format!("Hmac::<{}>::new_from_slice({secret})", hash(script.algorithm))
+}
+
+/// The lines that make the signature.
 fn sign(script: &Script, out: &mut String) {
-    let made = if script.mac.is_some() {
-        let _ = writeln!(
-            out,
-            "    let mut mac = Hmac::<{}>::new_from_slice(secret.as_ref())?;\n    mac.update(message.as_ref());",
-            hash(script.mac)
-        );
-        "&mac.finalize().into_bytes()"
-    } else {
-        "&SigningKey::from_pkcs8_pem(&secret)?.sign(message.as_ref()).to_bytes()"
+    let var = script.message_var().name();
+    let message =
+        if script.signs_digest() { format!("&{var}") } else { format!("{var}.as_bytes()") };
+    let signed = match script.algorithm {
+        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
+            let mac = mac(script);
+            let _ = writeln!(out, "    let mut mac = {mac}?;\n    mac.update({message});");
+            "&mac.finalize().into_bytes()"
+        }
+        Algorithm::Ed25519 => {
+            let _ = writeln!(
+                out,
+                "    let private_key = SigningKey::from_pkcs8_pem(&secret)?;\n    \
+                 let signed = private_key.sign({message}).to_bytes();"
+            );
+            "&signed"
+        }
+        Algorithm::RsaSha256 | Algorithm::RsaPssSha512 => {
+            let padding = match script.algorithm {
+                Algorithm::RsaPssSha512 => "&RSA_PSS_SHA512",
+                _ => "&RSA_PKCS1_SHA256",
+            };
+            let _ = writeln!(
+                out,
+                "    let parsed = pem::parse(&secret)?;\n    \
+                 let private_key = RsaKeyPair::from_pkcs8(parsed.contents())\n        \
+                 .or_else(|_| RsaKeyPair::from_der(parsed.contents()))?;\n    \
+                 let mut signed = vec![0; private_key.public().modulus_len()];\n    \
+                 private_key.sign({padding}, &SystemRandom::new(), {message}, &mut signed)?;"
+            );
+            "&signed"
+        }
+        Algorithm::EcdsaP256Sha256 => {
+            let _ = writeln!(
+                out,
+                "    let parsed = pem::parse(&secret)?;\n    let random = SystemRandom::new();\n    \
+                 let kind = &ECDSA_P256_SHA256_FIXED_SIGNING;\n    \
+                 let private_key = EcdsaKeyPair::from_pkcs8(kind, parsed.contents(), &random)?;\n    \
+                 let signed = private_key.sign(&random, {message})?;"
+            );
+            "signed.as_ref()"
+        }
     };
     let written = match script.writing {
         Writing::Hex => "HEXLOWER",
         Writing::Base64 => "BASE64",
         Writing::Base64Url => "BASE64URL_NOPAD",
     };
-    let _ = writeln!(out, "    let signature = {written}.encode({made});");
+    let _ = writeln!(out, "    let signature = {written}.encode({signed});");
 }
 
-/// Parts in a row, one a line.
-fn assign(name: &str, parts: &[String], out: &mut String) {
+/// On one line, or with a line of its own for every line of the text and for every value that is worked out.
+fn assign(name: &str, pieces: &[Piece], out: &mut String) {
+    let line = format!("    let {name} = {};", text(pieces));
+    if fits(&line) || pieces.len() < 2 {
+        let _ = writeln!(out, "{line}");
+        return;
+    }
+    let _ = write!(out, "    let {name} = format!(\n        {}", folded(&template(pieces)));
+    for argument in arguments(pieces) {
+        let _ = write!(out, ",\n        {argument}");
+    }
+    out.push_str("\n    );\n");
+}
+
+/// Byte strings in a row, one a line where they are many.
+fn concat(name: &str, parts: &[String], out: &mut String) {
     let line = format!("    let {name} = [{}].concat();", parts.join(", "));
     let _ = if fits(&line) {
         writeln!(out, "{line}")
     } else {
-        writeln!(
-            out,
-            "    let {name} = [\n        {},\n    ]\n    .concat();",
-            parts.join(",\n        ")
-        )
+        let parts = parts.join(",\n        ");
+        writeln!(out, "    let {name} = [\n        {parts},\n    ]\n    .concat();")
     };
 }
 
@@ -196,7 +256,6 @@ fn tail(script: &Script, out: &mut String) {
     );
     for (name, value) in &script.headers {
         let value = match &**value {
-            [Piece::Text(text)] => literal(text),
             [Piece::Var(var)] => format!("&{}", var.name()),
             several => text(several),
         };
@@ -205,9 +264,38 @@ fn tail(script: &Script, out: &mut String) {
     let body = if script.has_body { "body" } else { "()" };
     let _ = writeln!(out, "        .body({body})?;");
     out.push_str(
-        "    let agent: ureq::Agent =\n        ureq::Agent::config_builder().http_status_as_error(false).build().into();\n    \
-         let mut reply = agent.run(request)?;\n    \
-         println!(\"{} {}\", reply.status().as_u16(), reply.body_mut().read_to_string()?);\n    Ok(())\n",
+        "    // An answer is printed whatever its status.\n    \
+         let config = ureq::Agent::config_builder().http_status_as_error(false).build();\n    \
+         let mut reply = ureq::Agent::from(config).run(request)?;\n    \
+         let status = reply.status().as_u16();\n",
+    );
+    if let Some(check) = &script.reply {
+        let field = "    let field = |name: &str| reply.headers().get(name).and_then(|value| value.to_str().ok());\n";
+        out.push_str(field);
+        let mut signed = template(&check.start);
+        if check.signs_type {
+            out.push_str(
+                "    let content_type = field(\"Content-Type\").unwrap_or_default().to_owned();\n",
+            );
+            signed.push_str("{content_type}");
+        }
+        let signed = literal(&signed);
+        let _ = writeln!(
+            out,
+            "    let sent = field({}).unwrap_or_default().to_owned();\n    \
+             let answer = reply.body_mut().read_to_vec()?;\n    \
+             let mut proof = {}?;\n    proof.update(format!({signed}).as_bytes());\n    proof.update(&answer);\n    \
+             let sent = HEXLOWER.decode(sent.as_bytes()).unwrap_or_default();\n    \
+             if status < 300 && proof.verify_slice(&sent).is_err() {{\n        \
+             return Err(\"{UNSIGNED}\".into());\n    }}\n    \
+             println!(\"{{status}} {{}}\", String::from_utf8_lossy(&answer));\n    Ok(())",
+            literal(&check.header),
+            mac(script)
+        );
+        return;
+    }
+    out.push_str(
+        "    println!(\"{status} {}\", reply.body_mut().read_to_string()?);\n    Ok(())\n",
     );
 }
 
@@ -222,82 +310,98 @@ fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
     match unit {
         TimeUnit::Seconds | TimeUnit::DecimalSeconds => with("now.as_secs()", ahead_ms / 1_000),
         TimeUnit::Millis | TimeUnit::MillisOrMicros => with("now.as_millis()", ahead_ms),
-        TimeUnit::Iso => "moment(now.as_secs()) + \".000Z\"".to_owned(),
+        TimeUnit::Iso => {
+            "format!(\"{}.{:03}Z\", moment(now.as_secs()), now.subsec_millis())".to_owned()
+        }
         TimeUnit::IsoSeconds => "moment(now.as_secs())".to_owned(),
     }
 }
 
-fn hash(mac: Option<Hash>) -> &'static str {
-    match mac {
-        Some(Hash::Sha384) => "Sha384",
-        Some(Hash::Sha512) => "Sha512",
-        Some(Hash::Sha256) | None => "Sha256",
+/// Numbers stay as they are written, and members in their order.
+const ORDERED_JSON: &str =
+    "serde_json = { version = \"1\", features = [\"arbitrary_precision\", \"preserve_order\"] }";
+
+const fn hash(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::HmacSha384 => "Sha384",
+        Algorithm::HmacSha512 | Algorithm::RsaPssSha512 => "Sha512",
+        Algorithm::HmacSha256
+        | Algorithm::Ed25519
+        | Algorithm::RsaSha256
+        | Algorithm::EcdsaP256Sha256 => "Sha256",
     }
 }
 
-/// Pieces as one `String`.
+/// Pieces as one text, owned or not.
 fn text(pieces: &[Piece]) -> String {
     match pieces {
-        [] => "String::new()".to_owned(),
-        [Piece::Text(text)] => format!("{}.to_owned()", literal(text)),
-        [Piece::Var(var)] => format!("{}.clone()", var.name()),
-        _ => {
-            let all: Vec<_> = pieces.iter().map(borrowed).collect();
-            format!("[{}].concat()", all.join(", "))
+        [] => "\"\"".to_owned(),
+        [one] => value(one),
+        several => {
+            let arguments = arguments(several).map(|argument| format!(", {argument}"));
+            let arguments: String = arguments.collect();
+            format!("format!({}{arguments})", literal(&template(several)))
         }
     }
 }
 
-/// One piece as a `&str`.
-fn borrowed(piece: &Piece) -> String {
+/// What is formatted: text with names in braces, and empty braces for what is worked out.
+fn template(pieces: &[Piece]) -> String {
+    let all = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => text.replace('{', "{{").replace('}', "}}"),
+        Piece::Var(var) => format!("{{{}}}", var.name()),
+        Piece::Escaped(_)
+        | Piece::Sorted(..)
+        | Piece::Rendered(_)
+        | Piece::Pairs
+        | Piece::Sha256(_)
+        | Piece::Sha256Base64(_)
+        | Piece::Sha512Hex(_)
+        | Piece::Base64(_)
+        | Piece::Base64Url(_) => "{}".to_owned(),
+    });
+    all.collect()
+}
+
+/// What is worked out.
+fn arguments(pieces: &[Piece]) -> impl Iterator<Item = String> {
+    let worked_out = |piece: &&Piece| !matches!(piece, Piece::Text(_) | Piece::Var(_));
+    pieces.iter().filter(worked_out).map(value)
+}
+
+fn value(piece: &Piece) -> String {
     match piece {
         Piece::Text(text) => literal(text),
-        Piece::Var(Var::Method) => "method".to_owned(),
-        Piece::Var(var) => format!("&*{}", var.name()),
-        Piece::Escaped(var) => format!("&*escaped(&{})", var.name()),
-        Piece::Sorted(var, None) => format!("&*sorted(&{})", var.name()),
+        Piece::Var(var) => var.name().to_owned(),
+        Piece::Escaped(var) => format!("escaped(&{})", var.name()),
+        Piece::Sorted(var, None) => format!("sorted(&{})", var.name()),
         Piece::Sorted(var, Some((name, value))) => {
-            format!("&*sorted(&format!(\"{{{}}}&{name}={{{}}}\"))", var.name(), value.name())
+            format!("sorted(&format!(\"{{{}}}&{name}={{{}}}\"))", var.name(), value.name())
         }
-        Piece::Rendered(name) => {
-            format!(
-                "&*rendered(&serde_json::from_str::<serde_json::Value>(&body)?[{}])",
-                literal(name)
-            )
+        Piece::Rendered(name) => format!("rendered(&body, {})?", literal(name)),
+        Piece::Pairs => "pairs(&body)?".to_owned(),
+        Piece::Sha256(inner) => {
+            format!("HEXLOWER.encode(&Sha256::digest({}))", bytes(inner))
         }
-        Piece::Pairs => "&*pairs(&serde_json::from_str(&body)?)".to_owned(),
-        Piece::Sha256(inner) => format!("&*HEXLOWER.encode(&Sha256::digest({}))", bytes(inner)),
-        Piece::Sha256Base64(inner) => format!("&*BASE64.encode(&Sha256::digest({}))", bytes(inner)),
-        Piece::Sha512Hex(inner) => format!("&*HEXLOWER.encode(&Sha512::digest({}))", bytes(inner)),
-        Piece::Base64(inner) => format!("&*BASE64.encode({})", bytes(inner)),
-        Piece::Base64Url(inner) => format!("&*BASE64URL_NOPAD.encode({})", bytes(inner)),
+        Piece::Sha256Base64(inner) => format!("BASE64.encode(&Sha256::digest({}))", bytes(inner)),
+        Piece::Sha512Hex(inner) => format!("HEXLOWER.encode(&Sha512::digest({}))", bytes(inner)),
+        Piece::Base64(inner) => format!("BASE64.encode({})", bytes(inner)),
+        Piece::Base64Url(inner) => format!("BASE64URL_NOPAD.encode({})", bytes(inner)),
     }
 }
 
 /// Pieces as bytes.
 fn bytes(pieces: &[Piece]) -> String {
-    match pieces {
-        [Piece::Var(var)] => format!("{}.as_bytes()", var.name()),
-        several if !several.iter().any(|piece| matches!(piece, Piece::Sha256(_))) => {
-            format!("{}.as_bytes()", text(several))
-        }
-        several => format!("&[{}].concat()", bytes_of_each(several).join(", ")),
+    if pieces.iter().any(|piece| matches!(piece, Piece::Sha256(_))) {
+        return format!("&[{}].concat()", bytes_of_each(pieces).join(", "));
     }
+    format!("{}.as_bytes()", text(pieces))
 }
 
 fn bytes_of_each(pieces: &[Piece]) -> Vec<String> {
     let each = pieces.iter().map(|piece| match piece {
         Piece::Sha256(inner) => format!("&Sha256::digest({})[..]", bytes(inner)),
-        Piece::Text(text) => format!("{}.as_bytes()", literal(text)),
-        Piece::Var(var) => format!("{}.as_bytes()", var.name()),
-        Piece::Escaped(_)
-        | Piece::Sorted(..)
-        | Piece::Rendered(_)
-        | Piece::Pairs
-        | Piece::Sha256Base64(_)
-        | Piece::Sha512Hex(_)
-        | Piece::Base64(_)
-        | Piece::Base64Url(_) => format!("({}).as_bytes()", borrowed(piece)),
+        other => format!("{}.as_bytes()", value(other)),
     });
     each.collect()
 }
@@ -309,68 +413,16 @@ fn literal(text: &str) -> String {
     format!("{text:?}")
 }
 
-const UUID: &str = "    let mut random = [0_u8; 16];\n    getrandom::fill(&mut random)?;\n    \
-    random[6] = random[6] & 0x0f | 0x40;\n    random[8] = random[8] & 0x3f | 0x80;\n    \
-    let hex = HEXLOWER.encode(&random);\n    \
-    let nonce = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join(\"-\");\n";
-
-const MOMENT: &str = r#"
-/// UTC as `YYYY-MM-DDThh:mm:ss`, by the proleptic Gregorian calendar.
-fn moment(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153;
-    let day = day - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
-}
-"#;
-
-const SORTED: &str = r#"
-fn sorted(query: &str) -> String {
-    let mut pairs: Vec<_> = query.split('&').filter(|pair| !pair.is_empty()).collect();
-    pairs.sort_by_key(|pair| pair.split('=').next());
-    pairs.join("&")
-}
-"#;
-
-const ESCAPED: &str = r#"
-fn escaped(text: &str) -> String {
-    let text = text.replace('%', "%25").replace('+', "%2B").replace('/', "%2F");
-    text.replace('=', "%3D").replace(':', "%3A")
-}
-"#;
-
-const RENDERED: &str = r"
-fn rendered(value: &serde_json::Value) -> String {
-    use serde_json::Value;
-    match value {
-        Value::Object(members) => {
-            let mut all: Vec<_> = members.iter().collect();
-            all.sort_by_key(|(name, _)| *name);
-            all.iter().map(|(name, value)| [name, &*rendered(value)].concat()).collect()
-        }
-        Value::Array(items) => items.iter().map(rendered).collect(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+/// A literal with a line of source for each of its lines.
+fn folded(text: &str) -> String {
+    if !text.contains('\n') {
+        return literal(text);
     }
+    let lines = text.split_inclusive('\n').map(|line| {
+        let line = format!("{line:?}");
+        let line = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(&line);
+        // Spaces there would be taken for indentation.
+        line.strip_prefix(' ').map_or_else(|| line.to_owned(), |rest| format!("\\u{{20}}{rest}"))
+    });
+    format!("\"{}\"", lines.collect::<Vec<_>>().join("\\\n         "))
 }
-";
-
-const PAIRS: &str = r#"
-fn pairs(members: &serde_json::Map<String, serde_json::Value>) -> String {
-    use serde_json::Value;
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let pair = |(name, value): (&String, &Value)| match value {
-        Value::Array(items) => {
-            items.iter().map(|item| format!("{name}[]={}", plain(item))).collect::<Vec<_>>()
-        }
-        one => vec![format!("{name}={}", plain(one))],
-    };
-    members.iter().flat_map(pair).collect::<Vec<_>>().join("&")
-}
-"#;

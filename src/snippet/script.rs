@@ -1,6 +1,7 @@
 //! The steps that sign one request, in no language yet.
 
 use crate::dialect::TimeUnit;
+use crate::key::Algorithm;
 
 /// A value that a script gives a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,7 +17,7 @@ pub(crate) enum Var {
     Timestamp,
     /// The moment of signing, where the timestamp is a deadline.
     Issued,
-    /// The moment after which a message signature is void.
+    /// The moment after which a signature is void.
     Expires,
     Nonce,
     Digest,
@@ -89,6 +90,34 @@ pub(crate) enum Piece {
     Base64Url(Vec<Self>),
 }
 
+impl Piece {
+    fn rename(&mut self, from: Var, to: Var) {
+        match self {
+            Self::Text(_) | Self::Rendered(_) | Self::Pairs => {}
+            Self::Var(var) | Self::Escaped(var) | Self::Sorted(var, None) => rename(var, from, to),
+            Self::Sorted(var, Some((_, value))) => {
+                rename(var, from, to);
+                rename(value, from, to);
+            }
+            Self::Sha256(inner)
+            | Self::Sha256Base64(inner)
+            | Self::Sha512Hex(inner)
+            | Self::Base64(inner)
+            | Self::Base64Url(inner) => {
+                for piece in inner {
+                    piece.rename(from, to);
+                }
+            }
+        }
+    }
+}
+
+fn rename(var: &mut Var, from: Var, to: Var) {
+    if *var == from {
+        *var = to;
+    }
+}
+
 /// Pieces in a row.
 pub(crate) type Pieces = Vec<Piece>;
 
@@ -122,14 +151,6 @@ pub(crate) enum Writing {
     Base64Url,
 }
 
-/// The hash of a MAC.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Hash {
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
 /// A program that signs one request and sends it.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
@@ -142,8 +163,7 @@ pub(crate) struct Script {
     pub(crate) has_passphrase: bool,
     /// Whether the secret is base64 of the MAC key.
     pub(crate) secret_in_base64: bool,
-    /// The hash of its MAC; `None` where it signs with an Ed25519 key.
-    pub(crate) mac: Option<Hash>,
+    pub(crate) algorithm: Algorithm,
     pub(crate) writing: Writing,
     /// What comes before the message.
     pub(crate) before: Vec<Step>,
@@ -169,20 +189,61 @@ pub(crate) struct ReplyCheck {
 
 impl Script {
     /// What the first lines say.
-    pub(crate) fn comments(&self) -> [String; 3] {
+    pub(crate) fn comments(&self) -> Vec<String> {
         let names =
             if self.has_passphrase { "KEY, SECRET and PASSPHRASE" } else { "KEY and SECRET" };
-        let secret = if self.mac.is_some() { "" } else { "; SECRET is the private key in PEM" };
-        [
+        let secret = match self.algorithm {
+            Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => "",
+            Algorithm::Ed25519 => "SECRET is the Ed25519 private key in PEM.",
+            Algorithm::RsaSha256 | Algorithm::RsaPssSha512 => {
+                "SECRET is the RSA private key in PEM."
+            }
+            Algorithm::EcdsaP256Sha256 => "SECRET is the P-256 private key in PEM.",
+        };
+        let mut lines = vec![
             self.title.clone(),
             "Signs one request, sends it, and prints the answer.".to_owned(),
-            format!("{names} come from the environment{secret}."),
-        ]
+            format!("{names} come from the environment."),
+        ];
+        if !secret.is_empty() {
+            lines.push(secret.to_owned());
+        }
+        lines
+    }
+
+    /// Whether it signs with a secret that both sides hold.
+    pub(crate) fn has_mac(&self) -> bool {
+        self.algorithm.is_symmetric()
     }
 
     /// Whether any of the message's pieces is the bare bytes of a digest.
     pub(crate) fn signs_digest(&self) -> bool {
         self.message.iter().any(|piece| matches!(piece, Piece::Sha256(_)))
+    }
+
+    /// What holds the message: a value that is all of it, or one of its own.
+    pub(crate) fn message_var(&self) -> Var {
+        match &*self.message {
+            [Piece::Var(var)] => *var,
+            _ => Var::Message,
+        }
+    }
+
+    /// Calls `from` `to` from now on.
+    pub(crate) fn rename(&mut self, from: Var, to: Var) {
+        let steps = self.before.iter_mut().chain(&mut self.after).flat_map(|step| match step {
+            Step::Let(_, pieces) => pieces.iter_mut(),
+            Step::Clock(var, ..) => {
+                rename(var, from, to);
+                [].iter_mut()
+            }
+            Step::Nonce(_) | Step::KeyedPassphrase => [].iter_mut(),
+        });
+        let headers = self.headers.iter_mut().flat_map(|(_, pieces)| pieces);
+        let reply = self.reply.iter_mut().flat_map(|reply| &mut reply.start);
+        for piece in steps.chain(&mut self.message).chain(headers).chain(reply) {
+            piece.rename(from, to);
+        }
     }
 
     /// Whether the passphrase is sent as a MAC of itself.
@@ -195,6 +256,121 @@ impl Script {
         let gives = |step: &&Step| matches!(step, Step::Let(named, _) if *named == var);
         self.before.iter().chain(&self.after).filter(gives).count() > 1
     }
+}
+
+/// What a program says of a reply that fails its check.
+pub(crate) const UNSIGNED: &str = "the reply is not signed by who has the secret";
+
+/// The name of the hash that the algorithm signs with, as most libraries have it.
+pub(crate) const fn hash(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::HmacSha256
+        | Algorithm::RsaSha256
+        | Algorithm::EcdsaP256Sha256
+        | Algorithm::Ed25519 => "sha256",
+        Algorithm::HmacSha384 => "sha384",
+        Algorithm::HmacSha512 | Algorithm::RsaPssSha512 => "sha512",
+    }
+}
+
+/// Texts that stand side by side as one.
+pub(crate) fn joined(pieces: Pieces) -> Pieces {
+    let mut all: Pieces = Vec::new();
+    for piece in pieces {
+        match (all.last_mut(), &piece) {
+            (_, Piece::Text(text)) if text.is_empty() => {}
+            (Some(Piece::Text(before)), Piece::Text(text)) => before.push_str(text),
+            _ => all.push(piece),
+        }
+    }
+    all
+}
+
+/// The pieces as one line of source where it fits, else as several: one for each line of the text, broken further where
+/// an item of a list ends.
+pub(crate) fn lines(pieces: &[Piece], write: impl Fn(&[Piece]) -> String) -> Vec<Pieces> {
+    if fits(&write(pieces)) {
+        return vec![pieces.to_vec()];
+    }
+    let fits = |line: &Pieces, more: &[Piece]| fits(&write(&joined([&**line, more].concat())));
+    let mut all: Vec<Pieces> = Vec::new();
+    for item in items(pieces) {
+        match all.last_mut() {
+            Some(line) if !is_whole(line, &item) && fits(line, &item) => line.extend(item),
+            _ if fits(&Vec::new(), &item) => all.push(item),
+            // Too long by itself: whatever does not fit begins the next line.
+            _ => {
+                all.push(Vec::new());
+                for piece in item {
+                    match all.last_mut() {
+                        Some(line)
+                            if line.is_empty() || fits(line, std::slice::from_ref(&piece)) =>
+                        {
+                            line.push(piece);
+                        }
+                        _ => all.push(vec![piece]),
+                    }
+                }
+            }
+        }
+    }
+    all.into_iter().map(joined).collect()
+}
+
+/// Whether nothing may follow in this line.
+fn is_whole(line: &[Piece], next: &[Piece]) -> bool {
+    let ends = match line.last() {
+        Some(Piece::Text(text)) => text.ends_with('\n'),
+        Some(last) => !is_plain(last),
+        None => false,
+    };
+    ends || next.first().is_some_and(|first| !is_plain(first))
+}
+
+/// The items of lists, the lines, and what is worked out, each by itself.
+fn items(pieces: &[Piece]) -> Vec<Pieces> {
+    const ENDS: [char; 4] = [',', ';', '&', '\n'];
+    let mut all: Vec<Pieces> = Vec::new();
+    let mut ended = true;
+    for piece in pieces {
+        let parts: Pieces = match piece {
+            Piece::Text(text) => {
+                text.split_inclusive(ENDS).map(|part| Piece::Text(part.to_owned())).collect()
+            }
+            other => vec![other.clone()],
+        };
+        for part in parts {
+            let ends = match &part {
+                Piece::Text(text) => text.ends_with(ENDS),
+                other => !is_plain(other),
+            };
+            match all.last_mut() {
+                Some(item) if !ended && is_plain(&part) => item.push(part),
+                _ => all.push(vec![part]),
+            }
+            ended = ends;
+        }
+    }
+    all
+}
+
+/// Pieces in groups of what stands within one template, texts and values, and of what does not.
+pub(crate) fn groups(pieces: &[Piece]) -> impl Iterator<Item = &[Piece]> {
+    pieces.chunk_by(|one, other| is_plain(one) && is_plain(other))
+}
+
+/// Whether the pieces are text, with values in it or without.
+pub(crate) fn is_text(pieces: &[Piece]) -> bool {
+    pieces.iter().all(is_plain) && pieces.iter().any(|piece| matches!(piece, Piece::Text(_)))
+}
+
+/// Whether the pieces are text with values in it.
+pub(crate) fn is_template(pieces: &[Piece]) -> bool {
+    is_text(pieces) && pieces.iter().any(|piece| matches!(piece, Piece::Var(_)))
+}
+
+fn is_plain(piece: &Piece) -> bool {
+    matches!(piece, Piece::Text(_) | Piece::Var(_))
 }
 
 /// Whether a line is no longer than lines should be.
