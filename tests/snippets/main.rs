@@ -25,6 +25,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 mod keys;
+mod sign;
 
 use keys::Pair;
 
