@@ -13,7 +13,7 @@ use super::operation::{AFTER, LIMIT, Operation, Outcome, Verb, shape};
 use super::problem::{Problem, ProblemBody};
 use crate::clock::Micros;
 use crate::registrar::{
-    ApplicationChanges, Kept, Lost, NewApplication, RegistrarError, Sweep, Swept,
+    ApplicationChanges, Kept, Lost, NewApplication, RegistrarError, Sweep, Sweeping, Swept,
 };
 use crate::registry::records::ApplicationRecord;
 
@@ -99,13 +99,16 @@ struct LostApp {
     reason: Option<String>,
 }
 
-/// A line of a recovery: a batch that was dealt with, or the end.
+/// A line of a recovery: how many there are, a batch that was dealt with, or the end.
 #[derive(Serialize, utoipa::ToSchema)]
 struct SweepLine {
     /// Whether this is the last line, and all is done.
     done: bool,
     /// How many were revoked so far.
     revoked: u64,
+    /// How many are to be revoked: in the first line, from which on none of them is good any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
     /// The keys of this batch, and whom to tell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     keys: Vec<LostView>,
@@ -307,9 +310,14 @@ async fn compromised(call: Call) -> Outcome {
         let actor = call.actor();
         let act = call.act(&actor, reason.as_deref());
         let mut revoked = 0;
-        let progress = |lost: Vec<Lost>| {
-            revoked += u64::try_from(lost.len()).unwrap_or(u64::MAX);
-            batch(&lines, lost, revoked, call.at);
+        let progress = |sweeping| match sweeping {
+            Sweeping::Begun(total) => {
+                lines.write(&SweepLine { total: Some(total), ..SweepLine::at(0) });
+            }
+            Sweeping::Revoked(lost) => {
+                revoked += u64::try_from(lost.len()).unwrap_or(u64::MAX);
+                batch(&lines, lost, revoked, call.at);
+            }
         };
         let registrar = &call.api.desk.registrar;
         let swept = registrar.application_compromised(&act, &name, sweep, progress).await;
@@ -350,6 +358,7 @@ impl SweepLine {
         Self {
             done: false,
             revoked,
+            total: None,
             keys: Vec::new(),
             replaced: None,
             accounts: None,

@@ -32,6 +32,7 @@ mod problem;
 mod provider;
 mod readiness;
 mod record;
+mod registry;
 mod request;
 mod response;
 mod server;
@@ -69,6 +70,7 @@ pub fn operations() -> impl Iterator<Item = &'static Operation> {
         approvals::OPERATIONS,
         trail::OPERATIONS,
         gateway::OPERATIONS,
+        registry::OPERATIONS,
     ]
     .into_iter()
     .flatten()

@@ -2,7 +2,7 @@
 //! what is in one.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -38,13 +38,7 @@ enum Command {
     ///
     /// Example: countersign registry status --config gateway.toml
     Status(Which),
-    /// Bring every secret in it under the current master key
-    ///
-    /// Gateways go on meanwhile, over PostgreSQL; a gateway with a file of its own is stopped first. When all are through,
-    /// the earlier master keys can be taken out of `[sealing]`. It can be run again at any time.
-    ///
-    /// Example: countersign registry rewrap --config gateway.toml
-    Rewrap(Which),
+    Rewrap(rewrap::Args),
 }
 
 #[derive(clap::Args, Debug)]
@@ -68,29 +62,37 @@ fn act(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<ExitCode> {
-    let (Command::Migrate(which) | Command::Status(which) | Command::Rewrap(which)) = command;
-    let config = match Config::load(&which.config, lookup) {
-        Ok(loaded) => loaded.config,
-        Err(refused) => {
-            check::report(err, "", &refused.errors, io::stderr().is_terminal())?;
-            return Ok(ExitCode::FAILURE);
-        }
+    let which = match command {
+        Command::Rewrap(args) => return rewrap::run(args, lookup, out, err),
+        Command::Migrate(which) | Command::Status(which) => which,
     };
+    let Some(config) = load(&which.config, lookup, err)? else { return Ok(ExitCode::FAILURE) };
     let location = &config.registry;
-    let done = match command {
-        Command::Rewrap(which) => return rewrap::run(&config, which.json, out, err),
-        Command::Migrate(which) => {
-            migrate(location).map(|done| show_migrated(&done, location, which.json, out))
-        }
-        Command::Status(which) => {
-            status(location).map(|found| show_status(&found, location, which.json, out))
-        }
+    let done = if matches!(command, Command::Migrate(_)) {
+        migrate(location).map(|done| show_migrated(&done, location, which.json, out))
+    } else {
+        status(location).map(|found| show_status(&found, location, which.json, out))
     };
     match done {
         Ok(shown) => shown,
         Err(error) => {
             writeln!(err, "countersign registry: {}{error}", place(location, &error))?;
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Reads a configuration; what is wrong with it is told.
+pub(super) fn load(
+    path: &Path,
+    lookup: &dyn Lookup,
+    mut err: &mut dyn Write,
+) -> io::Result<Option<Config>> {
+    match Config::load(path, lookup) {
+        Ok(loaded) => Ok(Some(loaded.config)),
+        Err(refused) => {
+            check::report(&mut err, "", &refused.errors, io::stderr().is_terminal())?;
+            Ok(None)
         }
     }
 }
@@ -169,8 +171,6 @@ fn show_status(
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use serde_json::Value;
 
     use super::*;

@@ -35,7 +35,7 @@ pub use factors::{Enrolment, is_removed};
 pub use import::{Export, Import};
 pub use keys::{Issued, KeyFilter, NewKey, Recovery};
 pub use rewrap::Rewrapped;
-pub use sweep::{Lost, Sweep, Swept};
+pub use sweep::{Lost, Sweep, Sweeping, Swept};
 pub use switches::ALL as EVERYTHING;
 
 /// Who acts. The admin API knows them by their token or certificate.

@@ -1,7 +1,7 @@
 //! Brings everything that is sealed under the current master key, while the gateways serve: then an earlier one can be
 //! taken away.
 
-use super::{Act, Registrar, RegistrarError, TRIES, kept, written};
+use super::{Act, LONGEST_PAGE, Registrar, RegistrarError, TRIES, kept, written};
 use crate::key::sealing::{Bound, SealError};
 use crate::registry::book::{Kind, Query, Record, RegistryError, Write};
 use crate::registry::records::{FactorRecord, KeyRecord, Sealed, SecretMaterial};
@@ -41,6 +41,23 @@ impl Registrar {
             }
         }
         Ok(done)
+    }
+
+    /// How many records there are that hold sealed texts.
+    pub async fn count_sealed(&self) -> Result<u64, RegistrarError> {
+        let (tags, _) = self.registry.key_tags().await?;
+        let mut count = u64::try_from(tags.len()).unwrap_or(u64::MAX);
+        let mut after = None;
+        loop {
+            let (kind, account, application) = (Kind::Factor, None, None);
+            let query = Query { kind, account, application, after, limit: LONGEST_PAGE };
+            let page = self.registry.list(query).await?;
+            count += u64::try_from(page.len()).unwrap_or(u64::MAX);
+            after = page.last().filter(|_| page.len() == LONGEST_PAGE).map(|last| last.id.clone());
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
     }
 
     async fn rewrap_page(

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use serde::Deserialize;
+
 use super::keys::Issued;
-use super::{Act, Kept, Registrar, RegistrarError, TRIES, kept, written};
+use super::{Act, Kept, LONGEST_PAGE, Registrar, RegistrarError, TRIES, kept, written};
 use crate::clock::Micros;
 use crate::key::lifecycle;
-use crate::registry::book::{Kind, Query, RegistryError, Write};
+use crate::registry::book::{Kind, Query, Record, RegistryError, Write};
 use crate::registry::records::{ApplicationRecord, KeyRecord, Life};
 
 /// How an application's keys are dealt with.
@@ -32,6 +34,15 @@ pub struct Lost {
     pub replacement: Option<Issued>,
 }
 
+/// How a sweep goes on.
+#[derive(Clone, Debug)]
+pub enum Sweeping {
+    /// None of the keys is good any more, and so many are to be revoked.
+    Begun(u64),
+    /// These are revoked.
+    Revoked(Vec<Lost>),
+}
+
 /// What a sweep came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Swept {
@@ -47,7 +58,7 @@ pub struct Swept {
 
 impl Registrar {
     /// Deals with all keys of an application that lost them. After the first commit none of them is good; then they
-    /// are revoked in batches, each of which `progress` gets once it is written.
+    /// are counted, and revoked in batches, each of which `progress` gets once it is written.
     ///
     /// It can be broken off at any point, and gone on with by [`Sweep::resume`].
     pub async fn application_compromised(
@@ -55,7 +66,7 @@ impl Registrar {
         act: &Act<'_>,
         name: &str,
         sweep: Sweep,
-        mut progress: impl FnMut(Vec<Lost>) + Send,
+        mut progress: impl FnMut(Sweeping) + Send,
     ) -> Result<Swept, RegistrarError> {
         let now = self.clock.now();
         let mark = |application: &mut ApplicationRecord| {
@@ -64,53 +75,79 @@ impl Registrar {
         };
         let application = self.change_application(act, "apps.compromised", name, mark).await?;
         let compromised = application.says.compromised.unwrap_or(now);
+        progress(Sweeping::Begun(self.count_lost(name, compromised).await?));
         let mut swept = Swept { compromised, revoked: 0, replaced: 0, accounts: BTreeSet::new() };
         let act = Act { version: None, ..*act };
-        let mut after = None;
+        let mut page = self.page_of(name, None, BATCH).await?;
         loop {
-            let batch = self.sweep_page(&act, name, &application.says, sweep, after).await?;
-            for lost in &batch.lost {
+            let last = page.last().filter(|_| page.len() == BATCH).map(|last| last.id.clone());
+            // The next page is read while this one is written.
+            let next = async {
+                match &last {
+                    Some(last) => self.page_of(name, Some(last.clone()), BATCH).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let written = self.sweep_page(&act, &application, sweep, page);
+            let (lost, next) = tokio::join!(written, next);
+            let lost = lost?;
+            for lost in &lost {
                 swept.revoked += 1;
                 swept.replaced += u64::from(lost.replacement.is_some());
                 swept.accounts.insert(lost.account.clone());
             }
-            if !batch.lost.is_empty() {
-                progress(batch.lost);
+            if !lost.is_empty() {
+                progress(Sweeping::Revoked(lost));
             }
-            after = batch.next;
-            if after.is_none() {
-                return Ok(swept);
+            match next? {
+                Some(next) => page = next,
+                None => return Ok(swept),
             }
         }
+    }
+
+    /// How many keys of an application made no later are yet to be revoked.
+    async fn count_lost(&self, name: &str, compromised: Micros) -> Result<u64, RegistrarError> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.page_of(name, after, LONGEST_PAGE).await?;
+            for record in &page {
+                let Kept { says: Brief { state, created }, .. } = kept(record)?;
+                count += u64::from(created <= compromised && state != Life::Revoked);
+            }
+            after = page.last().filter(|_| page.len() == LONGEST_PAGE).map(|last| last.id.clone());
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
+    async fn page_of(
+        &self,
+        name: &str,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Record>, RegistrarError> {
+        let (kind, application) = (Kind::Key, Some(name.to_owned()));
+        Ok(self.registry.list(Query { kind, account: None, application, after, limit }).await?)
     }
 
     /// Deals with the keys of one page in one commit, as often as somebody else changes one of them meanwhile.
     async fn sweep_page(
         &self,
         act: &Act<'_>,
-        name: &str,
-        application: &ApplicationRecord,
+        application: &Kept<ApplicationRecord>,
         sweep: Sweep,
-        after: Option<String>,
-    ) -> Result<Batch, RegistrarError> {
+        mut page: Vec<Record>,
+    ) -> Result<Vec<Lost>, RegistrarError> {
         for _ in 0..TRIES {
-            let records = self.registry.list(Query {
-                kind: Kind::Key,
-                account: None,
-                application: Some(name.to_owned()),
-                after: after.clone(),
-                limit: BATCH,
-            });
-            let records = records.await?;
-            let next = records.last().filter(|_| records.len() == BATCH);
-            let next = next.map(|last| last.id.clone());
             let (mut lost, mut writes) = (Vec::new(), Vec::new());
-            for record in &records {
+            for record in &page {
                 let key = kept::<KeyRecord>(record)?;
-                lost.extend(self.sweep_key(key, application, sweep, &mut writes)?);
+                lost.extend(self.sweep_key(key, &application.says, sweep, &mut writes)?);
             }
             if writes.is_empty() {
-                return Ok(Batch { lost, next });
+                return Ok(lost);
             }
             match self.registry.commit(writes, act.note("apps.compromised", self.clock.now())).await
             {
@@ -118,13 +155,26 @@ impl Registrar {
                     for made in lost.iter_mut().filter_map(|lost| lost.replacement.as_mut()) {
                         made.key.revision = revision;
                     }
-                    return Ok(Batch { lost, next });
+                    return Ok(lost);
+                }
+                Err(RegistryError::Conflict { kind: Kind::Key, id, .. }) => {
+                    self.read_again(&mut page, &id).await?;
                 }
                 Err(RegistryError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(RegistrarError::Busy)
+    }
+
+    /// Has the key that somebody else changed as it stands now.
+    async fn read_again(&self, page: &mut [Record], id: &str) -> Result<(), RegistrarError> {
+        if let Some(stale) = page.iter_mut().find(|record| record.id == id)
+            && let Some(now) = self.registry.find(Kind::Key, id).await?
+        {
+            *stale = now;
+        }
+        Ok(())
     }
 
     fn sweep_key(
@@ -155,9 +205,11 @@ impl Registrar {
     }
 }
 
-struct Batch {
-    lost: Vec<Lost>,
-    next: Option<String>,
+/// What tells whether a key is yet to be revoked.
+#[derive(Deserialize)]
+struct Brief {
+    state: Life,
+    created: Micros,
 }
 
 /// Keys in one commit.

@@ -52,6 +52,7 @@ const SECURITIES: &[&str] = &[
     "apps.compromised",
     "approvals.approve",
     "approvals.reject",
+    "registry.rewrap",
 ];
 
 #[test]

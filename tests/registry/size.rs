@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use countersign::registry::book::{Kind, Registry, Write};
 use countersign::registry::embedded::Embedded;
 
+use super::program::Gateway;
 use super::server::{Server, open};
 use super::support::{note, say};
 
@@ -31,6 +32,8 @@ async fn a_million_keys_in_a_file() {
     started(&store, "file", began).await;
     say(&format!("file: {} bytes per key", bytes_below(&path) / KEYS as u64));
     finds(&store, "file").await;
+    drop(store);
+    serve(directory.path(), "file", "path = \"registry.redb\"");
 }
 
 #[tokio::test]
@@ -38,6 +41,7 @@ async fn a_million_keys_in_a_file() {
 async fn a_million_keys_in_postgresql() {
     let server = Server::start(&["shared_buffers=256MB"]);
     let (store, options) = server.registry().await;
+    let url = server.url("db0");
     fill(&store, "postgresql").await;
     drop(store);
     let began = Instant::now();
@@ -48,7 +52,44 @@ async fn a_million_keys_in_postgresql() {
         bytes_below(&server.data()) / KEYS as u64
     ));
     finds(&store, "postgresql").await;
+    drop(store);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("url"), url).unwrap();
+    serve(directory.path(), "postgresql", "kind = \"postgres\"\nurl = { file = \"url\" }");
 }
+
+/// The whole program, from its start to readiness, as often as it takes to see what is usual.
+fn serve(directory: &Path, name: &str, registry: &str) {
+    let config = directory.join("gateway.toml");
+    std::fs::write(&config, format!("{CONFIG}\n[registry]\n{registry}\n")).unwrap();
+    for _ in 0..STARTS {
+        let gateway = Gateway::start(&config);
+        say(&format!("{name}: ready {:?} after the start of the process", gateway.ready()));
+    }
+}
+
+const STARTS: usize = 5;
+const CONFIG: &str = r#"
+version = 1
+[[listener]]
+name = "public"
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+[audit]
+enabled = false
+[[upstream]]
+name = "exchange"
+backends = ["127.0.0.1:9"]
+identity_key = "none"
+[[route]]
+name = "orders"
+methods = ["GET"]
+path = "/orders"
+upstream = "exchange"
+dialect = "binance"
+permission = "read"
+"#;
 
 async fn fill(store: &dyn Registry, name: &str) {
     let began = Instant::now();

@@ -51,6 +51,9 @@ impl Args {
         let mut told = Told::default();
         let path = format!("{}/compromised", at(&self.name));
         let followed = desk.api.follow(&path, &self.reason.beside(body), |line| {
+            if let Some(total) = line.get("total").and_then(Value::as_u64) {
+                progress.expect(total);
+            }
             told.take(line, files.replaced.as_mut().map(|(file, _)| file));
             progress.at(told.revoked);
         });

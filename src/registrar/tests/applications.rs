@@ -70,11 +70,14 @@ fn all_keys_of_an_application_that_lost_them_die_in_one_commit_and_are_then_deal
     let sweep = Sweep { replace: true, resume: false };
     world.registry.races.store(2, Ordering::Relaxed);
     let act = world.act();
-    let swept = world.registrar.application_compromised(&act, "bots", sweep, |batch| {
-        batches.push(batch);
+    let mut total = None;
+    let swept = world.registrar.application_compromised(&act, "bots", sweep, |told| match told {
+        Sweeping::Begun(count) => assert_eq!(total.replace(count), None, "told once"),
+        Sweeping::Revoked(batch) => batches.push(batch),
     });
     let swept = wait(swept).unwrap();
     assert_eq!((swept.revoked, swept.replaced, swept.accounts.len()), (1_202, 1_202, 40));
+    assert_eq!(total, Some(1_202));
     assert!(batches.len() >= 3);
     // One for the application, and one for each batch of it and of what replaces it, but for two lost races.
     assert!(world.registry.commits.load(Ordering::Relaxed) - commits <= 10);

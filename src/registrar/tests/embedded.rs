@@ -70,8 +70,11 @@ fn an_application_loses_its_keys_in_the_embedded_registry() {
         }
         let sweep = Sweep { replace: true, resume: false };
         let mut told = 0;
-        let swept =
-            registrar.application_compromised(&act, "bots", sweep, |lost| told += lost.len());
+        let swept = registrar.application_compromised(&act, "bots", sweep, |sweeping| {
+            if let Sweeping::Revoked(lost) = sweeping {
+                told += lost.len();
+            }
+        });
         let swept = swept.await.unwrap();
         assert_eq!((swept.revoked, swept.replaced, told), (KEYS, KEYS, 1_100));
         assert_eq!(swept.accounts.len(), 7);

@@ -136,6 +136,8 @@ fn send(
             Some(200) => accepted.push(Accepted { key, sent, answered: Instant::now() }),
             // Refused for its key, or cut.
             Some(400) | None if key < REVOKED => {}
+            // The registry did not answer in time, as on a machine that does much else.
+            Some(503) => {}
             other => panic!("{other:?} for key {key}"),
         }
     }

@@ -3,8 +3,8 @@
 
 mod ages;
 mod bind;
-mod client;
+pub(crate) mod client;
 mod issue;
-mod site;
+pub(crate) mod site;
 mod vendor;
 mod wire;
