@@ -1,8 +1,8 @@
 //! Every metric, declared once: name, help, labels, buckets.
 
 use prometheus::{
-    Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry,
 };
 
 /// From a quarter of a microsecond (an HMAC) past a slow RSA verification.
@@ -41,6 +41,12 @@ pub(super) struct Families {
     pub(super) store_capacity: IntGaugeVec,
     pub(super) store_subjects: IntGaugeVec,
     pub(super) store_refusals: IntCounterVec,
+    pub(super) shared_store_calls: HistogramVec,
+    pub(super) shared_store_verdicts: IntCounterVec,
+    pub(super) shared_store_errors: IntCounterVec,
+    pub(super) shared_store_usable: IntGaugeVec,
+    pub(super) shared_store_births: IntCounterVec,
+    pub(super) shared_store_clock: GaugeVec,
     pub(super) state_write_failures: IntCounter,
     pub(super) connections: IntGaugeVec,
     pub(super) connections_opened: IntCounterVec,
@@ -85,6 +91,12 @@ impl Families {
             store_capacity: gauge(to, "store_capacity", "How much of it can be remembered.", &["store"])?,
             store_subjects: gauge(to, "store_subjects", "Allowances of rate limits in use.", &["store"])?,
             store_refusals: counter(to, "store_refusals_total", "Requests refused for the store's sake.", &["store", "why"])?,
+            shared_store_calls: histogram(to, "shared_store_call_duration_seconds", "Time from asking a server of the shared store to its answer, or to giving up.", &["server"], &REQUEST_BUCKETS)?,
+            shared_store_verdicts: counter(to, "shared_store_verdicts_total", "What the shared store said of requests.", &["verdict"])?,
+            shared_store_errors: counter(to, "shared_store_errors_total", "Calls of the shared store that brought nothing, and looks at it that found something wrong.", &["server", "kind"])?,
+            shared_store_usable: gauge(to, "shared_store_usable", "Whether a server of the shared store is asked: 1 or 0.", &["server"])?,
+            shared_store_births: counter(to, "shared_store_births_total", "Times that a server of the shared store was found to remember from a later moment on than was known: 1 after a start, more after losses.", &["server"])?,
+            shared_store_clock: offsets(to)?,
             state_write_failures: single(to, "state_write_failures_total", "Writes that the state directory did not take.")?,
             connections: gauge(to, "connections", "Client connections open.", &["listener"])?,
             connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
@@ -152,6 +164,14 @@ fn level(to: &Registry, name: &str, help: &str) -> Result<IntGauge, Error> {
     let metric = IntGauge::with_opts(Opts::new(name, help).namespace(NAMESPACE))?;
     to.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+fn offsets(to: &Registry) -> Result<GaugeVec, Error> {
+    let help = "How far the clock of a server of the shared store lies from ours, at least.";
+    let options = Opts::new("shared_store_clock_offset_seconds", help);
+    let family = GaugeVec::new(options.namespace(NAMESPACE), &["server"])?;
+    to.register(Box::new(family.clone()))?;
+    Ok(family)
 }
 
 fn age(to: &Registry) -> Result<Gauge, Error> {

@@ -7,6 +7,7 @@
 mod audit;
 mod families;
 mod labels;
+mod servers;
 mod shared;
 mod websocket;
 mod worker;
@@ -20,6 +21,7 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 pub use audit::AuditMeter;
 pub use labels::{KeyCounts, Labels, NONE, Outcome, RouteLabels, UpstreamLabels, UpstreamOutcome};
 pub use prometheus::Error;
+pub use servers::{ServerMeter, VerdictMeter};
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
 pub use websocket::WebSocketMeter;
 pub use worker::{RouteMeter, UpstreamMeter, Worker};
@@ -126,6 +128,16 @@ impl Metrics {
     /// Those of the audit trail.
     pub fn audit(&self) -> &AuditMeter {
         &self.audit
+    }
+
+    /// The handles of a server of the shared store.
+    pub fn server(&self, name: &str) -> ServerMeter {
+        ServerMeter::new(&self.families, name)
+    }
+
+    /// Those of what the shared store says.
+    pub fn verdicts(&self) -> VerdictMeter {
+        VerdictMeter::new(&self.families)
     }
 
     /// Sets how many backends of an upstream are up and how many are ejected. An unknown id is ignored.

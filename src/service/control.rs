@@ -14,11 +14,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::gossip::Gossip;
 use super::{LiveGate, StartError, api};
 use crate::admin::{AdminApi, AdminState, Door, NotReady, Readiness, serve_at};
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::config::Admin;
 use crate::gateway::backends::SharedBackends;
 use crate::metrics::Metrics;
 use crate::registry::feed::Follower;
+use crate::store::live::LiveStore;
 
 /// How often readiness is looked at, and how far the machine's clock may then have moved away from ours.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -148,6 +149,7 @@ impl Watch {
         let mut warned = false;
         loop {
             ticks.tick().await;
+            self.inform();
             self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(self.gate.clock.now()));
             if self.gate.keys.is_informed() {
                 self.readiness.clear(NotReady::Registry);
@@ -166,6 +168,15 @@ impl Watch {
                 );
             }
             warned = drifted;
+        }
+    }
+
+    /// Tells a shared store how much is known of keys: one that has forgotten counts only on what was learned since.
+    fn inform(&self) {
+        let LiveStore::Shared(store) = &self.gate.store else { return };
+        if let Some(counts) = self.gate.keys.counts() {
+            let now = self.gate.clock.now();
+            store.set_informed(counts.age.map_or(Micros(0), |age| now - age));
         }
     }
 

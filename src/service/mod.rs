@@ -165,6 +165,9 @@ impl Service {
         });
         let metrics = Arc::new(declare(&config).map_err(StartError::Metrics)?);
         metrics.set_keys(counts);
+        if let LiveStore::Shared(store) = &gate.store {
+            store.set_meters(&metrics);
+        }
         let refused = |error| StartError::Admin(config.admin.address, error);
         let admin = TcpListener::bind(config.admin.address).map_err(refused)?;
         let admin_address = admin.local_addr().map_err(refused)?;

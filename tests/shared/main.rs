@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock, Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
-use countersign::store::redis::{Options, RedisStore, Trouble};
+use countersign::store::redis::{Options, RedisStore, Trouble, Weakened};
 use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, SignedTime, Store, Subject, Verdict,
 };
@@ -34,6 +34,7 @@ fn options(servers: &[&RedisServer]) -> Options {
         future_skew: SKEW,
         clock_bound: BOUND,
         max_in_flight: 1_000,
+        weakened: Weakened::default(),
     }
 }
 

@@ -8,11 +8,12 @@
 -- Generations by their key, in the memory of this process alone. A restart, a promoted replica, a snapshot that was
 -- rolled back, FLUSHALL and a reloaded library all leave one that differs from the key's, or none.
 local generations = {}
-local made = 0
+-- How many keys the server had evicted when it was last looked at.
+local evicted
 -- The latest moment this process's clock ever told.
 local latest = 0
 
-local STATUS = { new = 0, seen = 1, over = 2, fenced = 3, outdated = 4, step_spent = 5 }
+local STATUS = { new = 0, seen = 1, over = 2, fenced = 3, outdated = 4, step_spent = 5, unborn = 6 }
 -- How long a record outlives its request, in ms, so that a clock that jumps ahead and back drops none unnoticed.
 local MARGIN = 10000
 -- How far a clock may run back by being set right a little.
@@ -33,17 +34,12 @@ local function clock()
   return now
 end
 
--- When this process began to remember under a tag, by the clock of the gateway that asked first.
-local function birth(key, asked_at)
-  local held = redis.call('GET', key)
-  local mine = generations[key]
+-- When this process began to remember under a tag, by a gateway's clock; nil as long as no gateway has confirmed that
+-- it knows of this generation. What a gateway says before it knows of one may have been on its way for long.
+local function birth(key)
+  local held, mine = redis.call('GET', key), generations[key]
   if held and mine and held == mine.name then return mine.born end
-  made = made + 1
-  local time = redis.call('TIME')
-  local name = time[1] .. '.' .. time[2] .. '.' .. made
-  redis.call('SET', key, name)
-  generations[key] = { name = name, born = asked_at }
-  return asked_at
+  return nil
 end
 
 -- What the costs of a request would leave of its limits: a value to store, or which of them does not hold.
@@ -114,9 +110,9 @@ end
 -- KEYS: generation, records, limits, account. ARGV: head, identity, nonce or nothing, record, costs.
 local function spend(keys, args)
   local now = clock()
-  local asked_at, fence, keep_until, epoch, step, key_tag, may_repeat, count =
-    struct.unpack('<I8I8I8I8I8c8I1I1', args[1])
-  local born = birth(keys[1], asked_at)
+  local fence, keep_until, epoch, step, key_tag, may_repeat, count = struct.unpack('<I8I8I8I8c8I1I1', args[1])
+  local born = birth(keys[1])
+  if not born then return struct.pack('<I1I8', STATUS.unborn, now) end
   if born >= fence then
     return struct.pack('<I1I8I8', STATUS.fenced, now, born)
   end
@@ -177,15 +173,29 @@ local function raise(keys, args)
   return ''
 end
 
--- KEYS: generations. ARGV: the gateway's moment. Makes those that are missing, so that the first requests after a start
--- find them old enough; tells the clock, and the latest birth among them.
+-- KEYS: generations. ARGV: the gateway's moment, a name that was never used, the name it knows of or nothing, how many
+-- keys the server has evicted. Names the generations that are missing, all at once after a loss, so that the first
+-- requests find them old enough. One begins when a gateway says that it knows of its name, which is after whatever was
+-- lost. Tells the clock, the latest birth, and a name that nobody has confirmed yet.
 local function wake(keys, args)
-  local now, youngest = clock(), 0
+  local now = clock()
+  local asked_at, name, known, gone = tonumber(args[1]), args[2], args[3], tonumber(args[4])
+  if evicted and gone ~= evicted then generations = {} end
+  evicted = gone
+  local youngest, pending = 0, ''
   for place = 1, #keys do
-    local born = birth(keys[place], tonumber(args[1]))
-    if born > youngest then youngest = born end
+    local key = keys[place]
+    local held, mine = redis.call('GET', key), generations[key]
+    if not (held and mine and held == mine.name) then
+      mine = { name = name }
+      redis.call('SET', key, name)
+      generations[key] = mine
+    elseif not mine.born and mine.name == known then
+      mine.born = asked_at
+    end
+    if not mine.born then pending = mine.name elseif mine.born > youngest then youngest = mine.born end
   end
-  return string.format('%.0f %.0f', now, youngest)
+  return string.format('%.0f %.0f %s', now, youngest, pending)
 end
 
 redis.register_function('countersign_1_spend', spend)

@@ -9,12 +9,13 @@ mod packed;
 mod probe;
 mod server;
 mod tally;
+mod trouble;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -29,12 +30,15 @@ use self::tally::Tally;
 use super::memory::MemoryStore;
 use super::{Charge, Cost, Store, Verdict};
 use crate::clock::{Clock, Micros};
+use crate::metrics::{Metrics, VerdictMeter};
 
-pub use self::server::Trouble;
+pub use self::trouble::{Ailment, Trouble};
 
 /// The library that every server runs.
-const FUNCTION: &str = include_str!("function.lua");
+#[doc(hidden)]
+pub const FUNCTION: &str = include_str!("function.lua");
 const LIBRARY: &str = "countersign_1";
+
 /// How the shared store is reached, and what it withstands.
 pub struct Options {
     /// The servers: one, three or five.
@@ -47,6 +51,21 @@ pub struct Options {
     pub clock_bound: Duration,
     /// Calls under way, of each worker to each server; further ones are refused.
     pub max_in_flight: usize,
+    /// What a control of a test takes away. No configuration reaches it.
+    #[doc(hidden)]
+    pub weakened: Weakened,
+}
+
+/// Safeguards that are taken away, to show that a test notices: only code that makes [`Options`] by hand can.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct Weakened {
+    /// Another library in the place of ours.
+    pub function: Option<Arc<str>>,
+    /// How many servers decide, in the place of most.
+    pub votes: Option<usize>,
+    /// Whether a server may evict.
+    pub may_evict: bool,
 }
 
 /// One server.
@@ -81,6 +100,11 @@ pub struct RedisStore<C> {
     /// Tells this gateway's calls from those of others.
     gateway: u16,
     calls: AtomicU32,
+    /// How many servers decide.
+    majority: usize,
+    /// Up to when it is known what became of every key, in microseconds.
+    informed: AtomicU64,
+    verdicts: OnceLock<VerdictMeter>,
 }
 
 impl<C: Clock> RedisStore<C> {
@@ -92,10 +116,17 @@ impl<C: Clock> RedisStore<C> {
         let mut gateway = [0; 2];
         getrandom::fill(&mut gateway)?;
         let connect_timeout = options.deadline.max(Duration::from_secs(1));
+        let Weakened { votes, .. } = options.weakened;
+        let majority = votes.unwrap_or(options.servers.len() / 2 + 1);
         let server = |at: Address| {
-            Arc::new(Server::new(at.name, at.client, connect_timeout, options.max_in_flight))
+            let weakened = options.weakened.clone();
+            let most = options.max_in_flight;
+            Arc::new(Server::new(at.name, at.client, connect_timeout, most, weakened))
         };
         Ok(Self {
+            majority,
+            informed: AtomicU64::new(u64::MAX),
+            verdicts: OnceLock::new(),
             servers: options.servers.into_iter().map(server).collect(),
             local,
             clock,
@@ -130,6 +161,21 @@ impl<C: Clock> RedisStore<C> {
         .await;
     }
 
+    /// Counts in `metrics` from now on.
+    pub fn set_meters(&self, metrics: &Metrics) {
+        for server in &self.servers {
+            server.set_meter(metrics.server(&server.name));
+        }
+        // An error means that there is one already.
+        let _ = self.verdicts.set(metrics.verdicts());
+    }
+
+    /// What became of every key of the registry is known up to `at`. A server that was born later may have forgotten
+    /// that a key was revoked, so it judges none of them until more is known.
+    pub fn set_informed(&self, at: Micros) {
+        self.informed.store(at.0, Ordering::Relaxed);
+    }
+
     /// What is wrong with each server that is not used.
     pub fn troubles(&self) -> Vec<(String, Trouble)> {
         let trouble = |server: &Arc<Server>| Some((server.name.clone(), server.trouble()?));
@@ -138,7 +184,7 @@ impl<C: Clock> RedisStore<C> {
 
     /// Whether enough servers are used to judge requests.
     pub fn is_usable(&self) -> bool {
-        self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority()
+        self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority
     }
 
     /// What this gateway counts for itself.
@@ -151,7 +197,7 @@ impl<C: Clock> RedisStore<C> {
         let used = self.servers.iter().filter(|server| server.is_usable());
         let mut births: Vec<Micros> = used.map(|server| server.born()).collect();
         births.sort_unstable();
-        let born = births.get(self.majority() - 1)?;
+        let born = births.get(self.majority - 1)?;
         Some(*born + self.margins.skew + self.margins.bound * 2 + Duration::from_micros(1))
     }
 
@@ -171,13 +217,11 @@ impl<C: Clock> RedisStore<C> {
 
     /// What the servers say of a request, and of the limits of its account.
     async fn judge(&self, charge: &Charge, costs: &[Cost]) -> Verdict {
-        let Some(spend) = Spend::new(charge, costs.len(), self.token(), self.margins) else {
-            return Verdict::Unavailable;
-        };
-        let fence = packed::fence(charge.time, self.margins).unwrap_or_default();
+        let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
+        let spend = Spend::new(charge, costs.len(), self.token(), fence);
         let Some(owner) = self.owner(charge.account, fence) else { return Verdict::Unavailable };
         let tally = self.poll(charge, costs, owner, &spend).await;
-        let verdict = tally.verdict(self.majority(), charge, self.margins);
+        let verdict = tally.verdict(self.majority, charge, self.margins);
         let may_come_again = matches!(
             verdict,
             Verdict::Over { cost: _, retry_after: _, level: _ } | Verdict::StepSpent
@@ -188,8 +232,15 @@ impl<C: Clock> RedisStore<C> {
         verdict
     }
 
-    fn majority(&self) -> usize {
-        self.servers.len() / 2 + 1
+    /// The moment that a server must have been born before.
+    fn fence(&self, charge: &Charge) -> Option<Micros> {
+        let fence = packed::fence(charge.time, self.margins)?;
+        // A key of the configuration never changes; its epoch is 0.
+        if charge.epoch == 0 {
+            return Some(fence);
+        }
+        let informed = Micros(self.informed.load(Ordering::Relaxed));
+        Some(fence.min(informed - self.margins.bound * 2))
     }
 
     /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
@@ -231,10 +282,10 @@ impl<C: Clock> RedisStore<C> {
                 let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
                 let asked = if *place == owner { costs } else { &[] };
                 let vote = answer.ok().and_then(|bytes| self.believe(*place, &bytes, asked, sent));
-                tally.count(*place, *place == owner, vote);
+                tally.count(*place, *place == owner, vote, charge.now);
                 false
             });
-            if calls.is_empty() || tally.is_decided(self.majority()) {
+            if calls.is_empty() || tally.is_decided(self.majority) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -248,16 +299,19 @@ impl<C: Clock> RedisStore<C> {
     fn believe(&self, place: usize, bytes: &[u8], costs: &[Cost], sent: Micros) -> Option<Vote> {
         let server = self.servers.get(place)?;
         let Ok(vote) = packed::read(bytes, costs) else {
-            server.judge(Some(Trouble::Refuses("an answer that cannot be read".into())));
+            server.lapse(Trouble::Refuses("an answer that cannot be read".into()));
             return None;
         };
         let apart = apart(vote.at, sent, self.clock.now());
         if apart > self.margins.bound {
+            server.note(&Trouble::Clock(apart));
             server.judge(Some(Trouble::Clock(apart)));
             return None;
         }
-        if let Said::Fenced(born) = vote.said {
-            server.set_born(born);
+        match vote.said {
+            Said::Fenced(born) => server.set_born(born),
+            Said::Unborn => server.alarm.notify_one(),
+            Said::New(_) | Said::Seen | Said::Over(_) | Said::Outdated | Said::StepSpent => {}
         }
         Some(vote)
     }
@@ -277,8 +331,22 @@ impl<C: Clock> RedisStore<C> {
 }
 
 impl<C: Clock> Store for RedisStore<C> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
     async fn spend(&self, charge: &Charge) -> Verdict {
+        let verdict = self.settle(charge).await;
+        if let Some(meter) = self.verdicts.get() {
+            meter.counted(&verdict);
+        }
+        verdict
+    }
+
+    async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
+        self.local.pay(now, costs).await
+    }
+}
+
+impl<C: Clock> RedisStore<C> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
+    async fn settle(&self, charge: &Charge) -> Verdict {
         let own =
             charge.costs.iter().position(|cost| cost.spans_accounts).unwrap_or(charge.costs.len());
         let (own, spanning) = charge.costs.split_at(own);
@@ -298,10 +366,6 @@ impl<C: Clock> Store for RedisStore<C> {
             }
             other => other,
         }
-    }
-
-    async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        self.local.pay(now, costs).await
     }
 }
 

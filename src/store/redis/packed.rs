@@ -19,7 +19,7 @@ pub(super) struct Spend {
     pub(super) record: [u8; RECORD],
 }
 
-const HEAD: usize = 5 * 8 + 8 + 2;
+const HEAD: usize = 4 * 8 + 8 + 2;
 /// 112 bits of a digest of 128: two requests of one do not come about by chance, nor by trying.
 const FIELD: usize = 14;
 const RECORD: usize = 8;
@@ -34,18 +34,11 @@ pub(super) struct Margins {
 }
 
 impl Spend {
-    /// `None` where the request signs no time: what has none is not remembered here.
-    pub(super) fn new(
-        charge: &Charge,
-        costs: usize,
-        token: Token,
-        margins: Margins,
-    ) -> Option<Self> {
-        let fence = fence(charge.time, margins)?;
+    /// A call of servers that were born before `fence`.
+    pub(super) fn new(charge: &Charge, costs: usize, token: Token, fence: Micros) -> Self {
         let mut head = [0; HEAD];
-        let (numbers, rest) = head.split_at_mut(40);
-        let all =
-            [charge.now.0, fence.0, charge.keep_until.0, charge.epoch, charge.step.unwrap_or(0)];
+        let (numbers, rest) = head.split_at_mut(4 * 8);
+        let all = [fence.0, charge.keep_until.0, charge.epoch, charge.step.unwrap_or(0)];
         for (place, number) in numbers.chunks_exact_mut(8).zip(all) {
             place.copy_from_slice(&exact(number).to_le_bytes());
         }
@@ -60,7 +53,7 @@ impl Spend {
         record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
         let field = |digest: [u8; 16]| digest.first_chunk().copied().unwrap_or_default();
         let nonce = charge.nonce.map(|nonce| field(nonce.0));
-        Some(Self { head, identity: field(charge.identity.0), nonce, record })
+        Self { head, identity: field(charge.identity.0), nonce, record }
     }
 
     /// The nonce as an argument.
@@ -69,7 +62,8 @@ impl Spend {
     }
 }
 
-/// The moment that a server must have been born before.
+/// The moment that a server must have been born before; `None` where the request signs no time: what has none is not
+/// remembered here.
 pub(super) fn fence(time: SignedTime, margins: Margins) -> Option<Micros> {
     match time {
         SignedTime::Stamp(at) => Some(at - margins.skew - margins.bound * 2),
@@ -116,6 +110,8 @@ pub(super) enum Said {
     Over(Verdict),
     /// The server was born, by a gateway's clock, too late to know.
     Fenced(Micros),
+    /// No gateway has told the server yet that it knows of its latest loss.
+    Unborn,
     /// The key has changed.
     Outdated,
     /// The step of the second factor is spent.
@@ -137,6 +133,7 @@ pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
         3 => Said::Fenced(Micros(rest.long()?)),
         4 => Said::Outdated,
         5 => Said::StepSpent,
+        6 => Said::Unborn,
         _ => return Err(Unreadable),
     };
     if rest.0.is_empty() { Ok(Vote { at, said }) } else { Err(Unreadable) }

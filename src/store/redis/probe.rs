@@ -3,17 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd};
 use tokio::time::timeout;
 
+use super::LIBRARY;
 use super::keys::tag_keys;
-use super::server::{Server, Trouble};
-use super::{FUNCTION, LIBRARY};
+use super::server::Server;
+use super::trouble::Trouble;
 use crate::clock::{Clock, Micros};
 
 /// How often a server is looked at while it is used, and while it is not.
-const CALM: Duration = Duration::from_secs(1);
+const CALM: Duration = Duration::from_millis(500);
 const ALARMED: Duration = Duration::from_millis(100);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,24 +40,13 @@ pub(super) async fn look(
     clock: &impl Clock,
     bound: Duration,
 ) {
-    let before = server.trouble();
     let looked = timeout(PATIENCE, examine(server, connection, clock, bound)).await;
-    let after = match looked {
-        Ok(Ok(())) => None,
-        Ok(Err(trouble)) => Some(trouble),
-        Err(_) => Some(Trouble::Unreachable("it did not answer in time".into())),
-    };
-    if after.is_some() {
+    let after = looked.unwrap_or(Err(Trouble::Slow)).err();
+    if let Some(trouble) = &after {
+        server.note(trouble);
         *connection = None;
     }
-    match (&before, &after) {
-        (Some(_), None) => tracing::info!(server = %server.name, "the store is used"),
-        (None | Some(Trouble::Unknown), Some(trouble)) => {
-            tracing::error!(server = %server.name, "the store is not used: it {trouble}");
-        }
-        (None, None) | (Some(_), Some(_)) => {}
-    }
-    if before != after {
+    if server.trouble() != after {
         server.judge(after);
     }
 }
@@ -68,10 +59,10 @@ async fn examine(
 ) -> Result<(), Trouble> {
     let mut connection = match kept.take() {
         Some(connection) => connection,
-        None => server.connect().await.map_err(|error| unreachable(&error))?,
+        None => server.connect().await.map_err(|error| Trouble::of(&error))?,
     };
     let info: String =
-        cmd("INFO").query_async(&mut connection).await.map_err(|error| refused(&error))?;
+        cmd("INFO").query_async(&mut connection).await.map_err(|error| Trouble::of(&error))?;
     let field = |name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -94,32 +85,33 @@ async fn examine(
         return Err(Trouble::Refuses("it is a replica".into()));
     }
     let policy = field("maxmemory_policy");
-    if policy != "noeviction" {
+    if policy != "noeviction" && !server.weakened.may_evict {
         return Err(Trouble::Evicts(policy.to_owned()));
     }
-    load(&mut connection).await?;
-    server.set_born(check_clock(&mut connection, clock, bound).await?);
+    let evicted = if server.weakened.may_evict { "0" } else { field("evicted_keys") }.to_owned();
+    load(&mut connection, server.function()).await?;
+    server.set_born(wake(server, &mut connection, &evicted, clock, bound).await?);
     *kept = Some(connection);
     Ok(())
 }
 
 /// Loads the library where it is missing.
-async fn load(connection: &mut MultiplexedConnection) -> Result<(), Trouble> {
+async fn load(connection: &mut MultiplexedConnection, function: &str) -> Result<(), Trouble> {
     let mut ask = cmd("FUNCTION");
     ask.arg("LIST").arg("LIBRARYNAME").arg(LIBRARY).arg("WITHCODE");
-    let held: Value = ask.query_async(connection).await.map_err(|error| refused(&error))?;
+    let held: Value = ask.query_async(connection).await.map_err(|error| Trouble::of(&error))?;
     match code(&held) {
-        Some(code) if code == FUNCTION.as_bytes() => return Ok(()),
+        Some(code) if code == function.as_bytes() => return Ok(()),
         Some(_) => return Err(Trouble::OtherLibrary),
         None => {}
     }
     let loaded: Result<Value, RedisError> =
-        cmd("FUNCTION").arg("LOAD").arg(FUNCTION).query_async(connection).await;
+        cmd("FUNCTION").arg("LOAD").arg(function).query_async(connection).await;
     match loaded {
         Ok(_) => Ok(()),
         // Another gateway was quicker.
         Err(error) if error.to_string().contains("already exists") => Ok(()),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(Trouble::of(&error)),
     }
 }
 
@@ -139,38 +131,54 @@ fn code(held: &Value) -> Option<&[u8]> {
     None
 }
 
-/// Asks the server's clock, and makes the generations that are missing: all at once after a loss, so that no account
-/// waits for its own later. Tells the latest birth.
-async fn check_clock(
+/// Asks the server's clock, and sees to it that it remembers under every tag: all at once after a loss, so that no
+/// account waits for its own later. Tells the latest birth.
+///
+/// After a loss it takes two steps: the server names what begins, and begins once it hears that we know the name. What
+/// we said before may have been on its way for long, and arrive only after the loss.
+async fn wake(
+    server: &Server,
     connection: &mut MultiplexedConnection,
+    evicted: &str,
     clock: &impl Clock,
     bound: Duration,
 ) -> Result<Micros, Trouble> {
-    let sent = clock.now();
     let keys: Vec<String> = tag_keys().collect();
-    let mut wake = cmd("FCALL");
-    wake.arg("countersign_1_wake").arg(keys.len()).arg(&keys).arg(sent.0);
-    let told: String = wake.query_async(connection).await.map_err(|error| refused(&error))?;
-    let moments =
-        told.split_once(' ').and_then(|(now, born)| Some((now.parse().ok()?, born.parse().ok()?)));
-    let Some((now, born)) = moments else {
-        return Err(Trouble::Refuses("an answer that cannot be read".into()));
-    };
-    match apart(Micros(now), sent, clock.now()) {
-        apart if apart > bound => Err(Trouble::Clock(apart)),
-        _ => Ok(Micros(born)),
+    let mut known = String::new();
+    for _ in 0..ROUNDS {
+        let sent = clock.now();
+        let mut name = [0; 16];
+        getrandom::fill(&mut name).map_err(|error| Trouble::Refuses(error.to_string()))?;
+        let name = HEXLOWER.encode(&name);
+        let mut wake = cmd("FCALL");
+        wake.arg("countersign_1_wake").arg(keys.len()).arg(&keys);
+        wake.arg(sent.0).arg(name).arg(&known).arg(evicted);
+        let told: String =
+            wake.query_async(connection).await.map_err(|error| Trouble::of(&error))?;
+        let mut told = told.split(' ');
+        let mut moment = || Some(Micros(told.next()?.parse().ok()?));
+        let (Some(now), Some(born)) = (moment(), moment()) else {
+            return Err(Trouble::Refuses("an answer that cannot be read".into()));
+        };
+        let apart = apart(now, sent, clock.now());
+        if let Some(meter) = server.meter() {
+            meter.set_clock(apart);
+        }
+        if apart > bound {
+            return Err(Trouble::Clock(apart));
+        }
+        known = told.next().unwrap_or_default().to_owned();
+        if known.is_empty() {
+            return Ok(born);
+        }
     }
+    Err(Trouble::Refuses("it goes on forgetting".into()))
 }
+
+/// How often a server is told what it named, when other gateways do the same.
+const ROUNDS: usize = 5;
 
 /// How far a clock that was read between two moments of ours lies outside of them.
 pub(super) fn apart(told: Micros, sent: Micros, received: Micros) -> Duration {
     sent.since(told).max(told.since(received))
-}
-
-fn unreachable(error: &RedisError) -> Trouble {
-    Trouble::Unreachable(error.to_string())
-}
-
-fn refused(error: &RedisError) -> Trouble {
-    if error.is_io_error() { unreachable(error) } else { Trouble::Refuses(error.to_string()) }
 }

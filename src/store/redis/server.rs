@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -12,7 +12,10 @@ use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::trouble::Trouble;
+use super::{FUNCTION, Weakened};
 use crate::clock::Micros;
+use crate::metrics::ServerMeter;
 
 /// One server.
 pub(super) struct Server {
@@ -29,46 +32,8 @@ pub(super) struct Server {
     trouble: Mutex<Option<Trouble>>,
     /// Rung when it stopped being usable, so that it is looked at at once.
     pub(super) alarm: Notify,
-    pub(super) calls: AtomicU64,
-    pub(super) failures: AtomicU64,
-}
-
-/// Why a server is not asked, in the order it is found out.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Trouble {
-    /// It was never reached yet.
-    Unknown,
-    /// It cannot be reached, or did not answer in time.
-    Unreachable(String),
-    /// It answered with an error: loading, read-only, full, no permission and the like.
-    Refuses(String),
-    /// It is older than version 7.
-    TooOld(String),
-    /// It may evict what must be remembered; the text is its policy.
-    Evicts(String),
-    /// It has a library of our name with other code.
-    OtherLibrary,
-    /// Its clock is further from ours than the bound.
-    Clock(Duration),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("was not reached yet"),
-            Self::Unreachable(why) => write!(f, "cannot be reached: {why}"),
-            Self::Refuses(why) => write!(f, "refuses: {why}"),
-            Self::TooOld(version) => write!(f, "has version {version}: Redis 7 or later is needed"),
-            Self::Evicts(policy) => write!(
-                f,
-                "may evict what must be remembered (maxmemory-policy {policy}): set it to noeviction"
-            ),
-            Self::OtherLibrary => {
-                f.write_str("has other code in its library countersign_1: run gateways of one version, or FUNCTION DELETE it")
-            }
-            Self::Clock(apart) => write!(f, "has a clock {} ms away from ours", apart.as_millis()),
-        }
-    }
+    meter: OnceLock<ServerMeter>,
+    pub(super) weakened: Weakened,
 }
 
 /// Why a call brought no answer.
@@ -89,6 +54,7 @@ impl Server {
         client: Client,
         connect_timeout: Duration,
         max_in_flight: usize,
+        weakened: Weakened,
     ) -> Self {
         static PLACES: AtomicUsize = AtomicUsize::new(0);
         Self {
@@ -102,9 +68,14 @@ impl Server {
             born: AtomicU64::new(0),
             trouble: Mutex::new(Some(Trouble::Unknown)),
             alarm: Notify::new(),
-            calls: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
+            meter: OnceLock::new(),
+            weakened,
         }
+    }
+
+    /// The library that it is to run.
+    pub(super) fn function(&self) -> &str {
+        self.weakened.function.as_deref().unwrap_or(FUNCTION)
     }
 
     /// Whether it is asked.
@@ -117,13 +88,47 @@ impl Server {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Counts in `meter` from now on.
+    pub(super) fn set_meter(&self, meter: ServerMeter) {
+        meter.set_usable(self.is_usable());
+        // An error means that there is one already.
+        let _ = self.meter.set(meter);
+    }
+
+    pub(super) fn meter(&self) -> Option<&ServerMeter> {
+        self.meter.get()
+    }
+
     /// Asks it again, or no longer.
     pub(super) fn judge(&self, trouble: Option<Trouble>) {
         let usable = trouble.is_none();
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        let before = {
+            let mut held = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *held, trouble.clone())
+        };
+        match (&before, &trouble) {
+            (Some(_), None) => tracing::info!(server = %self.name, "the store is used"),
+            (None | Some(Trouble::Unknown), Some(trouble)) => {
+                tracing::error!(server = %self.name, "the store is not used: it {trouble}");
+            }
+            (Some(before), Some(after)) if before.ailment() != after.ailment() => {
+                tracing::warn!(server = %self.name, "the store is still not used: it {after}");
+            }
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        if let Some(meter) = self.meter() {
+            meter.set_usable(usable);
+        }
         self.lapses.store(0, Ordering::Relaxed);
         if self.usable.swap(usable, Ordering::AcqRel) && !usable {
             self.alarm.notify_one();
+        }
+    }
+
+    /// Counts what went wrong.
+    pub(super) fn note(&self, trouble: &Trouble) {
+        if let Some(meter) = self.meter() {
+            meter.failed(trouble.ailment());
         }
     }
 
@@ -134,8 +139,15 @@ impl Server {
 
     /// It began to remember then. What begins to be younger than was known is looked at anew.
     pub(super) fn set_born(&self, born: Micros) {
-        if self.born.fetch_max(born.0, Ordering::Relaxed) < born.0 {
+        let before = self.born.fetch_max(born.0, Ordering::Relaxed);
+        if before < born.0 {
             self.alarm.notify_one();
+            if before > 0 {
+                tracing::warn!(server = %self.name, "the store has forgotten, and remembers anew");
+            }
+            if let Some(meter) = self.meter() {
+                meter.born();
+            }
         }
     }
 
@@ -158,22 +170,29 @@ impl Server {
         }
         let line = line(self.place);
         let Some(_seat) = Seat::take(&line, self.max_in_flight) else { return Err(Fault::NotSent) };
-        self.calls.fetch_add(1, Ordering::Relaxed);
+        let begun = Instant::now();
         let called = tokio::time::timeout_at(deadline, self.ask(&line, command)).await;
-        let answer = called.unwrap_or_else(|_| {
-            self.lapse("it did not answer in time");
-            Err(Fault::Unknown)
-        });
-        match &answer {
-            Ok(_) if self.lapses.load(Ordering::Relaxed) > 0 => {
-                self.lapses.store(0, Ordering::Relaxed);
+        if let Some(meter) = self.meter() {
+            meter.called(begun.elapsed());
+        }
+        match called {
+            Ok(Ok(answer)) => {
+                if self.lapses.load(Ordering::Relaxed) > 0 {
+                    self.lapses.store(0, Ordering::Relaxed);
+                }
+                line.silent.store(0, Ordering::Relaxed);
+                Ok(answer)
             }
-            Ok(_) => {}
+            Ok(Err(fault)) => Err(fault),
             Err(_) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
+                // One answer may be late. After a few, nobody knows whether anything comes through still.
+                if line.silent.fetch_add(1, Ordering::Relaxed) + 1 >= LAPSES {
+                    line.drop_connection();
+                }
+                self.lapse(Trouble::Slow);
+                Err(Fault::Unknown)
             }
         }
-        answer
     }
 
     /// Sends, and once more where the connection broke: a call carries what makes its repetition harmless.
@@ -181,28 +200,28 @@ impl Server {
         let mut fault = Fault::NotSent;
         for _ in 0..2 {
             let Some(mut connection) = self.connection(line).await else { return Err(fault) };
-            let refused = match connection.send_packed_command(command).await {
+            fault = Fault::Unknown;
+            let trouble = match connection.send_packed_command(command).await {
                 Ok(Value::BulkString(answer)) => return Ok(answer),
-                Ok(Value::ServerError(error)) => error.to_string(),
-                Ok(_) => "an answer of another kind".to_owned(),
-                Err(error) if error.is_io_error() || error.is_unrecoverable_error() => {
-                    line.drop_connection();
-                    fault = Fault::Unknown;
-                    self.lapse(&error.to_string());
-                    continue;
-                }
-                Err(error) => error.to_string(),
+                Ok(Value::ServerError(error)) => Trouble::of(&error.into()),
+                Ok(_) => Trouble::Refuses("an answer of another kind".to_owned()),
+                Err(error) => Trouble::of(&error),
             };
-            // What it says of itself does not get better by asking on.
-            self.judge(Some(Trouble::Refuses(refused)));
-            return Err(Fault::Unknown);
+            let is_lost = matches!(trouble, Trouble::Unreachable(_) | Trouble::Slow);
+            self.lapse(trouble);
+            if !is_lost {
+                return Err(fault);
+            }
+            line.drop_connection();
         }
         Err(fault)
     }
 
-    fn lapse(&self, why: &str) {
+    /// One call brought nothing. After a few in a row it is not asked until a probe finds it in order.
+    pub(super) fn lapse(&self, trouble: Trouble) {
+        self.note(&trouble);
         if self.lapses.fetch_add(1, Ordering::Relaxed) + 1 >= LAPSES {
-            self.judge(Some(Trouble::Unreachable(why.to_owned())));
+            self.judge(Some(trouble));
         }
     }
 
@@ -233,7 +252,9 @@ impl Server {
         let state = match connected {
             Ok(connection) => State::Up(connection),
             Err(error) => {
-                self.judge(Some(Trouble::Unreachable(error.to_string())));
+                let trouble = Trouble::of(&error);
+                self.note(&trouble);
+                self.judge(Some(trouble));
                 State::Down
             }
         };
@@ -256,6 +277,8 @@ struct Line {
     state: Mutex<State>,
     made: Notify,
     in_flight: AtomicUsize,
+    /// Calls in a row that were not answered in time.
+    silent: AtomicU32,
 }
 
 enum State {
@@ -304,6 +327,7 @@ fn line(place: usize) -> Arc<Line> {
                 state: Mutex::new(State::Down),
                 made: Notify::new(),
                 in_flight: AtomicUsize::new(0),
+                silent: AtomicU32::new(0),
             })
         };
         lines.get_mut(place).map_or_else(new, |line| Arc::clone(line.get_or_insert_with(new)))

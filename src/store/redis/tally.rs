@@ -21,7 +21,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>) {
+    pub(super) fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>, now: Micros) {
         match vote.map(|vote| vote.said) {
             None => {}
             Some(Said::New(levels)) => {
@@ -34,6 +34,8 @@ impl Tally {
             Some(Said::Over(verdict)) => self.refusal = Some(verdict),
             Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
             Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
+            // It will be born as soon as somebody tells it.
+            Some(Said::Unborn) => self.fenced = self.fenced.max(Some(now)),
             Some(Said::Outdated) => self.outdated = true,
         }
     }

@@ -1,0 +1,91 @@
+//! Handles of the shared store: one of each server, one of its verdicts.
+
+use std::time::Duration;
+
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+
+use super::families::Families;
+use super::seconds;
+use crate::store::Verdict;
+use crate::store::redis::Ailment;
+
+/// The metrics of one server of the shared store.
+#[derive(Clone, Debug)]
+pub struct ServerMeter {
+    calls: Histogram,
+    errors: [IntCounter; Ailment::ALL.len()],
+    usable: IntGauge,
+    births: IntCounter,
+    clock: Gauge,
+}
+
+impl ServerMeter {
+    pub(super) fn new(families: &Families, server: &str) -> Self {
+        let errors = |kind| families.shared_store_errors.with_label_values(&[server, kind]);
+        Self {
+            calls: families.shared_store_calls.with_label_values(&[server]),
+            errors: Ailment::ALL.map(|(_, kind)| errors(kind)),
+            usable: families.shared_store_usable.with_label_values(&[server]),
+            births: families.shared_store_births.with_label_values(&[server]),
+            clock: families.shared_store_clock.with_label_values(&[server]),
+        }
+    }
+
+    /// A call took so long, whatever came of it.
+    pub(crate) fn called(&self, span: Duration) {
+        self.calls.observe(seconds(span));
+    }
+
+    /// Counts an error.
+    pub(crate) fn failed(&self, ailment: Ailment) {
+        let place = Ailment::ALL.iter().position(|(known, _)| *known == ailment);
+        if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
+            counter.inc();
+        }
+    }
+
+    /// Sets whether it is asked.
+    pub(crate) fn set_usable(&self, usable: bool) {
+        self.usable.set(i64::from(usable));
+    }
+
+    /// It remembers anew, or is known for the first time.
+    pub(crate) fn born(&self) {
+        self.births.inc();
+    }
+
+    /// Sets how far its clock lies from ours, at least.
+    pub(crate) fn set_clock(&self, apart: Duration) {
+        self.clock.set(seconds(apart));
+    }
+}
+
+/// What the shared store said.
+#[derive(Clone, Debug)]
+pub struct VerdictMeter([IntCounter; LABELS.len()]);
+
+const LABELS: [&str; 8] =
+    ["new", "seen", "over", "fenced", "outdated", "step_spent", "full", "unavailable"];
+
+impl VerdictMeter {
+    pub(super) fn new(families: &Families) -> Self {
+        Self(LABELS.map(|label| families.shared_store_verdicts.with_label_values(&[label])))
+    }
+
+    /// Counts one.
+    pub(crate) fn counted(&self, verdict: &Verdict) {
+        let place = match verdict {
+            Verdict::New(_) => 0,
+            Verdict::Seen => 1,
+            Verdict::Over { cost: _, retry_after: _, level: _ } => 2,
+            Verdict::Fenced { retry_after: _ } => 3,
+            Verdict::Outdated => 4,
+            Verdict::StepSpent => 5,
+            Verdict::Full => 6,
+            Verdict::Unavailable => 7,
+        };
+        if let Some(counter) = self.0.get(place) {
+            counter.inc();
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What can be wrong with a server.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::RedisError;
+
+/// Why a server is not asked, or did not answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Trouble {
+    /// It was never reached yet.
+    Unknown,
+    /// It cannot be reached.
+    Unreachable(String),
+    /// It did not answer in time.
+    Slow,
+    /// It answered with an error: loading, read-only, full, no permission and the like.
+    Refuses(String),
+    /// It is older than version 7.
+    TooOld(String),
+    /// It may evict what must be remembered; the text is its policy.
+    Evicts(String),
+    /// It has a library of our name with other code.
+    OtherLibrary,
+    /// Its clock is further from ours than the bound.
+    Clock(Duration),
+}
+
+/// The kinds of trouble, as metrics have them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ailment {
+    /// It cannot be reached.
+    Down,
+    /// It did not answer in time.
+    Timeout,
+    /// It is loading its data.
+    Loading,
+    /// It is a replica, or takes no writes.
+    ReadOnly,
+    /// Its memory is used up.
+    OutOfMemory,
+    /// It sends to another server.
+    Moved,
+    /// It does not know us, or does not let us.
+    NotAuthorized,
+    /// Its clock is off.
+    Clock,
+    /// It may evict.
+    Evicting,
+    /// Anything else.
+    Other,
+}
+
+impl Ailment {
+    /// Every kind, in the order of its index, with its label.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::Down, "down"),
+        (Self::Timeout, "timeout"),
+        (Self::Loading, "loading"),
+        (Self::ReadOnly, "readonly"),
+        (Self::OutOfMemory, "oom"),
+        (Self::Moved, "moved"),
+        (Self::NotAuthorized, "noauth"),
+        (Self::Clock, "clock"),
+        (Self::Evicting, "evicting"),
+        (Self::Other, "other"),
+    ];
+}
+
+impl Trouble {
+    /// What an answer of the redis library comes to.
+    pub(super) fn of(error: &RedisError) -> Self {
+        match error.code() {
+            _ if error.is_timeout() => Self::Slow,
+            _ if error.is_io_error() || error.is_unrecoverable_error() => {
+                Self::Unreachable(error.to_string())
+            }
+            Some(code) => Self::Refuses(format!("{code} {}", error.detail().unwrap_or_default())),
+            None => Self::Refuses(error.to_string()),
+        }
+    }
+
+    /// Its kind.
+    pub fn ailment(&self) -> Ailment {
+        match self {
+            Self::Unknown | Self::Unreachable(_) => Ailment::Down,
+            Self::Slow => Ailment::Timeout,
+            Self::Refuses(why) => refusal(why),
+            Self::TooOld(_) | Self::OtherLibrary => Ailment::Other,
+            Self::Evicts(_) => Ailment::Evicting,
+            Self::Clock(_) => Ailment::Clock,
+        }
+    }
+}
+
+/// What the code that an error begins with means.
+fn refusal(error: &str) -> Ailment {
+    match error.split_ascii_whitespace().next().unwrap_or_default() {
+        "LOADING" => Ailment::Loading,
+        "READONLY" | "MASTERDOWN" | "NOREPLICAS" => Ailment::ReadOnly,
+        "OOM" => Ailment::OutOfMemory,
+        "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "CROSSSLOT" => Ailment::Moved,
+        "NOAUTH" | "NOPERM" | "WRONGPASS" => Ailment::NotAuthorized,
+        _ => Ailment::Other,
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("was not reached yet"),
+            Self::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Self::Slow => f.write_str("did not answer in time"),
+            Self::Refuses(why) => write!(f, "refuses: {why}"),
+            Self::TooOld(version) => {
+                write!(f, "has version {version}: Redis 7 or later is needed")
+            }
+            Self::Evicts(policy) => write!(
+                f,
+                "may evict what must be remembered (maxmemory-policy {policy}): set it to noeviction"
+            ),
+            Self::OtherLibrary => f.write_str(
+                "has other code in its library countersign_1: run gateways of one version, or FUNCTION DELETE it",
+            ),
+            Self::Clock(apart) => write!(f, "has a clock {} ms away from ours", apart.as_millis()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_a_server_has_its_kind() {
+        for (said, kind) in [
+            ("LOADING Redis is loading the dataset in memory", Ailment::Loading),
+            ("READONLY You can't write against a read only replica.", Ailment::ReadOnly),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Ailment::OutOfMemory),
+            ("MOVED 3999 127.0.0.1:6381", Ailment::Moved),
+            ("NOAUTH Authentication required.", Ailment::NotAuthorized),
+            ("ERR Function not found", Ailment::Other),
+            ("", Ailment::Other),
+        ] {
+            assert_eq!(Trouble::Refuses(said.into()).ailment(), kind, "{said}");
+        }
+        assert_eq!(Trouble::Slow.ailment(), Ailment::Timeout);
+    }
+}
