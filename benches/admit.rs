@@ -112,6 +112,7 @@ impl Case {
             lead: Duration::from_secs(60),
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
             second_factor: None,
         };
         let method = if post { Method::POST } else { Method::GET };

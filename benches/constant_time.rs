@@ -113,6 +113,7 @@ impl Bench {
             lead: Duration::from_mins(1),
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
             second_factor: None,
         };
         let gate = Gate {

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use crate::checks::limit::Payer;
 use crate::checks::{
     LEAKY, address, digest, freshness, limit, otp, passphrase, permission, replay, signature,
-    state, syntax,
+    state, symbol, syntax,
 };
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
@@ -26,6 +26,7 @@ pub use crate::checks::otp::{CodePlace, SecondFactor};
 pub use crate::checks::scratch::Scratch;
 pub use crate::checks::seal::Seal;
 pub use crate::checks::switches::Switches;
+pub use crate::checks::symbol::SymbolPlace;
 
 /// What a route asks of whoever calls it.
 #[derive(Clone, Debug)]
@@ -77,6 +78,9 @@ pub struct Route {
     pub repeat: Repeat,
     /// The limit that each client address is charged to, if any.
     pub address_limit: Option<Limit>,
+    /// Where its requests name the symbol that they are for. A key that is bound to symbols opens no route that changes
+    /// something and says none.
+    pub symbol: Option<SymbolPlace>,
     /// The second factor that it asks for beside the signature, if any.
     pub second_factor: Option<SecondFactor>,
 }
@@ -199,6 +203,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         address::check(signed.key(), request.peer)?;
         permission::check(signed.key(), route, &self.switches, now)?;
+        symbol::check(signed.key(), route, request, &claim)?;
         let asked = route.second_factor.as_ref();
         let code = otp::check(asked, dialect, request, &claim, &signed, &watch)?;
 
@@ -241,6 +246,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         state::check(&key, &route.venue, now)
             .and_then(|()| address::check(&key, request.peer))
             .and_then(|()| permission::check(&key, route, &self.switches, now))
+            .and_then(|()| symbol::check_unread(&key, route))
             .map_err(|_| Denial::UnknownKey)?;
         let payer = Payer::Claimant(&key, request.peer);
         let costs = limit::costs(&payer, route.by_address(request.peer), route.weight);

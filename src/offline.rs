@@ -187,6 +187,7 @@ fn route(dialect: &Arc<Dialect>, method: &Method) -> Route {
         lead: dialect.lead().unwrap_or(Duration::from_mins(1)),
         repeat: Repeat::Never,
         address_limit: None,
+        symbol: None,
         second_factor: None,
     }
 }

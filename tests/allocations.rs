@@ -90,6 +90,7 @@ impl Party {
             lead: Duration::from_secs(60),
             repeat: Repeat::Never,
             address_limit: Some(limit(100_000, 60)),
+            symbol: None,
             second_factor: None,
         };
         let signer = dialect.read_signer(algorithm, secret).unwrap();

@@ -640,6 +640,7 @@ fn twice(input_parameters: &str) -> [Result<(), Denial>; 2] {
         lead: Duration::from_mins(1),
         repeat: Repeat::SameRoute,
         address_limit: None,
+        symbol: None,
         second_factor: None,
     };
     let headers: HeaderMap = signed

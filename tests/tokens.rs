@@ -234,6 +234,7 @@ impl Rig {
             lead: self.dialect.lead().unwrap_or(Duration::from_mins(1)),
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
             second_factor: None,
         }
     }

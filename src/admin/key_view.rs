@@ -38,6 +38,8 @@ pub(super) struct KeyView {
     allowlist: Vec<String>,
     /// The routes it may use; all when empty.
     routes: Vec<String>,
+    /// The symbols it may trade; all when empty.
+    symbols: Vec<String>,
     /// Its limits.
     limits: Vec<String>,
     /// `active`, `suspended` or `revoked`; `expired` where it has ended by itself.
@@ -110,6 +112,7 @@ impl KeyView {
             permissions: says.permissions.clone(),
             allowlist: says.allowlist.iter().map(ToString::to_string).collect(),
             routes: says.routes.clone(),
+            symbols: says.symbols.clone(),
             limits: says.limits.clone(),
             state: state(says, now).into(),
             created: moment::written(says.created),
@@ -218,6 +221,11 @@ pub(super) struct CreateKey {
     /// The routes it may use, by name; all when empty.
     #[serde(default)]
     pub(super) routes: Vec<String>,
+    /// The symbols it may trade, as backends write them; all when empty. It then changes nothing on routes that do not
+    /// say where their requests name one.
+    #[serde(default)]
+    #[schema(max_items = 1000)]
+    pub(super) symbols: Vec<String>,
     /// Its limits, by name in the configuration.
     #[serde(default)]
     pub(super) limits: Vec<String>,
@@ -276,6 +284,9 @@ pub(super) struct ImportKey {
     /// The routes it may use; all when empty.
     #[serde(default)]
     pub(super) routes: Vec<String>,
+    /// The symbols it may trade; all when empty.
+    #[serde(default)]
+    pub(super) symbols: Vec<String>,
     /// Its limits.
     #[serde(default)]
     pub(super) limits: Vec<String>,
@@ -309,6 +320,9 @@ pub(super) struct UpdateKey {
     /// The routes it may use; all when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) routes: Option<Vec<String>>,
+    /// The symbols it may trade; all when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) symbols: Option<Vec<String>>,
     /// Its limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) limits: Option<Vec<String>>,

@@ -152,6 +152,7 @@ async fn import(call: Call) -> Outcome {
         permissions: import.permissions,
         allowlist: import.allowlist,
         routes: import.routes,
+        symbols: import.symbols,
         limits: import.limits,
         expires: import.expires,
         public_key: import.public_key,
@@ -304,6 +305,7 @@ fn new_key(body: CreateKey, now: Micros) -> Result<NewKey, Problem> {
         permissions: body.permissions,
         allowlist: networks(&body.allowlist)?,
         routes: body.routes,
+        symbols: body.symbols,
         limits: body.limits,
         expires: body.expires.map(|text| coming("expires", &text, now)).transpose()?,
         public_key: body.public_key,
@@ -325,6 +327,7 @@ fn changes(body: &UpdateKey, now: Micros) -> Result<Changes, Problem> {
         permissions: body.permissions.clone(),
         allowlist: body.allowlist.as_deref().map(networks).transpose()?,
         routes: body.routes.clone(),
+        symbols: body.symbols.clone(),
         limits: body.limits.clone(),
         expires,
     })

@@ -29,4 +29,5 @@ pub(crate) mod seal;
 pub(crate) mod signature;
 pub(crate) mod state;
 pub(crate) mod switches;
+pub(crate) mod symbol;
 pub(crate) mod syntax;

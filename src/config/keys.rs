@@ -8,15 +8,15 @@ use super::dialects::Dialects;
 use super::document::{Node, Table, text};
 use super::limits;
 use super::load::refuse_repeats;
-use super::problem::{Fault, Reported};
+use super::problem::{Fault, Reported, shown};
 use super::secrets::secret;
 use super::value::{moment, network, word};
 use super::{NamedLimit, Scope};
 use crate::dialect::Dialect;
 use crate::gateway::routes::Routes;
 use crate::key::{
-    Algorithm, Allowlist, Key, Passphrase, Permission, PermissionNames, Permissions, Secret, State,
-    Tag, Venue,
+    Algorithm, Allowlist, Bindings, Key, Passphrase, Permission, PermissionNames, Permissions,
+    Secret, State, Symbols, Tag, Venue, is_symbol,
 };
 use crate::store::{Limit, MAX_COSTS};
 
@@ -91,6 +91,7 @@ fn key(
     let state = table.or("state", State::Active, word("state", &STATES));
     let expires = table.find("expires").map(|node| node.read(moment));
     let limits = table.find("limits").map_or_else(Vec::new, |node| own_limits(&node, limits));
+    let symbols = symbols(table);
     Some(Key {
         id: "".into(),
         tag: Tag::of(""),
@@ -106,8 +107,31 @@ fn key(
         expires: expires.map_or(Some(None), |moment| moment.map(Some))?,
         limits: limits.into(),
         epoch: 0,
-        bindings: None,
+        bindings: symbols
+            .ok()?
+            .map(|symbols| Box::new(Bindings { symbols: Some(symbols), ..Bindings::default() })),
     })
+}
+
+/// The symbols that it may trade, `None` where it is bound to none.
+fn symbols(table: &Table<'_>) -> Result<Option<Symbols>, Reported> {
+    let Some(node) = table.find("symbols") else { return Ok(None) };
+    let named = node.texts(|text| {
+        if is_symbol(text) {
+            return Ok(text);
+        }
+        let problem = format!("\"{}\" is no symbol", shown(text));
+        Err(Fault::cured(problem, "use up to 64 letters, digits and `-_./:@`"))
+    });
+    if node.value.as_array().is_none_or(|all| all.len() != named.len()) {
+        return Err(Reported);
+    }
+    if named.is_empty() {
+        let problem = "an empty list would mean every symbol";
+        node.spot.error(Fault::cured(problem, "name symbols, or leave the list out"));
+        return Err(Reported);
+    }
+    Ok(Some(named.into_iter().collect()))
 }
 
 fn id_text(text: &str) -> Result<&str, Fault> {

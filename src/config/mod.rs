@@ -16,6 +16,7 @@ mod second_factor;
 mod secrets;
 mod server;
 mod shared;
+mod symbol;
 mod upstreams;
 mod value;
 mod websocket;

@@ -12,6 +12,7 @@ use super::limits;
 use super::load::{one_or_more, refuse_repeats};
 use super::problem::{Fault, Reported, shown};
 use super::second_factor::second_factor;
+use super::symbol::symbol;
 use super::upstreams::Named;
 use super::value::{boolean, name, size, span, whole, word};
 use super::{NamedLimit, Scope};
@@ -163,6 +164,7 @@ impl Scene<'_, '_> {
         refuse_reopening(table, target.as_ref(), repeat);
         let address_limit = self.address_limit(table, weight);
         let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
+        let symbol = symbol(table, ask.as_ref(), rule);
         let audit = self.audit.demand(table);
         let demand = Route {
             name: Arc::from(""),
@@ -177,6 +179,7 @@ impl Scene<'_, '_> {
             lead,
             repeat: repeat?,
             address_limit: address_limit.ok()?,
+            symbol: symbol.ok()?,
             second_factor: factor.ok()?,
         };
         Some(Entry { demand, target: target?, audit })

@@ -147,6 +147,7 @@ impl Denial {
             // What is switched off is no matter of trying again.
             Self::NotPermitted
             | Self::RouteRefused
+            | Self::SymbolRefused
             | Self::TradeEnded
             | Self::SwitchedOff
             | Self::NoFactor => Condition::NoPermission,
@@ -190,6 +191,7 @@ impl Denial {
             | Self::ApplicationAddressRefused
             | Self::NotPermitted
             | Self::RouteRefused
+            | Self::SymbolRefused
             | Self::TradeEnded
             | Self::SwitchedOff
             | Self::NoFactor

@@ -68,6 +68,8 @@ pub enum Denial {
     NotPermitted,
     /// The key is for other routes.
     RouteRefused,
+    /// The key is bound to symbols, and the request is not plainly for one of them.
+    SymbolRefused,
     /// The key is bound to no network, and its time to trade unbound is over.
     TradeEnded,
     /// What the route asks for is switched off, for every key.
@@ -140,6 +142,7 @@ impl Denial {
             Self::ApplicationAddressRefused => "application_address_refused",
             Self::NotPermitted => "not_permitted",
             Self::RouteRefused => "route_refused",
+            Self::SymbolRefused => "symbol_refused",
             Self::TradeEnded => "trade_ended",
             Self::SwitchedOff => "switched_off",
             Self::NoFactor => "no_factor",
@@ -228,20 +231,21 @@ impl Denial {
             Self::ApplicationAddressRefused => 22,
             Self::NotPermitted => 23,
             Self::RouteRefused => 24,
-            Self::TradeEnded => 25,
-            Self::SwitchedOff => 26,
-            Self::NoFactor => 27,
-            Self::MissingCode => 28,
-            Self::Challenged(_) => 29,
-            Self::TooManyCodes(_) => 30,
-            Self::BadCode => 31,
-            Self::Fenced(_) => 32,
-            Self::Replayed => 33,
-            Self::CodeSpent => 34,
-            Self::Limited(_) => 35,
-            Self::AddressLimited(_) => 36,
-            Self::StoreFull => 37,
-            Self::Unavailable => 38,
+            Self::SymbolRefused => 25,
+            Self::TradeEnded => 26,
+            Self::SwitchedOff => 27,
+            Self::NoFactor => 28,
+            Self::MissingCode => 29,
+            Self::Challenged(_) => 30,
+            Self::TooManyCodes(_) => 31,
+            Self::BadCode => 32,
+            Self::Fenced(_) => 33,
+            Self::Replayed => 34,
+            Self::CodeSpent => 35,
+            Self::Limited(_) => 36,
+            Self::AddressLimited(_) => 37,
+            Self::StoreFull => 38,
+            Self::Unavailable => 39,
         }
     }
 
@@ -278,6 +282,7 @@ impl Denial {
             | Self::ApplicationAddressRefused
             | Self::NotPermitted
             | Self::RouteRefused
+            | Self::SymbolRefused
             | Self::TradeEnded
             | Self::SwitchedOff
             | Self::NoFactor
@@ -320,6 +325,7 @@ impl Denial {
             | Self::ApplicationAddressRefused
             | Self::NotPermitted
             | Self::RouteRefused
+            | Self::SymbolRefused
             | Self::TradeEnded
             | Self::SwitchedOff
             | Self::NoFactor
@@ -360,6 +366,7 @@ impl Denial {
             | Self::ApplicationAddressRefused
             | Self::NotPermitted
             | Self::RouteRefused
+            | Self::SymbolRefused
             | Self::TradeEnded
             | Self::SwitchedOff
             | Self::NoFactor
@@ -412,6 +419,7 @@ mod tests {
             Denial::ApplicationAddressRefused,
             Denial::NotPermitted,
             Denial::RouteRefused,
+            Denial::SymbolRefused,
             Denial::TradeEnded,
             Denial::SwitchedOff,
             Denial::NoFactor,

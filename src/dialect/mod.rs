@@ -66,7 +66,7 @@ pub(crate) use jwt_rule::Content;
 pub(crate) use message::{Fate, Message};
 pub use outgoing::Outgoing;
 pub use place::Place;
-pub(crate) use place::{Side, parameter};
+pub(crate) use place::{Side, pairs, parameter};
 pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};
 pub use recipe::RecipeError;

@@ -203,6 +203,7 @@ mod tests {
             lead: Duration::ZERO,
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
             second_factor: None,
         };
         Entry { demand, target: Target::Upstream(0), audit: Demand::default() }

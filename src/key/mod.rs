@@ -11,6 +11,7 @@ mod permission;
 #[cfg(feature = "server")]
 pub mod sealing;
 mod secret;
+mod symbols;
 #[cfg(feature = "server")]
 pub mod upload;
 
@@ -27,6 +28,7 @@ pub use id::KeyId;
 pub use permission::{Permission, PermissionNames, Permissions, TooManyPermissions};
 pub use secret::{Algorithm, BadSecret, Passphrase, Secret, Signer};
 pub(crate) use secret::{Material, SignerMaterial};
+pub use symbols::{Symbols, is_symbol};
 
 use crate::checks::signature;
 use crate::clock::Micros;
@@ -144,6 +146,8 @@ pub struct Bindings {
     pub outgoing: Option<(Secret, Micros)>,
     /// The routes it may use, in order; all where it is `None`.
     pub routes: Option<Box<[u16]>>,
+    /// The symbols it may trade; all where it is `None`.
+    pub symbols: Option<Symbols>,
     /// The application it was made for.
     pub application: Option<Arc<str>>,
     /// Where the application may be used from.

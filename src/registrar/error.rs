@@ -78,6 +78,8 @@ pub enum Invalid {
     WeakPassphrase,
     /// More limits than a key can have.
     TooManyLimits,
+    /// What is no symbol, or more than 1,000 of them.
+    Symbols,
     /// A network that is every address.
     EveryAddress,
     /// The id looks like one that is made here, and its checksum is wrong.
@@ -181,6 +183,9 @@ impl fmt::Display for Invalid {
             Self::PassphraseUnwanted => f.write_str("the dialect has no passphrase"),
             Self::WeakPassphrase => f.write_str("the passphrase is too short"),
             Self::TooManyLimits => f.write_str("too many limits"),
+            Self::Symbols => {
+                f.write_str("what stands in \"symbols\" is no symbol, or there are too many")
+            }
             Self::EveryAddress => f.write_str("a network of the allowlist is every address"),
             Self::Checksum => f.write_str("the id begins with csk_, and its checksum is wrong"),
             Self::NoFactor => f.write_str("the account has no second factor that waits for a code"),
@@ -219,6 +224,9 @@ impl Invalid {
             Self::PassphraseUnwanted => "leave it out",
             Self::WeakPassphrase => "use 8 characters or more",
             Self::TooManyLimits => "a key has at most 5",
+            Self::Symbols => {
+                "name up to 1000 of up to 64 letters, digits and -_./:@ each, as BTCUSDT"
+            }
             Self::EveryAddress => "name the networks that are meant, or leave the list out",
             Self::Checksum => "copy it again; ids from elsewhere may begin with anything else",
             Self::NoFactor => "enrol one first",

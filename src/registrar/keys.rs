@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::material::{fresh, fresh_passphrase, label};
+use super::material::{fresh, fresh_passphrase, label, symbols};
 use super::{
     Act, Clear, Invalid, Kept, LONGEST_PAGE, Page, Registrar, RegistrarError, TRIES, demanded,
     written,
@@ -37,6 +37,8 @@ pub struct NewKey {
     pub allowlist: Vec<IpNet>,
     /// The routes it may use, by name; all when empty.
     pub routes: Vec<String>,
+    /// The symbols it may trade; all when empty.
+    pub symbols: Vec<String>,
     /// Its limits, by name.
     pub limits: Vec<String>,
     /// When it ends by itself.
@@ -155,6 +157,7 @@ impl Registrar {
     ) -> Result<Kept<KeyRecord>, RegistrarError> {
         let names = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         label(changes.label.as_deref().unwrap_or_default())?;
+        symbols(changes.symbols.as_deref().unwrap_or_default())?;
         self.known(
             &names(&changes.permissions),
             &names(&changes.routes),

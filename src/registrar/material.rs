@@ -12,7 +12,7 @@ use crate::dialect::{Dialect, SecretForm};
 use crate::key::lifecycle::Terms;
 use crate::key::sealing::Bound;
 use crate::key::upload::{BadUpload, public_half};
-use crate::key::{Algorithm, id};
+use crate::key::{Algorithm, id, is_symbol};
 use crate::registry::records::{Sealed, SecretMaterial};
 use crate::store::MAX_COSTS;
 
@@ -49,6 +49,7 @@ impl Registrar {
         let venue = new.venue.as_deref().unwrap_or("main");
         let known = || self.names.venues.iter().map(|venue| &*venue.0);
         known_name("venue", venue, known)?;
+        symbols(&new.symbols)?;
         self.known(&new.permissions, &new.routes, &new.limits, &new.allowlist)?;
         let terms = Terms {
             account: new.account.clone(),
@@ -60,6 +61,7 @@ impl Registrar {
             permissions: new.permissions.clone(),
             allowlist: new.allowlist.clone(),
             routes: new.routes.clone(),
+            symbols: new.symbols.clone(),
             limits: new.limits.clone(),
             expires: new.expires,
         };
@@ -218,6 +220,15 @@ pub(super) fn bounded(allowlist: &[IpNet]) -> Result<(), Invalid> {
     };
     if allowlist.iter().any(everything) { Err(Invalid::EveryAddress) } else { Ok(()) }
 }
+
+/// Symbols that a request can spell in one way only, and no more than are looked through at once.
+pub(super) fn symbols(all: &[String]) -> Result<(), Invalid> {
+    let good = all.len() <= MOST_SYMBOLS && all.iter().all(|symbol| is_symbol(symbol));
+    if good { Ok(()) } else { Err(Invalid::Symbols) }
+}
+
+/// How many a key may name.
+const MOST_SYMBOLS: usize = 1_000;
 
 /// What people call things: up to 200 characters, none of which moves a terminal's cursor.
 pub(super) fn label(text: &str) -> Result<(), Invalid> {

@@ -220,6 +220,8 @@ pub fn open(
     let bindings = Bindings {
         outgoing,
         routes: routes_of(says, names, &mut missing),
+        symbols: (!says.symbols.is_empty())
+            .then(|| says.symbols.iter().map(|one| &**one).collect()),
         application: says.application.as_deref().map(Arc::from),
         application_allowlist: Allowlist::new(
             application.into_iter().flat_map(|application| application.allowlist.iter().copied()),
@@ -253,6 +255,7 @@ impl Bindings {
     fn bind(&self) -> bool {
         self.outgoing.is_some()
             || self.routes.is_some()
+            || self.symbols.is_some()
             || self.application.is_some()
             || self.trade_until.is_some()
             || self.factor.is_some()

@@ -38,6 +38,9 @@ pub struct KeyRecord {
     /// The routes it may use, by name; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<String>,
+    /// The symbols it may trade; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symbols: Vec<String>,
     /// Its limits, by name in the configuration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,

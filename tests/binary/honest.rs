@@ -124,6 +124,7 @@ fn route(dialect: &Arc<Dialect>) -> Route {
         lead: Duration::from_mins(1),
         repeat: Repeat::Never,
         address_limit: None,
+        symbol: None,
         second_factor: None,
     }
 }

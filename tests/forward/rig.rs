@@ -235,6 +235,7 @@ fn route(ask: Ask) -> Route {
         lead: Duration::from_mins(1),
         repeat: Repeat::Never,
         address_limit: None,
+        symbol: None,
         second_factor: None,
     }
 }

@@ -80,6 +80,7 @@ impl One {
             lead: SECOND * 60,
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
             second_factor: None,
         };
         Self { gate, dialect, route, algorithm, scratch: Scratch::new(), sent: 0 }

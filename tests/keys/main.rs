@@ -21,4 +21,5 @@ mod lookups;
 #[path = "../registry/server.rs"]
 mod server;
 mod streams;
+mod symbols;
 mod world;

@@ -46,6 +46,7 @@ pub(crate) fn record(account: &str) -> KeyRecord {
         permissions: vec!["read".into(), "trade".into(), "withdraw".into()],
         allowlist: vec![],
         routes: vec![],
+        symbols: vec![],
         limits: vec![],
         state: Life::Active,
         created: START,

@@ -67,6 +67,7 @@ impl World {
             lead: SECOND * 60,
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
             second_factor: None,
         };
         Self { gate, dialect, route, algorithm, scratch: Scratch::new(), requests: 0 }

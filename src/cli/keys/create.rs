@@ -55,8 +55,11 @@ pub(super) struct Bound {
     /// Routes it may use, by name; all when absent
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     routes: Vec<String>,
+    /// Symbols it may trade, as BTCUSDT; all when absent
+    #[arg(long, alias = "symbol", value_name = "SYMBOLS", value_delimiter = ',')]
+    symbols: Vec<String>,
     /// Limits it has, by name in the configuration
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, alias = "limit", value_name = "NAMES", value_delimiter = ',')]
     limits: Vec<String>,
     /// Where it is valid
     #[arg(long, default_value = "main")]
@@ -83,7 +86,16 @@ impl Args {
 /// What a person wants to see of a new key.
 pub(super) fn about(desk: &Desk<'_>, key: &Value) -> Vec<(&'static str, String)> {
     let mut told = Vec::new();
-    for name in ["account", "application", "label", "dialect", "permissions", "allowlist"] {
+    for name in [
+        "account",
+        "application",
+        "label",
+        "dialect",
+        "permissions",
+        "allowlist",
+        "symbols",
+        "limits",
+    ] {
         let shown = cell(key.get(name));
         if shown != "-" {
             told.push((name, shown));
@@ -111,7 +123,9 @@ impl Bound {
                 body.insert(name.into(), json!(value));
             }
         }
-        for (name, values) in [("routes", &self.routes), ("limits", &self.limits)] {
+        for (name, values) in
+            [("routes", &self.routes), ("symbols", &self.symbols), ("limits", &self.limits)]
+        {
             if !values.is_empty() {
                 body.insert(name.into(), json!(named(values)));
             }

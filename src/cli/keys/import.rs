@@ -142,7 +142,7 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
 }
 
 /// What a line of a file says itself.
-const BOUND: [&str; 11] = [
+const BOUND: [&str; 12] = [
     "permissions",
     "allow",
     "dialect",
@@ -151,6 +151,7 @@ const BOUND: [&str; 11] = [
     "application",
     "label",
     "routes",
+    "symbols",
     "limits",
     "venue",
     "public_key",

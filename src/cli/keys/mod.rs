@@ -90,7 +90,7 @@ fn at(id: &str) -> String {
 }
 
 /// What is shown of a key first.
-const FIRST: [&str; 17] = [
+const FIRST: [&str; 18] = [
     "id",
     "account",
     "application",
@@ -102,6 +102,7 @@ const FIRST: [&str; 17] = [
     "permissions",
     "allowlist",
     "routes",
+    "symbols",
     "limits",
     "created",
     "expires",

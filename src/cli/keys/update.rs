@@ -39,6 +39,12 @@ pub(super) struct Args {
     /// Let it use every route
     #[arg(long, conflicts_with = "routes")]
     all_routes: bool,
+    /// All symbols it may trade
+    #[arg(long, value_name = "SYMBOLS", value_delimiter = ',')]
+    symbols: Option<Vec<String>>,
+    /// Let it trade every symbol
+    #[arg(long, conflicts_with = "symbols")]
+    all_symbols: bool,
     /// All limits it has, by name in the configuration
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     limits: Option<Vec<String>>,
@@ -64,6 +70,7 @@ impl Args {
         let lists = [
             ("permissions", &self.permissions),
             ("routes", &self.routes),
+            ("symbols", &self.symbols),
             ("limits", &self.limits),
         ];
         for (name, values) in lists {
@@ -73,6 +80,9 @@ impl Args {
         }
         if self.all_routes {
             body.insert("routes".into(), json!([]));
+        }
+        if self.all_symbols {
+            body.insert("symbols".into(), json!([]));
         }
         if let Some(networks) = &self.allow {
             body.insert("allowlist".into(), json!(networks));

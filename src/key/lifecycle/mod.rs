@@ -38,6 +38,8 @@ pub struct Terms {
     pub allowlist: Vec<IpNet>,
     /// The routes it may use, by name; all when empty.
     pub routes: Vec<String>,
+    /// The symbols it may trade; all when empty.
+    pub symbols: Vec<String>,
     /// Its limits, by name.
     pub limits: Vec<String>,
     /// When it ends by itself.
@@ -55,6 +57,8 @@ pub struct Changes {
     pub allowlist: Option<Vec<IpNet>>,
     /// The routes it may use; all when empty.
     pub routes: Option<Vec<String>>,
+    /// The symbols it may trade; all when empty.
+    pub symbols: Option<Vec<String>>,
     /// Its limits.
     pub limits: Option<Vec<String>>,
     /// When it ends by itself; `Some(None)` for never.
@@ -104,6 +108,7 @@ pub fn issue(
         permissions: terms.permissions,
         allowlist: terms.allowlist,
         routes: terms.routes,
+        symbols: terms.symbols,
         limits: terms.limits,
         state: Life::Active,
         created,
@@ -231,6 +236,7 @@ pub fn update(
     };
     set(&mut next.permissions, &changes.permissions);
     set(&mut next.routes, &changes.routes);
+    set(&mut next.symbols, &changes.symbols);
     set(&mut next.limits, &changes.limits);
     if let Some(label) = &changes.label {
         next.label.clone_from(label);
@@ -265,9 +271,10 @@ pub fn narrows(before: &KeyRecord, next: &KeyRecord) -> bool {
     let covered = |old: &IpNet| next.allowlist.iter().any(|new| new.contains(old));
     let allowlist = !next.allowlist.is_empty()
         && (before.allowlist.is_empty() || !before.allowlist.iter().all(covered));
-    let routes = !next.routes.is_empty()
-        && (before.routes.is_empty()
-            || before.routes.iter().any(|name| !among(name, &next.routes)));
+    let loses = |before: &[String], next: &[String]| {
+        !next.is_empty() && (before.is_empty() || before.iter().any(|name| !among(name, next)))
+    };
+    let routes = loses(&before.routes, &next.routes) || loses(&before.symbols, &next.symbols);
     let limits = next.limits.iter().any(|name| !among(name, &before.limits));
     let sooner = |before: Option<Micros>, next: Option<Micros>| {
         next.is_some_and(|next| before.is_none_or(|before| next < before))

@@ -27,6 +27,7 @@ fn terms(permissions: &[&str], allowlist: &[&str]) -> Terms {
         permissions: texts(permissions),
         allowlist: allowlist.iter().map(|network| network.parse().unwrap()).collect(),
         routes: Vec::new(),
+        symbols: Vec::new(),
         limits: Vec::new(),
         expires: None,
     }
@@ -245,6 +246,7 @@ fn changes() -> impl Strategy<Value = Changes> {
             permissions,
             allowlist,
             routes,
+            symbols: None,
             limits,
             expires,
         })
