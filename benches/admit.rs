@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Meter, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
 use countersign::dialect::{Credentials, Dialect, Draft, Inbound, builtin};
 use countersign::key::{
@@ -113,6 +113,7 @@ impl Case {
             repeat: Repeat::Never,
             address_limit: None,
             symbol: None,
+            charges: None,
             second_factor: None,
         };
         let method = if post { Method::POST } else { Method::GET };
@@ -168,7 +169,7 @@ impl Case {
         owned
     }
 
-    fn key(&self, id: &str, venue: &Venue, limits: &Arc<[Limit]>) -> Key {
+    fn key(&self, id: &str, venue: &Venue, limits: &Arc<[Meter]>) -> Key {
         Key {
             id: id.into(),
             tag: Tag::of(id),
@@ -198,7 +199,7 @@ fn gate(case: &Case, keys: usize, records: usize) -> Bench {
     let mut known = FixedKeys::default();
     let venue = Venue("main".into());
     // Shared, as the configuration does for keys with the same limits.
-    let limits = Arc::from([Limit { quota: 100_000_000, period: Duration::from_secs(60) }]);
+    let limits = Arc::from([Limit { quota: 100_000_000, period: Duration::from_secs(60) }.into()]);
     (0..keys).for_each(|n| known.insert(case.key(&key_id(n), &venue, &limits)));
     for n in 0..records {
         let mut identity = [0; 16];

@@ -114,6 +114,7 @@ impl Bench {
             repeat: Repeat::Never,
             address_limit: None,
             symbol: None,
+            charges: None,
             second_factor: None,
         };
         let gate = Gate {

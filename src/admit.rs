@@ -4,11 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
-
-use crate::checks::limit::Payer;
+use crate::checks::limit::{Costs, Payer};
 use crate::checks::{
-    LEAKY, address, digest, freshness, limit, otp, passphrase, permission, replay, signature,
+    LEAKY, address, digest, freshness, limit, load, otp, passphrase, permission, replay, signature,
     state, symbol, syntax,
 };
 use crate::clock::{Clock, Micros};
@@ -16,12 +14,14 @@ use crate::denial::Denial;
 use crate::dialect::{Claim, Dialect, Inbound, Outgoing, Room, TimeKind};
 use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
-use crate::store::{Charge, Cost, Limit, MAX_COSTS, Repeat, Store, Verdict};
+use crate::store::{Charge, Limit, Repeat, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
 pub use crate::checks::guard::{Ban, BanBounds, BanCounts, Bounds, Guard, LEVELS as BAN_LEVELS};
 pub use crate::checks::limit::Standing;
+pub use crate::checks::load::{Charges, Orders, Shadow, WeightBy};
+pub use crate::checks::meter::{Charged, Counts, Lane, Meter};
 pub use crate::checks::otp::{CodePlace, SecondFactor};
 pub use crate::checks::scratch::Scratch;
 pub use crate::checks::seal::Seal;
@@ -81,6 +81,8 @@ pub struct Route {
     /// Where its requests name the symbol that they are for. A key that is bound to symbols opens no route that changes
     /// something and says none.
     pub symbol: Option<SymbolPlace>,
+    /// What else it charges, if anything.
+    pub charges: Option<Arc<Charges>>,
     /// The second factor that it asks for beside the signature, if any.
     pub second_factor: Option<SecondFactor>,
 }
@@ -204,19 +206,16 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         address::check(signed.key(), request.peer)?;
         permission::check(signed.key(), route, &self.switches, now)?;
         symbol::check(signed.key(), route, request, &claim)?;
+        let load = load::of(route, request)?;
         let asked = route.second_factor.as_ref();
         let code = otp::check(asked, dialect, request, &claim, &signed, &watch)?;
 
-        let costs = limit::costs(
-            &Payer::Holder(signed.key()),
-            route.by_address(request.peer),
-            route.weight,
-        );
+        let costs = limit::costs(Payer::Holder(signed.key()), route, request.peer, load);
         let mut charge = replay::charge(&signed, dialect, &claim, route, costs, now);
         if let Some(code) = &code {
             code.bind(&mut charge);
         }
-        let spent = self.spend(charge, route).await.map_err(|denial| watch.disowned(denial));
+        let spent = self.spend(charge).await.map_err(|denial| watch.disowned(denial));
         let standing = match &code {
             Some(code) => code.settle(spent, signed.key(), &watch)?,
             None => spent?,
@@ -248,17 +247,18 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             .and_then(|()| permission::check(&key, route, &self.switches, now))
             .and_then(|()| symbol::check_unread(&key, route))
             .map_err(|_| Denial::UnknownKey)?;
-        let payer = Payer::Claimant(&key, request.peer);
-        let costs = limit::costs(&payer, route.by_address(request.peer), route.weight);
+        let load = load::of(route, request)?;
+        let costs = limit::costs(Payer::Claimant(&key), route, request.peer, load);
         let outgoing = Outgoing::unproven(dialect, request)?;
-        let standing = self.pay(costs, route).await?;
+        let standing = self.pay(costs).await?;
         Ok(Permit { key: Some(key), outgoing, standing, good_until: None, seal: None })
     }
 
     async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
-        let costs = limit::costs(&Payer::Anyone, route.by_address(request.peer), route.weight);
-        let standing = self.pay(costs, route).await?;
+        let load = load::of(route, request)?;
+        let costs = limit::costs(Payer::Anyone, route, request.peer, load);
+        let standing = self.pay(costs).await?;
         let outgoing = Outgoing::default();
         Ok(Permit { key: None, outgoing, standing, good_until: None, seal: None })
     }
@@ -296,27 +296,17 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
     }
 
     /// Settles replay and limits in one call. Whatever is not plainly new is a denial.
-    async fn spend(&self, charge: Charge, route: &Route) -> Result<Standing, Denial> {
+    async fn spend(&self, charge: Charge) -> Result<Standing, Denial> {
         let verdict = self.store.spend(&charge).await;
-        settle(verdict, charge.costs, route)
+        settle(verdict, charge.costs)
     }
 
-    async fn pay(
-        &self,
-        costs: ArrayVec<Cost, MAX_COSTS>,
-        route: &Route,
-    ) -> Result<Standing, Denial> {
+    async fn pay(&self, costs: Costs) -> Result<Standing, Denial> {
         if costs.is_empty() {
             return Ok(Standing::default());
         }
         let verdict = self.store.pay(self.clock.now(), &costs).await;
-        settle(verdict, costs, route)
-    }
-}
-
-impl Route {
-    fn by_address(&self, peer: IpAddr) -> Option<(IpAddr, Limit)> {
-        self.address_limit.map(|limit| (peer, limit))
+        settle(verdict, costs)
     }
 }
 
@@ -338,19 +328,14 @@ fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Re
     }
 }
 
-fn settle(
-    verdict: Verdict,
-    costs: ArrayVec<Cost, MAX_COSTS>,
-    route: &Route,
-) -> Result<Standing, Denial> {
+fn settle(verdict: Verdict, costs: Costs) -> Result<Standing, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(Standing::new(costs, levels)),
         Verdict::Seen => Err(Denial::Replayed),
         Verdict::StepSpent => Err(Denial::CodeSpent),
         Verdict::Outdated => Err(Denial::KeyInactive),
         Verdict::Over { cost, retry_after, level } => {
-            let by_address = route.address_limit.is_some();
-            Err(limit::exceeded(&costs, cost, by_address, level, retry_after))
+            Err(limit::exceeded(&costs, cost, level, retry_after))
         }
         Verdict::Fenced { retry_after } => Err(Denial::Fenced(retry_after)),
         Verdict::Full => Err(Denial::StoreFull),

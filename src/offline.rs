@@ -188,6 +188,7 @@ fn route(dialect: &Arc<Dialect>, method: &Method) -> Route {
         repeat: Repeat::Never,
         address_limit: None,
         symbol: None,
+        charges: None,
         second_factor: None,
     }
 }

@@ -64,7 +64,7 @@ impl Party {
             allowlist: Allowlist::new(["127.0.0.0/8".parse().unwrap()]),
             state: State::Active,
             expires: Some(NOW + Duration::from_secs(86_400)),
-            limits: Arc::from([limit(100_000, 60), limit(10_000, 1)]),
+            limits: Arc::from([limit(100_000, 60).into(), limit(10_000, 1).into()]),
             epoch: 0,
             bindings: None,
         });
@@ -91,6 +91,7 @@ impl Party {
             repeat: Repeat::Never,
             address_limit: Some(limit(100_000, 60)),
             symbol: None,
+            charges: None,
             second_factor: None,
         };
         let signer = dialect.read_signer(algorithm, secret).unwrap();

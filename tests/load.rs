@@ -140,6 +140,7 @@ fn route(dialect: &Arc<Dialect>) -> Route {
         repeat: Repeat::Never,
         address_limit: None,
         symbol: None,
+        charges: None,
         second_factor: None,
     }
 }

@@ -641,6 +641,7 @@ fn twice(input_parameters: &str) -> [Result<(), Denial>; 2] {
         repeat: Repeat::SameRoute,
         address_limit: None,
         symbol: None,
+        charges: None,
         second_factor: None,
     };
     let headers: HeaderMap = signed

@@ -235,6 +235,7 @@ impl Rig {
             repeat: Repeat::Never,
             address_limit: None,
             symbol: None,
+            charges: None,
             second_factor: None,
         }
     }

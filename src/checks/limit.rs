@@ -1,4 +1,5 @@
-//! Defeats a flood under a valid key: each request is charged to the limits of its key and its address.
+//! Defeats a flood under a valid key: each request is charged to the limits of its key, its account, its route and its
+//! address.
 
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
@@ -8,37 +9,55 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use foldhash::quality::RandomState;
 
+use super::load::Load;
+use super::meter::{Counts, Lane, Meter};
+use crate::admit::{Effect, Route};
 use crate::denial::{Denial, Excess};
-use crate::key::Key;
-use crate::store::{Cost, Levels, Limit, MAX_COSTS, Subject};
+use crate::key::{Key, MAX_KEY_LIMITS};
+use crate::store::{Cost, Levels, Limit, MAX_COSTS, Scope, Subject};
+
+/// The costs of one request.
+pub(crate) type Costs = ArrayVec<Cost, MAX_COSTS>;
 
 /// How full the limits are that a request was charged to.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standing {
-    costs: ArrayVec<Cost, MAX_COSTS>,
+    costs: Costs,
     levels: Levels,
 }
 
 impl Standing {
-    pub(crate) fn new(costs: ArrayVec<Cost, MAX_COSTS>, levels: Levels) -> Self {
+    pub(crate) fn new(costs: Costs, levels: Levels) -> Self {
         Self { costs, levels }
     }
 
     /// Each limit with the units spent of it; the key's own come first.
     pub fn limits(&self) -> impl Iterator<Item = (Limit, u32)> {
-        self.costs.iter().zip(&self.levels).map(|(cost, level)| (cost.limit, *level))
+        self.charged().map(|(cost, level)| (cost.limit, level))
+    }
+
+    /// Each cost with the units spent of its limit; the key's own come first.
+    pub fn charged(&self) -> impl Iterator<Item = (&Cost, u32)> {
+        self.costs.iter().zip(self.levels.iter().copied())
+    }
+
+    /// The numbers of the limits in shadow that did not hold.
+    pub fn shadowed(&self) -> impl Iterator<Item = u8> {
+        let beyond = self.charged().filter(|(cost, level)| *level > cost.limit.quota);
+        beyond.filter_map(|(cost, _)| cost.shadow.map(u8::from))
     }
 }
 
 /// Whose allowance a cost is taken from, where that is counted in this process alone; hashed with a seed of it.
 #[derive(Hash)]
 enum Owner<'a> {
-    Address(IpAddr),
+    Address(u64, IpAddr),
     /// Whoever names a key at an address, without proof.
     Claimant(&'a [u8; 16], usize, IpAddr),
 }
 
 /// Who is to pay.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Payer<'k> {
     /// Nobody but the address.
     Anyone,
@@ -46,64 +65,101 @@ pub(crate) enum Payer<'k> {
     Holder(&'k Key),
     /// Who names the key from there. It gets an allowance of the key's size for itself: key ids are public, and
     /// the holder's must not be spent by strangers.
-    Claimant(&'k Key, IpAddr),
+    Claimant(&'k Key),
 }
 
-/// The costs of one request: `weight` units of each of the key's limits, and of the address's.
-pub(crate) fn costs(
-    payer: &Payer<'_>,
-    address: Option<(IpAddr, Limit)>,
-    weight: u32,
-) -> ArrayVec<Cost, MAX_COSTS> {
-    let mut costs = ArrayVec::new();
-    let (key, from) = match payer {
-        Payer::Anyone => (None, None),
-        Payer::Holder(key) => (Some(key), None),
-        Payer::Claimant(key, from) => (Some(key), Some(network(*from))),
+/// The costs of one request from `peer`: those of the key and its account come first, then those that more accounts
+/// share.
+pub(crate) fn costs(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load) -> Costs {
+    let mut costs = Costs::new();
+    let key = match payer {
+        Payer::Anyone => None,
+        Payer::Holder(key) | Payer::Claimant(key) => Some(key),
     };
     if let Some(key) = key {
-        for (place, limit) in key.limits.iter().take(MAX_COSTS - 1).enumerate() {
-            let subject = match from {
-                None => own(key, place),
-                Some(from) => subject(&Owner::Claimant(&key.tag.0, place, from)),
-            };
-            costs.push(Cost { subject, limit: *limit, weight, spans_accounts: from.is_some() });
+        let rides = route.effect == Effect::Cancel
+            && key.limits.iter().any(|meter| meter.lane == Lane::Cancel);
+        for (place, meter) in key.limits.iter().take(MAX_KEY_LIMITS).enumerate() {
+            if (meter.lane == Lane::Cancel) == rides {
+                of_key(payer, key, place, meter, peer, load, &mut costs);
+            }
         }
     }
-    if let Some((address, limit)) = address {
-        let subject = subject(&Owner::Address(network(address)));
-        costs.push(Cost { subject, limit, weight, spans_accounts: true });
+    let charges = route.charges.as_deref();
+    let meters = charges.map_or(&[][..], |charges| &*charges.meters);
+    for (place, meter) in meters.iter().enumerate() {
+        if let Some(key) = key.filter(|_| matches!(meter.scope, Scope::Key | Scope::Account)) {
+            of_key(payer, key, MAX_KEY_LIMITS + place, meter, peer, load, &mut costs);
+        }
+    }
+    for meter in meters {
+        let owner = match meter.scope {
+            Scope::Key | Scope::Account => continue,
+            Scope::Address => of_process(&Owner::Address(meter.name, network(peer))),
+            Scope::Global => meter.name,
+        };
+        put(meter, meter.subject(owner), true, load, &mut costs);
+    }
+    if let Some(limit) = route.address_limit {
+        let meter = Meter { scope: Scope::Address, ..Meter::from(limit) };
+        let subject = meter.subject(of_process(&Owner::Address(0, network(peer))));
+        put(&meter, subject, true, load, &mut costs);
     }
     costs
 }
 
-/// What the store says of a limit that does not hold.
-pub(crate) fn exceeded(
-    costs: &[Cost],
+/// What a key's own limit, its account's or one of the route for each of them costs. What is not proved is counted
+/// apart, and here alone.
+fn of_key(
+    payer: Payer<'_>,
+    key: &Key,
     place: usize,
-    address: bool,
-    level: u32,
-    retry_after: Duration,
-) -> Denial {
+    meter: &Meter,
+    peer: IpAddr,
+    load: Load,
+    to: &mut Costs,
+) {
+    let is_proved = !matches!(payer, Payer::Claimant(_));
+    let owner = match meter.scope {
+        _ if !is_proved => of_process(&Owner::Claimant(&key.tag.0, place, network(peer))),
+        Scope::Account => key.account_tag.short() ^ meter.name,
+        Scope::Key | Scope::Address | Scope::Global if place < MAX_KEY_LIMITS => own(key, place),
+        Scope::Key | Scope::Address | Scope::Global => key.tag.short() ^ meter.name,
+    };
+    put(meter, meter.subject(owner), !is_proved, load, to);
+}
+
+fn put(meter: &Meter, subject: Subject, spans_accounts: bool, load: Load, to: &mut Costs) {
+    let weight = match meter.counts {
+        Counts::Weight => load.weight,
+        Counts::Orders if load.orders == 0 => return,
+        Counts::Orders => load.orders,
+    };
+    let Meter { limit, window, scope, shadow, .. } = *meter;
+    // Configuration sees to it that there is room.
+    let _full = to.try_push(Cost { subject, limit, weight, spans_accounts, window, scope, shadow });
+}
+
+/// What the store says of a limit that does not hold.
+pub(crate) fn exceeded(costs: &[Cost], place: usize, level: u32, retry_after: Duration) -> Denial {
     let Some(cost) = costs.get(place) else { return Denial::Unavailable };
     let excess = Excess { retry_after, level, quota: cost.limit.quota, period: cost.limit.period };
-    if address && place + 1 == costs.len() {
-        Denial::AddressLimited(excess)
-    } else {
-        Denial::Limited(excess)
+    match cost.scope {
+        Scope::Address => Denial::AddressLimited(excess),
+        Scope::Key | Scope::Account | Scope::Global => Denial::Limited(excess),
     }
 }
 
 /// A key's own allowance, under the same name on every gateway.
-fn own(key: &Key, place: usize) -> Subject {
+fn own(key: &Key, place: usize) -> u64 {
     // Odd, so that the allowances of one key differ, whatever its tag.
     let place = u64::try_from(place).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    Subject(key.tag.short() ^ place)
+    key.tag.short() ^ place
 }
 
-fn subject(owner: &Owner<'_>) -> Subject {
+fn of_process(owner: &Owner<'_>) -> u64 {
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-    Subject(SEED.hash_one(owner))
+    SEED.hash_one(owner)
 }
 
 /// The unit that an address is limited by: an IPv4 address, or the /64 of an IPv6 one, which one subscriber owns.

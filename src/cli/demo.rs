@@ -279,7 +279,7 @@ impl DemoKey {
             allowlist: Allowlist::default(),
             state: State::Active,
             expires: None,
-            limits: Arc::from([limit]),
+            limits: Arc::from([limit.into()]),
             epoch: 0,
             bindings: None,
         })

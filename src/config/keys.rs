@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::NamedLimit;
 use super::dialects::Dialects;
 use super::document::{Node, Table, text};
 use super::limits;
@@ -11,14 +12,13 @@ use super::load::refuse_repeats;
 use super::problem::{Fault, Reported, shown};
 use super::secrets::secret;
 use super::value::{moment, network, word};
-use super::{NamedLimit, Scope};
+use crate::admit::Meter;
 use crate::dialect::Dialect;
 use crate::gateway::routes::Routes;
 use crate::key::{
-    Algorithm, Allowlist, Bindings, Key, Passphrase, Permission, PermissionNames, Permissions,
-    Secret, State, Symbols, Tag, Venue, is_symbol,
+    Algorithm, Allowlist, Bindings, Key, MAX_KEY_LIMITS, Passphrase, Permission, PermissionNames,
+    Permissions, Secret, State, Symbols, Tag, Venue, is_symbol,
 };
-use crate::store::{Limit, MAX_COSTS};
 
 /// Every key, or `None` where one is wrong.
 pub(super) fn keys(
@@ -49,7 +49,7 @@ pub(super) fn keys(
 
 /// Keys with the same limits share one list of them, which is then in the cache for most of them.
 fn share_limits(keys: &mut [Key]) {
-    let mut lists: Vec<Arc<[Limit]>> = Vec::new();
+    let mut lists: Vec<Arc<[Meter]>> = Vec::new();
     for key in keys {
         match lists.iter().find(|known| ***known == *key.limits) {
             Some(known) => key.limits = Arc::clone(known),
@@ -272,11 +272,10 @@ fn permissions(table: &Table<'_>, names: &PermissionNames, is_bound: bool) -> Op
     Some(found)
 }
 
-fn own_limits(node: &Node<'_>, limits: &[NamedLimit]) -> Vec<Limit> {
-    let found = node.texts(|name| limits::find(limits, name, Scope::Key));
-    if found.len() >= MAX_COSTS {
-        let most = MAX_COSTS - 1;
-        node.spot.error(Fault::new(format!("a key has at most {most} limits")));
+fn own_limits(node: &Node<'_>, limits: &[NamedLimit]) -> Vec<Meter> {
+    let found = node.texts(|name| limits::find(limits, name, &limits::OF_KEYS));
+    if found.len() > MAX_KEY_LIMITS {
+        node.spot.error(Fault::new(format!("a key has at most {MAX_KEY_LIMITS} limits")));
     }
     found
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod charges;
 mod dialects;
 mod document;
 mod guard;
@@ -30,12 +31,11 @@ use http::uri::Authority;
 use ipnet::IpNet;
 
 use crate::admin::{Named, Provider, Token};
-use crate::admit::Bounds;
+use crate::admit::{Bounds, Meter};
 use crate::gateway::routes::Routes;
 use crate::key::master::Sealing;
 use crate::key::{Key, PermissionNames, Secret};
 use crate::registry::Location;
-use crate::store::Limit;
 
 pub use document::{Contents, Lookup, System};
 pub use load::Loaded;
@@ -94,19 +94,8 @@ pub struct Config {
 pub struct NamedLimit {
     /// Its name.
     pub name: Arc<str>,
-    /// How much.
-    pub limit: Limit,
-    /// For whom it is counted.
-    pub scope: Scope,
-}
-
-/// For whom a limit is counted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Scope {
-    /// Each key.
-    Key,
-    /// Each client address, or /64 of IPv6.
-    Address,
+    /// All that is said of it.
+    pub meter: Meter,
 }
 
 /// A socket that clients connect to.

@@ -5,23 +5,23 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::NamedLimit;
 use super::audit::Audit;
+use super::charges::{Of, charges};
 use super::dialects::Dialects;
 use super::document::{Node, Table, text};
-use super::limits;
 use super::load::{one_or_more, refuse_repeats};
-use super::problem::{Fault, Reported, shown};
+use super::problem::{Fault, shown};
 use super::second_factor::second_factor;
 use super::symbol::symbol;
 use super::upstreams::Named;
 use super::value::{boolean, name, size, span, whole, word};
-use super::{NamedLimit, Scope};
 use crate::admit::{Ask, Challenges, Effect, Route};
 use crate::dialect::Dialect;
 use crate::gateway::pattern::{HostPattern, PathPattern};
 use crate::gateway::routes::{Entry, Routes, Rule, Target, TimeAnswer};
 use crate::key::{Permission, PermissionNames, Permissions, Venue};
-use crate::store::{Limit, Repeat};
+use crate::store::Repeat;
 
 /// What routes refer to.
 struct Scene<'s, 'a> {
@@ -162,10 +162,12 @@ impl Scene<'_, '_> {
             table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
         let repeat = repeat(table, ask.as_ref(), effect);
         refuse_reopening(table, target.as_ref(), repeat);
-        let address_limit = self.address_limit(table, weight);
+        let of = Of { ask: ask.as_ref(), effect, weight, limits: self.limits };
+        let charged = charges(table, &of);
         let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
         let symbol = symbol(table, ask.as_ref(), rule);
         let audit = self.audit.demand(table);
+        let charged = charged.ok()?;
         let demand = Route {
             name: Arc::from(""),
             id: 0,
@@ -178,8 +180,9 @@ impl Scene<'_, '_> {
             key_max_age,
             lead,
             repeat: repeat?,
-            address_limit: address_limit.ok()?,
             symbol: symbol.ok()?,
+            address_limit: charged.address_limit,
+            charges: charged.charges,
             second_factor: factor.ok()?,
         };
         Some(Entry { demand, target: target?, audit })
@@ -288,22 +291,6 @@ impl Scene<'_, '_> {
             node.spot.error(Fault::cured("there is no permission", "name at least one"));
         }
         (!found.is_empty()).then(|| found.into_iter().collect())
-    }
-
-    /// The limit for each address, `None` where the route has none.
-    fn address_limit(&self, table: &Table<'_>, weight: u32) -> Result<Option<Limit>, Reported> {
-        let Some(node) = table.find("address_limit") else { return Ok(None) };
-        let limit = node.read(|value| {
-            let limit = limits::find(self.limits, text(value)?, Scope::Address)?;
-            if limit.quota < weight {
-                return Err(Fault::new(format!(
-                    "its quota of {} is less than the weight of one request, {weight}: none would pass",
-                    limit.quota
-                )));
-            }
-            Ok(limit)
-        });
-        limit.map(Some).ok_or(Reported)
     }
 }
 

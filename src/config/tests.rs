@@ -12,7 +12,7 @@ use super::*;
 use crate::admit::{Ask, BanBounds, CodePlace, Effect};
 use crate::gateway::routes::{Entry, Target};
 use crate::key::Permission;
-use crate::store::Repeat;
+use crate::store::{Limit, Repeat};
 
 /// A world of its own: variables and files that exist nowhere else.
 #[derive(Default)]
@@ -163,7 +163,10 @@ fn a_good_configuration_becomes_what_it_says() {
     assert!(key.allowlist.permits("203.0.113.7".parse().unwrap()));
     assert!(!key.allowlist.permits("203.0.113.8".parse().unwrap()));
     assert_eq!(key.expires.unwrap().as_millis(), 1_896_048_000_000);
-    assert_eq!((key.limits[0].quota, key.limits[0].period), (100, Duration::from_secs(10)));
+    assert_eq!(
+        (key.limits[0].limit.quota, key.limits[0].limit.period),
+        (100, Duration::from_secs(10))
+    );
     assert_eq!(config.upstreams[0].backends.len(), 2);
     assert!(config.upstreams[0].identity_key.is_some());
     assert_eq!(config.server, Server { workers: 2, ..Server::default() });
@@ -235,6 +238,7 @@ fn every_key_is_documented() {
         include_str!("registry.rs"),
         include_str!("admin.rs"),
         include_str!("limits.rs"),
+        include_str!("charges.rs"),
         include_str!("upstreams.rs"),
         include_str!("dialects.rs"),
         include_str!("routes.rs"),
@@ -252,8 +256,20 @@ fn every_key_is_documented() {
                 count += 1;
                 assert!(
                     documented(name)
-                        || ["cert", "client_ca", "command", "key", "keys", "redis", "webhook"]
-                            .contains(&name),
+                        || [
+                            "absent",
+                            "array",
+                            "parameter",
+                            "steps",
+                            "cert",
+                            "client_ca",
+                            "command",
+                            "key",
+                            "keys",
+                            "redis",
+                            "webhook"
+                        ]
+                        .contains(&name),
                     "{name}"
                 );
             }

@@ -38,6 +38,7 @@ mod seam;
 mod secret;
 mod sign;
 mod signatures;
+mod sole;
 mod sound;
 pub(crate) mod template;
 mod time;
@@ -75,6 +76,7 @@ pub(crate) use response::ReplyRule;
 #[cfg(feature = "server")]
 pub(crate) use sign::Marks;
 pub use sign::{Credentials, Draft, SignedRequest};
+pub(crate) use sole::{array_length, sole_member, sole_parameter};
 pub use time::{NonceKind, Time, TimeKind, TimeUnit};
 pub(crate) use time::{NonceRule, TimeRule, WindowRule};
 pub use unsignable::Unsignable;

@@ -314,6 +314,15 @@ fn decodes_to(name: &str, wanted: &str) -> bool {
     wanted.bytes().all(|byte| decoded.next() == Some(byte)) && decoded.next().is_none()
 }
 
+/// Whether some backend takes `name` for `wanted`, though it is spelled in another way.
+pub(super) fn spells(name: &str, wanted: &str) -> bool {
+    let spaces = [b' ', b'+', b'\t'];
+    let mut decoded =
+        super::reading::percent_decoded(name.as_bytes()).skip_while(|byte| spaces.contains(byte));
+    wanted.bytes().all(|byte| decoded.next().is_some_and(|next| next.eq_ignore_ascii_case(&byte)))
+        && decoded.all(|byte| spaces.contains(&byte))
+}
+
 fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !name.is_empty() && name.bytes().all(plain)

@@ -204,6 +204,7 @@ mod tests {
             repeat: Repeat::Never,
             address_limit: None,
             symbol: None,
+            charges: None,
             second_factor: None,
         };
         Entry { demand, target: Target::Upstream(0), audit: Demand::default() }

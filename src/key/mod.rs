@@ -30,9 +30,9 @@ pub use secret::{Algorithm, BadSecret, Passphrase, Secret, Signer};
 pub(crate) use secret::{Material, SignerMaterial};
 pub use symbols::{Symbols, is_symbol};
 
+use crate::checks::meter::Meter;
 use crate::checks::signature;
 use crate::clock::Micros;
-use crate::store::Limit;
 
 /// What a key's life has come to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,6 +105,9 @@ impl Tag {
     }
 }
 
+/// The most limits of one key.
+pub const MAX_KEY_LIMITS: usize = 5;
+
 /// A key. Built by the registry, shared by the workers.
 pub struct Key {
     /// Its public name.
@@ -131,8 +134,8 @@ pub struct Key {
     pub state: State,
     /// When it ends by itself.
     pub expires: Option<Micros>,
-    /// How much it may do; unlimited when empty.
-    pub limits: Arc<[Limit]>,
+    /// How much it may do, at most [`MAX_KEY_LIMITS`] of them; unlimited when empty.
+    pub limits: Arc<[Meter]>,
     /// Raised with every change that takes something from its holder; 0 for keys of the configuration.
     pub epoch: u64,
     /// What binds it further, where anything does.

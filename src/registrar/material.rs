@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use super::keys::NewKey;
 use super::{Clear, Invalid, Registrar, RegistrarError};
 use crate::dialect::{Dialect, SecretForm};
+use crate::key::MAX_KEY_LIMITS;
 use crate::key::lifecycle::Terms;
 use crate::key::sealing::Bound;
 use crate::key::upload::{BadUpload, public_half};
 use crate::key::{Algorithm, id, is_symbol};
 use crate::registry::records::{Sealed, SecretMaterial};
-use crate::store::MAX_COSTS;
 
 /// What a key signs with, before it has a place to be sealed for.
 pub(super) enum Material {
@@ -83,7 +83,7 @@ impl Registrar {
         for limit in limits {
             known_name("limits", limit, || self.names.limits.keys().map(|name| &**name))?;
         }
-        if limits.len() >= MAX_COSTS {
+        if limits.len() > MAX_KEY_LIMITS {
             return Err(Invalid::TooManyLimits);
         }
         bounded(allowlist)

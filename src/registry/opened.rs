@@ -13,14 +13,15 @@ use super::book::Record;
 use super::records::{
     AccountRecord, ApplicationRecord, FactorRecord, KeyRecord, Life, SecretMaterial, SecretRecord,
 };
-use crate::config::{Config, NamedLimit, Scope};
+use crate::admit::Meter;
+use crate::config::{Config, NamedLimit};
 use crate::dialect::Dialect;
 use crate::key::sealing::{Bound, MasterKeys, SealError};
 use crate::key::{
-    Algorithm, Allowlist, BadSecret, Bindings, Factor, Key, PermissionNames, Permissions, Secret,
-    State, Tag, Venue, lifecycle,
+    Algorithm, Allowlist, BadSecret, Bindings, Factor, Key, MAX_KEY_LIMITS, PermissionNames,
+    Permissions, Secret, State, Tag, Venue, lifecycle,
 };
-use crate::store::{Limit, MAX_COSTS};
+use crate::store::Scope;
 
 /// What the configuration of a gateway calls things, to make sense of records.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ pub struct Names {
     /// The permissions.
     pub permissions: Arc<PermissionNames>,
     /// The limits that keys may have.
-    pub limits: HashMap<Arc<str>, Limit>,
+    pub limits: HashMap<Arc<str>, Meter>,
     /// The ids of routes; several routes may share a name.
     pub routes: HashMap<Arc<str>, Vec<u16>>,
     /// The venues of routes.
@@ -49,12 +50,13 @@ impl Names {
                 venues.push(entry.demand.venue.clone());
             }
         }
-        let of_keys = |limit: &&NamedLimit| limit.scope == Scope::Key;
+        let of_keys =
+            |limit: &&NamedLimit| matches!(limit.meter.scope, Scope::Key | Scope::Account);
         let limits = config.limits.iter().filter(of_keys);
         Self {
             dialects: config.dialects.iter().map(named).collect(),
             permissions: Arc::clone(&config.permissions),
-            limits: limits.map(|limit| (Arc::clone(&limit.name), limit.limit)).collect(),
+            limits: limits.map(|limit| (Arc::clone(&limit.name), limit.meter)).collect(),
             routes,
             venues,
         }
@@ -356,9 +358,9 @@ fn routes_of(says: &KeyRecord, names: &Names, missing: &mut Vec<String>) -> Opti
 }
 
 /// `None` where one is unknown: without it the key would be bound by less than it should be.
-fn limits_of(says: &KeyRecord, names: &Names, missing: &mut Vec<String>) -> Option<Vec<Limit>> {
-    if says.limits.len() >= MAX_COSTS {
-        missing.push(format!("it has more than {} limits", MAX_COSTS - 1));
+fn limits_of(says: &KeyRecord, names: &Names, missing: &mut Vec<String>) -> Option<Vec<Meter>> {
+    if says.limits.len() > MAX_KEY_LIMITS {
+        missing.push(format!("it has more than {MAX_KEY_LIMITS} limits"));
         return None;
     }
     let found = says.limits.iter().map(|name| {
@@ -369,6 +371,6 @@ fn limits_of(says: &KeyRecord, names: &Names, missing: &mut Vec<String>) -> Opti
         found
     });
     // To the end, so that each unknown one is named.
-    let found: Vec<Option<Limit>> = found.collect();
+    let found: Vec<Option<Meter>> = found.collect();
     found.into_iter().collect()
 }

@@ -2,12 +2,15 @@
 //!
 //! One call, [`Store::spend`], settles replay and limits together, all or nothing.
 
+mod grid;
 #[cfg(feature = "server")]
 pub mod live;
 pub mod memory;
 #[cfg(feature = "server")]
 pub mod redis;
 
+use std::num::NonZeroU8;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
@@ -15,7 +18,7 @@ use arrayvec::ArrayVec;
 use crate::clock::Micros;
 
 /// The most limits that one request can be charged to.
-pub const MAX_COSTS: usize = 6;
+pub const MAX_COSTS: usize = 8;
 
 /// What makes two requests the same request: a digest of the key and the canonical signed bytes.
 ///
@@ -84,18 +87,68 @@ pub struct Limit {
     pub period: Duration,
 }
 
+/// How what was spent is counted, and when it is over.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Window {
+    /// A bucket of tokens: `quota` at once, and then as the period brings them back. A span of one period sees at
+    /// most twice the quota: a full bucket, and what came back meanwhile.
+    #[default]
+    Bucket,
+    /// Any span of one period sees at most the quota. What was spent is counted in fifteenths of the period, and
+    /// counts until the last of its fifteenth is a period old: a steady client gets at least 15/16 of the quota.
+    Sliding,
+    /// Each period, counted from the epoch, sees at most the quota: minutes begin with minutes, days with days of UTC.
+    Fixed,
+}
+
+/// For whom a limit is counted.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Scope {
+    /// Each key.
+    #[default]
+    Key,
+    /// Each account, over all its keys.
+    Account,
+    /// Each client address, or /64 of IPv6.
+    Address,
+    /// All requests together.
+    Global,
+}
+
 /// One limit that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// Whose allowance.
+    /// Whose allowance. It names how it is counted as well, so that two ways never share one.
     pub subject: Subject,
     /// How large it is.
     pub limit: Limit,
     /// Units this request takes.
     pub weight: u32,
-    /// Whether more than one account spends it, as an address's. Such costs come last, and each gateway counts them
-    /// for itself.
+    /// Whether more than one account spends it, as an address's. Such costs come last, and no store is asked about
+    /// them on a request's way.
     pub spans_accounts: bool,
+    /// How it is counted.
+    pub window: Window,
+    /// For whom.
+    pub scope: Scope,
+    /// Where it is counted and not enforced, by what number it is told. What does not fit is then not
+    /// charged, and passes: its level lies above the quota.
+    pub shadow: Option<NonZeroU8>,
+}
+
+impl Cost {
+    /// What a key spends of a bucket of its own.
+    pub const fn of_key(subject: Subject, limit: Limit, weight: u32) -> Self {
+        Self {
+            subject,
+            limit,
+            weight,
+            spans_accounts: false,
+            window: Window::Bucket,
+            scope: Scope::Key,
+            shadow: None,
+        }
+    }
 }
 
 /// All that one proven request wants of the store.
@@ -131,8 +184,40 @@ pub struct Charge {
     pub costs: ArrayVec<Cost, MAX_COSTS>,
 }
 
-/// How full each charged limit is after the charge, in the order of [`Charge::costs`], in units.
-pub type Levels = ArrayVec<u32, MAX_COSTS>;
+/// How full each charged limit is after the charge, in the order of [`Charge::costs`], in units; and when that was.
+#[derive(Clone, Debug, Default)]
+pub struct Levels {
+    units: ArrayVec<u32, MAX_COSTS>,
+    /// The moment of the charge by the clock of whoever counts, which says in which window it lies.
+    pub at: Micros,
+}
+
+impl Deref for Levels {
+    type Target = ArrayVec<u32, MAX_COSTS>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.units
+    }
+}
+
+impl DerefMut for Levels {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.units
+    }
+}
+
+impl PartialEq for Levels {
+    /// Whether they are equally full: no two clocks agree about the moment.
+    fn eq(&self, other: &Self) -> bool {
+        self.units == other.units
+    }
+}
+
+impl FromIterator<u32> for Levels {
+    fn from_iter<T: IntoIterator<Item = u32>>(units: T) -> Self {
+        Self { units: units.into_iter().collect(), at: Micros(0) }
+    }
+}
 
 /// What the store answers.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use bytes::Bytes;
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Permit, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
@@ -18,7 +17,7 @@ use countersign::key::{
     Signer, State, Tag, Venue,
 };
 use countersign::registry::fixed::FixedKeys;
-use countersign::store::{Charge, Cost, Repeat, Store, Verdict};
+use countersign::store::{Charge, Cost, Levels, Repeat, Store, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use http_body_util::BodyExt;
 
@@ -33,11 +32,11 @@ pub(crate) struct Forgetful;
 
 impl Store for Forgetful {
     async fn spend(&self, _charge: &Charge) -> Verdict {
-        Verdict::New(ArrayVec::new())
+        Verdict::New(Levels::default())
     }
 
     async fn pay(&self, _now: Micros, _costs: &[Cost]) -> Verdict {
-        Verdict::New(ArrayVec::new())
+        Verdict::New(Levels::default())
     }
 }
 
@@ -236,6 +235,7 @@ fn route(ask: Ask) -> Route {
         repeat: Repeat::Never,
         address_limit: None,
         symbol: None,
+        charges: None,
         second_factor: None,
     }
 }

@@ -81,6 +81,7 @@ impl One {
             repeat: Repeat::Never,
             address_limit: None,
             symbol: None,
+            charges: None,
             second_factor: None,
         };
         Self { gate, dialect, route, algorithm, scratch: Scratch::new(), sent: 0 }

@@ -71,6 +71,7 @@ impl One {
             repeat: Repeat::Never,
             address_limit: None,
             symbol,
+            charges: None,
             second_factor: None,
         };
         Self { gate, dialect, route, path: "/api/v3/order" }

@@ -195,6 +195,7 @@ fn record(number: usize, masters: &MasterKeys) -> Write {
         permissions: vec!["read".into()],
         allowlist: vec![],
         routes: vec![],
+        symbols: vec![],
         limits: vec![],
         state: Life::Active,
         created: Micros(1),

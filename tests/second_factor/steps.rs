@@ -25,7 +25,7 @@ fn charge(request: u64, account: u64, step: Option<u64>, limited: bool) -> Charg
     let mut identity = [0; 16];
     identity[..8].copy_from_slice(&request.to_le_bytes());
     let limit = Limit { quota: 3, period: Duration::from_secs(3_600) };
-    let cost = Cost { subject: Subject(account), limit, weight: 1, spans_accounts: false };
+    let cost = Cost::of_key(Subject(account), limit, 1);
     Charge {
         now: START,
         identity: Identity(identity),

@@ -97,7 +97,7 @@ impl World {
             allowlist: Allowlist::default(),
             state: State::Active,
             expires: None,
-            limits: Arc::from(limits),
+            limits: limits.iter().map(|limit| (*limit).into()).collect(),
             epoch: 0,
             bindings: (account != "bare").then(|| {
                 let base32 = data_encoding::BASE32_NOPAD.encode(FACTOR);
@@ -136,6 +136,8 @@ impl World {
             lead: Duration::from_secs(60),
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
+            charges: None,
             second_factor: Some(SecondFactor { place, challenges: None }),
         };
         Self { gate, dialect, route, scratch: Scratch::new(), sent: 0 }

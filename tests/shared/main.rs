@@ -9,6 +9,7 @@
 )]
 
 mod gateways;
+mod limits;
 mod server;
 
 use std::sync::Arc;
@@ -80,7 +81,7 @@ fn charge(identity: u8) -> Charge {
 
 fn limited(mut charge: Charge, quota: u32, weight: u32) -> Charge {
     let limit = Limit { quota, period: HOUR };
-    charge.costs.push(Cost { subject: Subject(9), limit, weight, spans_accounts: false });
+    charge.costs.push(Cost::of_key(Subject(9), limit, weight));
     charge
 }
 
@@ -155,7 +156,7 @@ async fn what_an_account_may_not_spend_is_not_taken_from_its_address() {
     past_fence().await;
     let from = |mut charge: Charge, quota| {
         let limit = Limit { quota, period: HOUR };
-        charge.costs.push(Cost { subject: Subject(50), limit, weight: 1, spans_accounts: true });
+        charge.costs.push(Cost { spans_accounts: true, ..Cost::of_key(Subject(50), limit, 1) });
         charge
     };
     assert_eq!(levels(&store.spend(&from(limited(charge(1), 1, 1), 3)).await), [1, 1]);
@@ -347,12 +348,11 @@ fn limits_agree_with_those_of_the_embedded_store() {
             wanted.key = (u128::from(round)).to_le_bytes();
             wanted.identity = Identity((u128::from(round) << 64 | place as u128 | 1 << 100).to_le_bytes());
             // A period so long that what passes between the two questions does not count.
-            wanted.costs = (0..count).map(|n| Cost {
-                subject: Subject(u64::from(n) + round * 100),
-                limit: Limit { quota: quota + n * 3, period: 1_000 * HOUR },
-                weight: *weight,
-                spans_accounts: false,
-            }).collect();
+            wanted.costs = (0..count).map(|n| Cost::of_key(
+                Subject(u64::from(n) + round * 100),
+                Limit { quota: quota + n * 3, period: 1_000 * HOUR },
+                *weight,
+            )).collect();
             let (ours, theirs) = runtime.block_on(async { (memory.spend(&wanted).await, store.spend(&wanted).await) });
             if let (Verdict::Over { cost, level, .. }, Verdict::Over { cost: other, level: also, .. }) = (&ours, &theirs) {
                 prop_assert_eq!((cost, level), (other, also));

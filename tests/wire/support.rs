@@ -417,6 +417,8 @@ fn routes() -> Routes {
             lead: Duration::from_mins(1),
             repeat: Repeat::Never,
             address_limit: (path == "/limited").then_some(tight),
+            symbol: None,
+            charges: None,
             second_factor: (path == "/withdraw").then(strict),
         };
         let path = PathPattern::parse(path).unwrap();
@@ -448,7 +450,7 @@ fn keys() -> Vec<Key> {
         allowlist: Allowlist::default(),
         state: State::Active,
         expires: None,
-        limits: [Limit { quota: 1_200, period: Duration::from_mins(1) }].into(),
+        limits: [Limit { quota: 1_200, period: Duration::from_mins(1) }.into()].into(),
         epoch: 0,
         bindings: Some(Box::new(Bindings {
             factor: Some(Arc::new(Factor::read("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ").unwrap())),

@@ -161,7 +161,7 @@ fn proven_excess_is_no_failure() {
     let mut world = hmac();
     let tight = Limit { quota: 1, period: MINUTE };
     let mut key = world.key("busy");
-    key.limits = std::sync::Arc::from([tight]);
+    key.limits = std::sync::Arc::from([tight.into()]);
     world.gate.keys.insert(key);
     for _ in 0..100 {
         let answer = world.send(BAD, "busy", true);

@@ -68,6 +68,7 @@ impl World {
             repeat: Repeat::Never,
             address_limit: None,
             symbol: None,
+            charges: None,
             second_factor: None,
         };
         Self { gate, dialect, route, algorithm, scratch: Scratch::new(), requests: 0 }

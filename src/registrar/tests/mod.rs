@@ -101,7 +101,7 @@ fn names() -> Names {
     Names {
         dialects,
         permissions: Arc::new(permissions),
-        limits: [(Arc::from("orders"), limit)].into(),
+        limits: [(Arc::from("orders"), limit.into())].into(),
         routes: [(Arc::from("order-place"), vec![3]), (Arc::from("account"), vec![7, 1])].into(),
         venues: vec![Venue(Arc::from("main"))],
     }

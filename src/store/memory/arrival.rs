@@ -110,12 +110,13 @@ impl Arrival {
         Self { whole: whole.saturating_add(more), part: u32::try_from(part).unwrap_or(0), parts }
     }
 
-    /// Moved back by what `weight` units take at `rate`.
-    #[cfg(feature = "server")]
-    pub(super) fn minus(self, weight: u32, rate: Rate) -> Self {
+    /// Moved back by what `weight` units take at `rate`, but for what was paid off of them by itself: in `since` a
+    /// bucket gets back no more than that time's worth, whoever it is for.
+    pub(super) fn minus(self, weight: u32, rate: Rate, since: Duration) -> Self {
         let Self { whole, part, parts } = self.in_parts(rate.quota);
         let quota = u128::from(parts);
         let given = u128::from(weight) * u128::from(rate.period);
+        let given = given.saturating_sub(since.as_micros() * quota);
         let left = (u128::from(whole) * quota + u128::from(part)).saturating_sub(given);
         let whole = u64::try_from(left / quota).unwrap_or(u64::MAX);
         Self { whole, part: u32::try_from(left % quota).unwrap_or(0), parts }

@@ -8,8 +8,9 @@ use arrayvec::ArrayVec;
 
 use super::arrival::{Arrival, Rate};
 use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
+use super::windows::{self, Beyond, Share, Windows};
 use crate::clock::Micros;
-use crate::store::{Cost, Levels, MAX_COSTS, Subject, Verdict};
+use crate::store::{Cost, Levels, MAX_COSTS, Subject, Verdict, Window};
 
 /// What every subject has spent.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(super) struct Limits {
     live: AtomicUsize,
     capacity: usize,
     swept_at: AtomicU64,
+    windows: Windows,
 }
 
 /// Why a charge does not fit.
@@ -39,9 +41,11 @@ pub(super) struct Plan<'a> {
     shards: Held<'a>,
     steps: ArrayVec<Step, MAX_COSTS>,
     levels: Levels,
+    /// The costs that are windows, where there are any.
+    windows: Option<windows::Plan<'a>>,
     reserved: usize,
-    /// The most subjects that may be held with it.
-    capacity: usize,
+    /// How many subjects may be held with it.
+    share: Share,
     now: Micros,
 }
 
@@ -74,7 +78,7 @@ struct Cell {
 }
 
 impl Limits {
-    pub(super) fn new(mixer: Mixer, capacity: usize) -> Self {
+    pub(super) fn new(mixer: Mixer, capacity: usize, windows: usize) -> Self {
         let shard = || Shard {
             cells: Chains::reserve(capacity.div_ceil(SHARDS).min(MOST_SLOTS), None),
             hand: 0,
@@ -84,7 +88,8 @@ impl Limits {
         let heads = shards.iter().map(|shard| lock(shard).cells.heads().clone()).collect();
         let capacity = capacity.min(SHARDS * MOST_SLOTS);
         let (live, swept_at) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { mixer, shards, heads, live, capacity, swept_at }
+        let windows = Windows::new(mixer, windows);
+        Self { mixer, shards, heads, live, capacity, swept_at, windows }
     }
 
     /// Starts to bring what belongs to `subject` into the cache.
@@ -102,9 +107,10 @@ impl Limits {
             limits: self,
             shards: ArrayVec::new(),
             steps: ArrayVec::new(),
-            levels: Levels::new(),
+            levels: Levels::default(),
+            windows: None,
             reserved: 0,
-            capacity: self.capacity,
+            share: Share::Whole,
             now,
         }
     }
@@ -113,20 +119,25 @@ impl Limits {
     /// takes it from no key.
     pub(super) fn plan_unsigned(&self, now: Micros) -> Plan<'_> {
         let mut plan = self.plan(now);
-        plan.capacity -= plan.capacity / 4;
+        plan.share = Share::Unsigned;
         plan
     }
 
-    /// Gives back what was charged to `costs`, for a request that did not pass after all.
-    #[cfg(feature = "server")]
-    pub(super) fn refund(&self, costs: &[Cost]) {
+    /// Gives back what was charged to `costs` at `at`, for a request that did not pass after all. Of a bucket, what it
+    /// has not got back by itself since then.
+    pub(super) fn refund(&self, at: Micros, now: Micros, costs: &[Cost]) {
         for cost in costs {
+            if cost.window != Window::Bucket {
+                self.windows.refund(at, cost);
+                continue;
+            }
             let hash = self.mixer.of_8(cost.subject.0);
             let Some(shard) = self.shards.get(hash.shard()) else { continue };
             let mut shard = lock(shard);
             let slot = shard.cells.find(hash.chain(), |cell| cell.subject == cost.subject);
             if let Some(cell) = slot.and_then(|slot| shard.cells.at_mut(slot)) {
-                cell.arrival = cell.arrival.minus(cost.weight, Rate::of(cost.limit));
+                let back = now.since(at);
+                cell.arrival = cell.arrival.minus(cost.weight, Rate::of(cost.limit), back);
             }
         }
     }
@@ -145,17 +156,18 @@ impl Limits {
                 let dropped = shard.sweep(now, all, self.mixer);
                 self.live.fetch_sub(dropped, Ordering::Relaxed);
             }
+            self.windows.sweep(now);
         }
     }
 
     /// Subjects held, paid-off ones that were not yet dropped included.
     pub(super) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
+        self.live.load(Ordering::Relaxed) + self.windows.live()
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
         let cells: usize = self.shards.iter().map(|shard| lock(shard).cells.memory_bytes()).sum();
-        cells + size_of_val(&*self.shards)
+        cells + size_of_val(&*self.shards) + self.windows.memory_bytes()
     }
 }
 
@@ -172,6 +184,12 @@ impl Plan<'_> {
     /// Works out, once, what `costs` would leave, and holds what they touch; nothing is spent until [`Plan::commit`].
     pub(super) fn hold(&mut self, costs: &[Cost]) -> Result<(), Refusal> {
         self.lock_shards(costs);
+        self.levels.at = self.now;
+        if costs.iter().any(|cost| cost.window != Window::Bucket) {
+            let mut windows = self.limits.windows.plan();
+            self.levels.at = windows.hold(costs, self.now);
+            self.windows = Some(windows);
+        }
         let mut worst: Option<(bool, Duration, u32, usize)> = None;
         for (cost, wanted) in costs.iter().enumerate() {
             let over = self.add(wanted).map(|(never, wait, level)| (never, wait, level, cost));
@@ -207,12 +225,34 @@ impl Plan<'_> {
                 limits.live.fetch_sub(dropped, Ordering::Relaxed);
             }
         }
+        if let Some(windows) = &mut self.windows {
+            windows.commit(self.levels.at);
+        }
         self.reserved = 0;
         std::mem::take(&mut self.levels)
     }
 
     /// Adds one cost; if it is over, whether for ever, for how long, and the level before.
     fn add(&mut self, cost: &Cost) -> Option<(bool, Duration, u32)> {
+        let added = match &mut self.windows {
+            Some(windows) if cost.window != Window::Bucket => {
+                windows.add(cost, self.levels.at, self.now)
+            }
+            Some(_) | None => self.fill(cost)?,
+        };
+        match added {
+            Ok(level) => self.levels.push(level),
+            Err(Beyond { never: _, wait: _, level }) if cost.shadow.is_some() => {
+                let beyond = level.saturating_add(cost.weight);
+                self.levels.push(beyond.max(cost.limit.quota.saturating_add(1)));
+            }
+            Err(Beyond { never, wait, level }) => return Some((never, wait, level)),
+        }
+        None
+    }
+
+    /// Adds one cost to its bucket.
+    fn fill(&mut self, cost: &Cost) -> Option<Result<u32, Beyond>> {
         let (now, rate) = (self.now, Rate::of(cost.limit));
         let place = match self.steps.iter().position(|step| step.subject == cost.subject) {
             Some(place) => place,
@@ -221,17 +261,22 @@ impl Plan<'_> {
         let step = self.steps.get_mut(place)?;
         let before = step.arrival;
         let after = before.or_now(now).plus(cost.weight, rate);
-        step.arrival = after;
-        let level = rate.level(before, now);
+        if cost.shadow.is_none() {
+            // Where it does not fit nothing is spent, and what comes after it waits for both.
+            step.arrival = after;
+        }
         if !rate.can_ever_fit(cost.weight) {
-            return Some((true, rate.period(), level));
+            let (wait, level) = (rate.period(), rate.level(before, now));
+            return Some(Err(Beyond { never: true, wait, level }));
         }
         let wait = rate.wait(after, now);
         if cost.weight > 0 && wait > Duration::ZERO {
-            return Some((false, wait, level));
+            return Some(Err(Beyond { never: false, wait, level: rate.level(before, now) }));
         }
-        self.levels.push(rate.level(after, now));
-        None
+        if cost.shadow.is_some() {
+            step.arrival = after;
+        }
+        Some(Ok(rate.level(after, now)))
     }
 
     fn look_up(&mut self, subject: Subject) -> Option<usize> {
@@ -250,16 +295,16 @@ impl Plan<'_> {
         if new > 0 {
             self.reserved = new;
             let before = self.limits.live.fetch_add(new, Ordering::Relaxed);
-            if before + new > self.capacity {
+            if before + new > self.share.of(self.limits.capacity) {
                 return Err(Refusal::Full);
             }
         }
-        Ok(())
+        self.windows.as_mut().map_or(Ok(()), |windows| windows.reserve(self.share))
     }
 
     fn lock_shards(&mut self, costs: &[Cost]) {
         let mut wanted: ArrayVec<usize, MAX_COSTS> = ArrayVec::new();
-        for cost in costs.iter().take(MAX_COSTS) {
+        for cost in costs.iter().filter(|cost| cost.window == Window::Bucket).take(MAX_COSTS) {
             wanted.push(self.limits.mixer.of_8(cost.subject.0).shard());
         }
         wanted.sort_unstable();
@@ -335,7 +380,7 @@ mod tests {
     const MICRO: Duration = Duration::from_micros(1);
 
     fn limits(capacity: usize) -> Limits {
-        Limits::new(Mixer::seeded().unwrap(), capacity)
+        Limits::new(Mixer::seeded().unwrap(), capacity, capacity)
     }
 
     fn limit(quota: u32, period_us: u64) -> Limit {
@@ -343,12 +388,7 @@ mod tests {
     }
 
     fn cost(subject: u64, quota: u32, period_us: u64, weight: u32) -> Cost {
-        Cost {
-            subject: Subject(subject),
-            limit: limit(quota, period_us),
-            weight,
-            spans_accounts: false,
-        }
+        Cost::of_key(Subject(subject), limit(quota, period_us), weight)
     }
 
     fn spend(limits: &Limits, now: Micros, costs: &[Cost]) -> Result<Levels, Refusal> {

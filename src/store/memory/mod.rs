@@ -20,6 +20,7 @@ mod steps;
 mod unique;
 mod unique_log;
 mod window;
+mod windows;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -134,10 +135,10 @@ impl MemoryStore {
         }
     }
 
-    /// Gives back what [`MemoryStore::charge`] took.
+    /// Gives back what [`MemoryStore::charge`] took at `at`.
     #[cfg(feature = "server")]
-    pub(super) fn refund(&self, costs: &[Cost]) {
-        self.limits.refund(costs);
+    pub(super) fn refund(&self, at: Micros, now: Micros, costs: &[Cost]) {
+        self.limits.refund(at, now, costs);
     }
 
     /// Clears away all that has expired: for exact figures after a lull. Charges clear away a little each.
@@ -167,7 +168,7 @@ impl MemoryStore {
         durable.begin(now)?;
         let replay =
             ReplaySet::new(mixer, options.max_records, options.max_records_per_account, now);
-        let limits = Limits::new(mixer, options.max_subjects);
+        let limits = Limits::new(mixer, options.max_subjects, options.max_windows);
         let steps = Steps::new((!options.volatile_marks).then(|| durable.fence.stamp_floor()));
         let durable = Arc::new(durable);
         Ok(Self { replay, limits, steps, durable, writer: None, killed: false })
@@ -354,3 +355,5 @@ const FLUSHES_WAITED_FOR: u32 = 4;
 mod nonce_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;

@@ -13,6 +13,8 @@ pub struct Options {
     pub max_records_per_account: u32,
     /// The most subjects of limits that are not paid off, about 36 bytes each.
     pub max_subjects: usize,
+    /// The most subjects of sliding and fixed windows that are not over, about 96 bytes each.
+    pub max_windows: usize,
     /// The most keys that sign with growing numbers; their marks are kept for ever.
     pub max_marks: usize,
     /// The most nonces without a clock that may ever be accepted: each is kept for ever, in 28 bytes of memory (for
@@ -52,6 +54,7 @@ impl Default for Options {
             max_records: 1_000_000,
             max_records_per_account: 100_000,
             max_subjects: 1_000_000,
+            max_windows: 16_384,
             max_marks: 1_000_000,
             max_unique: 10_000_000,
             max_unique_per_key: 5_000_000,

@@ -60,7 +60,7 @@ pub(super) fn stamped(identity: u64, now: Micros) -> Charge {
 
 pub(super) fn with_cost(mut charge: Charge, quota: u32, weight: u32) -> Charge {
     let limit = Limit { quota, period: SECOND };
-    charge.costs.push(Cost { subject: Subject(1), limit, weight, spans_accounts: false });
+    charge.costs.push(Cost::of_key(Subject(1), limit, weight));
     charge
 }
 
@@ -176,7 +176,7 @@ fn of_many_deliveries_at_once_exactly_one_is_new() {
                     let limit = Limit { quota: 1_000_000, period: SECOND };
                     charge.costs = (0..4)
                         .map(|n| Subject((identity * 7 + n * (1 + thread as u64)) % 16))
-                        .map(|subject| Cost { subject, limit, weight: 1, spans_accounts: false })
+                        .map(|subject| Cost::of_key(subject, limit, 1))
                         .collect();
                     let verdict = spend(store, &charge);
                     if matches!(verdict, Verdict::New(_)) {

@@ -20,9 +20,6 @@ local MARGIN = 10000
 local SLACK = 50000
 -- How long what is known of a key's epoch is kept, in ms: longer than any gateway trusts what it read.
 local EPOCH_LIFE = 2 * 86400000
--- A limit in a packed value: subject, whole microseconds, parts of one, of how many parts.
-local CELL = 24
-
 local function clock()
   local time = redis.call('TIME')
   local now = time[1] * 1000000 + time[2]
@@ -42,58 +39,196 @@ local function birth(key)
   return nil
 end
 
--- What the costs of a request would leave of its limits: a value to store, or which of them does not hold.
-local function plan(key, costs, count, now, charge)
-  local held = redis.call('GET', key) or ''
-  local cells, levels, worst, furthest = {}, {}, nil, now
+-- Limits are packed one after the other: subject, when all of it is over, how long the rest is, and the rest. The rest
+-- of a bucket is a part of a microsecond and of how many parts; that of a window what was spent in each of its spans.
+local HEAD = 17
+local SPANS = 16
+local SIXTEEN = 'I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4'
+
+-- Where the limit of a subject lies in a packed value, from a place on.
+local function find(held, subject, from)
+  while from < #held do
+    if string.sub(held, from, from + 7) == subject then return from end
+    from = from + HEAD + string.byte(held, from + HEAD - 1)
+  end
+end
+
+-- The packed values that a request touches: the key's limits, and the account's.
+local function open(held)
+  -- `next` is where the next limit is looked for first: most requests ask for the same ones in the same order.
+  return { held = held or '', next = 1, cells = {}, used = nil, furthest = 0 }
+end
+
+-- Where a subject's limit lies, if its rest is so long: one of another kind is replaced. Each is asked for once.
+local function take(value, subject, length)
+  local held, at = value.held, value.next
+  if #held == 0 then return nil end
+  if string.sub(held, at, at + 7) ~= subject then
+    if not value.used then
+      value.used = {}
+      local passed = 1
+      while passed < at do
+        value.used[passed] = true
+        passed = passed + HEAD + string.byte(held, passed + HEAD - 1)
+      end
+    end
+    at = find(held, subject, 1)
+    if not at then return nil end
+  end
+  if value.used then value.used[at] = true end
+  local found = string.byte(held, at + HEAD - 1)
+  value.next = at + HEAD + found
+  return found == length and at or nil
+end
+
+-- What is stored instead: the new limits, and the others that are not over.
+local function close(value, now)
+  local held, cells, used = value.held, value.cells, value.used
+  local from = used and 1 or value.next
+  while from < #held do
+    local after = from + HEAD + string.byte(held, from + HEAD - 1)
+    if not (used and used[from]) then
+      local over = struct.unpack('<I8', held, from + 8)
+      if over > now then
+        cells[#cells + 1] = string.sub(held, from, after - 1)
+        if over > value.furthest then value.furthest = over end
+      end
+    end
+    from = after
+  end
+  return #cells == 1 and cells[1] or table.concat(cells)
+end
+
+-- A bucket after `weight` units: when it is full again, and for how long it does not hold them.
+local function fill(value, subject, quota, period, weight, now)
+  local whole, part = now, 0
+  local at = take(value, subject, 8)
+  if at then
+    local held, held_part, parts = struct.unpack('<I8xI4I4', value.held, at + 8)
+    if parts ~= quota and held_part > 0 then held, held_part = held + 1, 0 end
+    if held >= now then whole, part = held, held_part end
+  end
+  local rest = part + weight * (period % quota)
+  local after = whole + weight * math.floor(period / quota) + math.floor(rest / quota)
+  rest = rest % quota
+  local wait = after - now - period
+  if rest > 0 then wait = wait + 1 end
+  return whole, part, after, rest, wait
+end
+
+-- A window, as what was spent in each span that still counts, the place of the present one and its number.
+local function look(value, subject, kind, period, now)
+  local width = kind == 1 and math.ceil(period / (SPANS - 1)) or period
+  local kept = kind == 1 and SPANS or 1
+  local span = math.floor(now / width)
+  local spans = {}
+  local at = take(value, subject, 4 * kept)
+  local newest = span
+  if at then
+    local over = struct.unpack('<I8', value.held, at + 8)
+    newest = math.floor(over / width) - kept
+    if kept == 1 then
+      spans[0] = struct.unpack('<I4', value.held, at + HEAD)
+    else
+      local all = { struct.unpack('<' .. SIXTEEN, value.held, at + HEAD) }
+      for place = 1, SPANS do spans[place - 1] = all[place] end
+    end
+  end
+  if newest > span then span = newest end
+  local spent = 0
+  for back = 0, kept - 1 do
+    local counted = span - back
+    local place = counted % kept
+    if counted > newest or counted <= newest - kept then spans[place] = 0 end
+    spans[place] = spans[place] or 0
+    spent = spent + spans[place]
+  end
+  return { spans = spans, span = span, width = width, kept = kept, spent = spent }
+end
+
+-- When `weight` fits into a window: once enough of its oldest spans are over.
+local function opens(window, weight, quota)
+  local left = weight
+  for back = 0, window.kept - 1 do
+    left = left + window.spans[(window.span - back) % window.kept]
+    if left > quota then return (window.span - back + window.kept) * window.width end
+  end
+  return 0
+end
+
+local function pack_window(subject, window)
+  local over = (window.span + window.kept) * window.width
+  if window.kept == 1 then return struct.pack('<c8I8I1I4', subject, over, 4, window.spans[0]), over end
+  local spans = window.spans
+  return struct.pack('<c8I8I1' .. SIXTEEN, subject, over, 64, spans[0], spans[1], spans[2], spans[3], spans[4],
+    spans[5], spans[6], spans[7], spans[8], spans[9], spans[10], spans[11], spans[12], spans[13], spans[14], spans[15]),
+    over
+end
+
+-- What the costs of a request would leave of its limits: what to store, or which of them does not hold. A cost is its
+-- subject, its kind (0 a bucket, 1 a sliding and 2 a fixed window; 4 more for the account's; 8 more in shadow), quota,
+-- period and weight. Without `charge` it is only looked at.
+local function plan(of_key, of_account, costs, count, now, charge)
+  local values = { open(of_key), open(of_account) }
+  local levels, worst = {}, nil
   local at = 1
   for place = 1, count do
-    local subject, quota, period, weight
-    subject, quota, period, weight, at = struct.unpack('<c8I4I8I4', costs, at)
-    local whole, part = now, 0
-    local found = 1
-    while found <= #held do
-      if string.sub(held, found, found + 7) == subject then
-        local parts
-        whole, part, parts = struct.unpack('<I8I4I4', held, found + 8)
-        if parts ~= quota and part > 0 then whole, part = whole + 1, 0 end
-        held = string.sub(held, 1, found - 1) .. string.sub(held, found + CELL)
-        break
+    local subject, kind, quota, period, weight
+    subject, kind, quota, period, weight, at = struct.unpack('<c8I1I4I8I4', costs, at)
+    local shadow, value = kind >= 8, values[1]
+    if shadow then kind = kind - 8 end
+    if kind >= 4 then kind, value = kind - 4, values[2] end
+    local taken = charge and weight or 0
+    local never = weight > quota
+    local cell, over, beyond, level
+    if kind == 0 then
+      local whole, part, after, rest, wait = fill(value, subject, quota, period, taken, now)
+      if taken > 0 and (never or wait > 0) then
+        beyond = { wait = wait, ahead = whole - now, part = part }
+        after, rest = whole, part
       end
-      found = found + CELL
+      over = after
+      cell = struct.pack('<c8I8I1I4I4', subject, after, 8, rest, quota)
+      level = struct.pack('<I1I8I4', beyond and 1 or 0, after - now, rest)
+    else
+      local window = look(value, subject, kind, period, now)
+      local spent = window.spent + taken
+      if taken > 0 and spent > quota then
+        beyond = { wait = never and 0 or opens(window, taken, quota) - now, ahead = window.spent, part = 0 }
+        spent = window.spent
+      else
+        local here = window.span % window.kept
+        window.spans[here] = window.spans[here] + taken
+      end
+      cell, over = pack_window(subject, window)
+      level = struct.pack('<I1I8I4', beyond and 1 or 0, spent, 0)
     end
-    if whole < now then whole, part = now, 0 end
-    local before, before_part = whole, part
-    if charge then
-      local rest = part + weight * (period % quota)
-      whole = whole + weight * math.floor(period / quota) + math.floor(rest / quota)
-      part = rest % quota
-      local wait = whole - now - period
-      if part > 0 then wait = wait + 1 end
-      local never = weight > quota
-      if never then wait = period end
-      if never or (weight > 0 and wait > 0) then
-        if not worst or (never and not worst.never) or (never == worst.never and wait > worst.wait) then
-          worst = { place = place - 1, wait = wait, never = never, ahead = before - now, part = before_part }
-        end
+    if beyond and not shadow then
+      beyond.place, beyond.never = place - 1, never
+      if never then beyond.wait = period end
+      if not worst or (never and not worst.never) or (never == worst.never and beyond.wait > worst.wait) then
+        worst = beyond
       end
     end
-    if whole > furthest then furthest = whole end
-    cells[place] = struct.pack('<c8I8I4I4', subject, whole, part, quota)
-    levels[place] = struct.pack('<I8I4', whole - now, part)
+    value.cells[#value.cells + 1] = cell
+    if over > value.furthest then value.furthest = over end
+    levels[place] = level
   end
   if worst then return nil, worst end
-  -- What is paid off is as good as absent.
-  local others = 1
-  while others <= #held do
-    local whole = struct.unpack('<I8', held, others + 8)
-    if whole > now then
-      cells[#cells + 1] = string.sub(held, others, others + CELL - 1)
-      if whole > furthest then furthest = whole end
-    end
-    others = others + CELL
+  return { levels = table.concat(levels), of_key = values[1], of_account = values[2] }
+end
+
+-- Stores what a plan left.
+local function charge(limits, keys, now)
+  local of_key, of_account = limits.of_key, limits.of_account
+  if #of_key.cells > 0 then
+    local value = close(of_key, now)
+    redis.call('SET', keys[3], value, 'PX', math.ceil((of_key.furthest - now + SLACK) / 1000) + 1)
   end
-  return { value = table.concat(cells), levels = table.concat(levels), life = math.ceil((furthest - now) / 1000) + 1 }
+  if #of_account.cells > 0 then
+    redis.call('HSET', keys[4], 'limits', close(of_account, now))
+    redis.call('PEXPIRE', keys[4], EPOCH_LIFE)
+  end
 end
 
 local function remember(bucket, field, record, keep_until)
@@ -116,7 +251,15 @@ local function spend(keys, args)
   if born >= fence then
     return struct.pack('<I1I8I8', STATUS.fenced, now, born)
   end
-  local known = redis.call('HMGET', keys[4], key_tag, 'step')
+  -- Above the number of costs stand whether some are the key's and some the account's.
+  local of_key, of_account = count % 128 >= 64, count >= 128
+  count = count % 64
+  local known
+  if of_account then
+    known = redis.call('HMGET', keys[4], key_tag, 'step', 'limits')
+  else
+    known = redis.call('HMGET', keys[4], key_tag, 'step')
+  end
   if known[1] and tonumber(known[1]) > epoch then return struct.pack('<I1I8', STATUS.outdated, now) end
   local identity, nonce, record = args[2], args[3], args[4]
   local seen = redis.call('HGET', keys[2], identity)
@@ -124,8 +267,9 @@ local function spend(keys, args)
   if seen then
     -- The same token is our own retry: it was charged, and passes. Else only a read may repeat, on its own route.
     if seen == record then
-      local levels = plan(keys[3], args[5], count, now, false)
-      return struct.pack('<I1I8', STATUS.new, now) .. levels.levels
+      local held = of_key and redis.call('GET', keys[3])
+      local limits = plan(held, of_account and known[3], args[5], count, latest, false)
+      return struct.pack('<I1I8I8', STATUS.new, now, latest) .. limits.levels
     end
     again = may_repeat == 1 and string.sub(seen, 1, 2) == string.sub(record, 1, 2)
     if not again then return struct.pack('<I1I8', STATUS.seen, now) end
@@ -137,7 +281,8 @@ local function spend(keys, args)
   end
   local limits, over
   if count > 0 then
-    limits, over = plan(keys[3], args[5], count, now, true)
+    local held = of_key and redis.call('GET', keys[3])
+    limits, over = plan(held, of_account and known[3], args[5], count, latest, true)
     if over then
       return struct.pack('<I1I8I1I8I8I4', STATUS.over, now, over.place, over.wait, over.ahead, over.part)
     end
@@ -146,12 +291,12 @@ local function spend(keys, args)
     remember(keys[2], identity, record, keep_until)
     if #nonce > 0 then remember(keys[2], nonce, record, keep_until) end
   end
-  if limits then redis.call('SET', keys[3], limits.value, 'PX', limits.life) end
+  if limits then charge(limits, keys, latest) end
   if step > 0 then
     redis.call('HSET', keys[4], 'step', string.format('%.0f', step))
     redis.call('PEXPIRE', keys[4], EPOCH_LIFE)
   end
-  return struct.pack('<I1I8', STATUS.new, now) .. (limits and limits.levels or '')
+  return struct.pack('<I1I8I8', STATUS.new, now, latest) .. (limits and limits.levels or '')
 end
 
 -- KEYS: records. ARGV: identity, nonce or nothing, record. Forgets what this very call of ours recorded, where it was

@@ -18,7 +18,7 @@ impl Keys {
         Self {
             generation: generation_key(tag),
             records: format!("c1:{{{tag}}}:r{}", signed.0 / SPAN),
-            limits: format!("c1:{{{tag}}}:l{payer:x}"),
+            limits: format!("c1:{{{tag}}}:m{payer:x}"),
             account: format!("c1:{{{tag}}}:a{account:x}"),
         }
     }

@@ -269,7 +269,7 @@ impl<C: Clock> RedisStore<C> {
         let keys = Keys::of(charge.account, signed_at(charge), charge.key);
         let sent = self.clock.now();
         let deadline = Instant::now() + self.deadline;
-        let with_costs = command(&keys, spend, &packed::costs(costs), costs.len());
+        let with_costs = command(&keys, spend, &packed::costs(costs), packed::count(costs));
         let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[], 0));
         let mut calls: Vec<(usize, Asked<'_>)> = Vec::new();
         for (place, server) in self.servers.iter().enumerate() {
@@ -357,7 +357,8 @@ impl<C: Clock> RedisStore<C> {
             }
             refused => return refused,
         };
-        let refund = Refund { local: &self.local, costs: spanning };
+        let refund =
+            Refund { local: &self.local, clock: &self.clock, at: charged.at, costs: spanning };
         match self.judge(charge, own).await {
             Verdict::New(mut levels) => {
                 refund.keep();
@@ -373,27 +374,31 @@ impl<C: Clock> RedisStore<C> {
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
 
 /// Gives back what was charged here, unless the request passes.
-struct Refund<'a> {
+struct Refund<'a, C: Clock> {
     local: &'a MemoryStore,
+    clock: &'a C,
+    at: Micros,
     costs: &'a [Cost],
 }
 
-impl Refund<'_> {
+impl<C: Clock> Refund<'_, C> {
     fn keep(mut self) {
         self.costs = &[];
     }
 }
 
-impl Drop for Refund<'_> {
+impl<C: Clock> Drop for Refund<'_, C> {
     fn drop(&mut self) {
-        self.local.refund(self.costs);
+        if !self.costs.is_empty() {
+            self.local.refund(self.at, self.clock.now(), self.costs);
+        }
     }
 }
 
-fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: usize) -> Cmd {
+fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: u8) -> Cmd {
     let mut head = spend.head;
     if let Some(last) = head.last_mut() {
-        *last = u8::try_from(count).unwrap_or(u8::MAX);
+        *last = count;
     }
     let mut command = cmd("FCALL");
     command.arg("countersign_1_spend").arg(4);

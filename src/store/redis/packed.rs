@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::store::memory::Rate;
-use crate::store::{Charge, Cost, Levels, Repeat, SignedTime, Verdict};
+use crate::store::{Charge, Cost, Levels, Repeat, Scope, SignedTime, Verdict, Window};
 
 /// What marks one call, so that its repetition is known for ours: the gateway's own number, and a counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,18 +78,39 @@ fn exact(number: u64) -> u64 {
     number.min((1 << 53) - 1)
 }
 
+/// How many costs there are, and whose: the key's, and the account's.
+pub(super) fn count(costs: &[Cost]) -> u8 {
+    let of_account = costs.iter().filter(|cost| cost.scope == Scope::Account).count();
+    let count = u8::try_from(costs.len()).unwrap_or(u8::MAX) & 0x3f;
+    count | u8::from(of_account < costs.len()) << 6 | u8::from(of_account > 0) << 7
+}
+
 /// The limits of a call.
 pub(super) fn costs(costs: &[Cost]) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(costs.len() * 24);
+    let mut packed = Vec::with_capacity(costs.len() * COST);
     for cost in costs {
         let rate = Rate::of(cost.limit);
         packed.extend_from_slice(&cost.subject.0.to_le_bytes());
+        packed.push(kind(cost));
         packed.extend_from_slice(&rate.quota().to_le_bytes());
         packed.extend_from_slice(&rate.period_micros().to_le_bytes());
         packed.extend_from_slice(&cost.weight.to_le_bytes());
     }
     packed
 }
+
+/// How a cost is counted, and where.
+fn kind(cost: &Cost) -> u8 {
+    let window = match cost.window {
+        Window::Bucket => 0,
+        Window::Sliding => 1,
+        Window::Fixed => 2,
+    };
+    window | u8::from(cost.scope == Scope::Account) << 2 | u8::from(cost.shadow.is_some()) << 3
+}
+
+/// The length of one packed cost.
+const COST: usize = 8 + 1 + 4 + 8 + 4;
 
 /// What one server answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,15 +161,29 @@ pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
 }
 
 fn levels(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Levels, Unreadable> {
-    if rest.0.is_empty() {
-        return Ok(Levels::new());
-    }
-    costs.iter().map(|cost| level(rest, cost)).collect()
+    let at = Micros(rest.long()?);
+    let mut levels = if rest.0.is_empty() {
+        Levels::default()
+    } else {
+        costs.iter().map(|cost| charged(rest, cost)).collect::<Result<_, _>>()?
+    };
+    levels.at = at;
+    Ok(levels)
+}
+
+fn charged(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
+    let is_beyond = rest.byte()? != 0;
+    let level = level(rest, cost)?;
+    let beyond = || level.saturating_add(cost.weight).max(cost.limit.quota.saturating_add(1));
+    Ok(if is_beyond { beyond() } else { level })
 }
 
 fn level(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
-    let (ahead, part) = (rest.long()?, rest.int()?);
-    Ok(Rate::of(cost.limit).units(ahead, part))
+    let (spent, part) = (rest.long()?, rest.int()?);
+    Ok(match cost.window {
+        Window::Bucket => Rate::of(cost.limit).units(spent, part),
+        Window::Sliding | Window::Fixed => u32::try_from(spent).unwrap_or(u32::MAX),
+    })
 }
 
 fn over(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Said, Unreadable> {

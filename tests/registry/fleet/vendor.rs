@@ -79,6 +79,7 @@ fn write(sealed: Sealed, id: &str, application: &str, account: &str) -> Write {
         permissions: vec!["read".into(), "trade".into()],
         allowlist: vec!["127.0.0.1/32".parse().unwrap()],
         routes: vec![],
+        symbols: vec![],
         limits: vec![],
         state: Life::Active,
         created: Micros(1),

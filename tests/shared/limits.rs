@@ -1,0 +1,265 @@
+//! Limits of accounts over several gateways: counted as one, in every kind of window, and as the embedded store counts.
+
+use std::collections::HashMap;
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::clock::{Micros, SystemClock};
+use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
+use countersign::store::redis::RedisStore;
+use countersign::store::{Charge, Cost, Identity, Limit, Scope, Store, Subject, Verdict, Window};
+use proptest::prelude::*;
+
+use crate::server::RedisServer;
+use crate::{HOUR, charge, gateway, levels, now, past_fence};
+
+const KINDS: [Window; 3] = [Window::Bucket, Window::Sliding, Window::Fixed];
+
+fn cost(window: Window, scope: Scope, limit: Limit, weight: u32) -> Cost {
+    Cost { window, scope, ..Cost::of_key(Subject(window as u64 + 10), limit, weight) }
+}
+
+/// A request unlike every other.
+fn request(number: u64, costs: &[Cost]) -> Charge {
+    let identity = Identity((u128::from(number) | 1 << 100).to_le_bytes());
+    Charge { identity, costs: costs.iter().copied().collect(), ..charge(0) }
+}
+
+#[tokio::test]
+async fn two_keys_of_an_account_spend_what_is_the_accounts_and_each_what_is_its_own() {
+    let server = RedisServer::start(&[]);
+    let (first, second) = (gateway(&[&server]).await, gateway(&[&server]).await);
+    past_fence().await;
+    for window in KINDS {
+        let limit = Limit { quota: 4, period: 200_000 * HOUR };
+        let costs = [cost(window, Scope::Key, limit, 1), cost(window, Scope::Account, limit, 1)];
+        let costs = costs
+            .map(|one| Cost { subject: Subject(one.scope as u64 * 100 + window as u64), ..one });
+        let number = window as u64 * 100;
+        let of = |key: u8, n: u64| Charge { key: [key; 16], ..request(number + n, &costs) };
+        assert_eq!(levels(&first.spend(&of(1, 1)).await), [1, 1], "{window:?}");
+        assert_eq!(levels(&second.spend(&of(2, 2)).await), [1, 2], "{window:?}");
+        assert_eq!(levels(&first.spend(&of(2, 3)).await), [2, 3], "{window:?}");
+        assert_eq!(levels(&second.spend(&of(1, 4)).await), [2, 4], "{window:?}");
+        let over = first.spend(&of(1, 5)).await;
+        assert!(matches!(over, Verdict::Over { cost: 1, level: 4, .. }), "{window:?} {over:?}");
+        let other = Charge { account: 8, ..of(3, 6) };
+        assert_eq!(levels(&first.spend(&other).await), [1, 1], "{window:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_in_shadow_refuses_nothing_and_tells_what_did_not_fit() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    for window in KINDS {
+        let limit = Limit { quota: 3, period: 200_000 * HOUR };
+        let watched = Cost { shadow: NonZeroU8::new(9), ..cost(window, Scope::Key, limit, 2) };
+        let enforced = Cost { subject: Subject(500), ..cost(window, Scope::Key, limit, 1) };
+        let of = |n| Charge {
+            key: [window as u8 + 1; 16],
+            ..request(window as u64 * 10 + n, &[watched, enforced])
+        };
+        assert_eq!(levels(&store.spend(&of(1)).await), [2, 1], "{window:?}");
+        assert_eq!(levels(&store.spend(&of(2)).await), [4, 2], "{window:?}");
+        assert_eq!(levels(&store.spend(&of(3)).await), [4, 3], "{window:?}");
+        assert!(matches!(store.spend(&of(4)).await, Verdict::Over { cost: 1, level: 3, .. }));
+    }
+}
+
+/// Four gateways that send as fast as they can, each on a thread of its own, and when each request was admitted by the
+/// server's clock.
+fn storm(
+    stores: &[Arc<RedisStore<SystemClock>>],
+    costs: &[Cost],
+    each: u64,
+    salt: u64,
+) -> Vec<(Micros, u64)> {
+    let send = |place: u64, store: &RedisStore<SystemClock>| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut admitted = Vec::new();
+        for n in 0..each {
+            let one = request(salt << 40 | place << 32 | n, costs);
+            match runtime.block_on(store.spend(&one)) {
+                Verdict::New(levels) => admitted.push((levels.at, u64::from(costs[0].weight))),
+                Verdict::Over { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        admitted
+    };
+    let mut all: Vec<(Micros, u64)> = std::thread::scope(|scope| {
+        let sending =
+            (0..).zip(stores).map(|(place, store)| scope.spawn(move || send(place, store)));
+        let sending: Vec<_> = sending.collect();
+        sending.into_iter().flat_map(|sent| sent.join().unwrap()).collect()
+    });
+    all.sort_unstable();
+    all
+}
+
+/// The most that any span of a period saw, in which a bucket may give what came back meanwhile as well.
+fn most(window: Window, period: u64, admitted: &[(Micros, u64)]) -> u64 {
+    let sum = |from: u64, end: u64| -> u64 {
+        admitted.iter().filter(|(at, _)| at.0 >= from && at.0 < end).map(|(_, units)| units).sum()
+    };
+    let spans = admitted.iter().map(|(at, _)| match window {
+        Window::Fixed => sum(at.0 / period * period, at.0 / period * period + period),
+        Window::Bucket | Window::Sliding => sum(at.0, at.0 + period),
+    });
+    spans.max().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn four_gateways_together_admit_no_more_than_one_would() {
+    let server = RedisServer::start(&[]);
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        stores.push(gateway(&[&server]).await);
+    }
+    past_fence().await;
+    for (salt, window) in (1..).zip(KINDS) {
+        for (also, quota) in (1..).zip([7_u32, 60]) {
+            let period = Duration::from_millis(150);
+            let limit = Limit { quota, period };
+            let one = cost(window, Scope::Account, limit, 1);
+            let one = Cost { subject: Subject(salt * 1_000 + u64::from(quota)), ..one };
+            let admitted = storm(&stores, &[one], 400, salt << 8 | also);
+            assert!(admitted.len() >= quota as usize, "{window:?}");
+            let period = u64::try_from(period.as_micros()).unwrap();
+            let allowed =
+                if window == Window::Bucket { 2 * u64::from(quota) } else { u64::from(quota) };
+            assert!(most(window, period, &admitted) <= allowed, "{window:?} {quota} {admitted:?}");
+            // Of a bucket, exactly: whatever the span, its rate and one burst.
+            for (from, (begun, _)) in admitted.iter().enumerate() {
+                for (n, (at, _)) in admitted[from..].iter().enumerate() {
+                    let most = u128::from(quota) * u128::from(at.0 - begun.0 + period);
+                    let units = n as u128 + 1;
+                    assert!(window != Window::Bucket || units * u128::from(period) <= most);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_checker_of_windows_sees_what_four_gateways_admit_that_share_nothing() {
+    let servers = [(); 4].map(|()| RedisServer::start(&[]));
+    let mut stores = Vec::new();
+    for server in &servers {
+        stores.push(gateway(&[server]).await);
+    }
+    past_fence().await;
+    let limit = Limit { quota: 7, period: HOUR };
+    for (salt, window) in (1..).zip(KINDS) {
+        let one = Cost { subject: Subject(salt), ..cost(window, Scope::Account, limit, 1) };
+        let admitted = storm(&stores, &[one], 20, salt);
+        let period = u64::try_from(HOUR.as_micros()).unwrap();
+        assert_eq!(most(window, period, &admitted), 28, "{window:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_loss_of_the_store_gives_one_allowance_more_and_no_second() {
+    let mut server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    let limit = Limit { quota: 5, period: 200_000 * HOUR };
+    let mut admitted = 0_u64;
+    for loss in 0..3_u64 {
+        past_fence().await;
+        for n in 0..20 {
+            let costs = KINDS.map(|window| cost(window, Scope::Account, limit, 1));
+            let verdict = store.spend(&request(loss << 16 | n, &costs)).await;
+            admitted += u64::from(matches!(verdict, Verdict::New(_)));
+        }
+        assert_eq!(admitted, 5 * (loss + 1));
+        server.restart();
+        let _troubles = store.look().await;
+        let _troubles = store.look().await;
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    window: Window,
+    scope: Scope,
+    shadow: bool,
+    quota: u32,
+    subject: u64,
+}
+
+fn asks() -> impl Strategy<Value = Vec<Ask>> {
+    let window = prop_oneof![Just(Window::Bucket), Just(Window::Sliding), Just(Window::Fixed)];
+    let scope = prop_oneof![Just(Scope::Key), Just(Scope::Account)];
+    let one = (window, scope, prop::bool::weighted(0.2), 1_u32..40, 0_u64..6);
+    let one = one.prop_map(|(window, scope, shadow, quota, subject)| Ask {
+        window,
+        scope,
+        shadow,
+        quota,
+        subject,
+    });
+    prop::collection::vec(one, 1..6)
+}
+
+/// The costs of one request: each subject once, and each always counted in the same way.
+fn costs_of(asks: &[Ask], known: &mut HashMap<u64, Ask>, round: u64, weight: u32) -> Vec<Cost> {
+    let mut costs: Vec<Cost> = Vec::new();
+    for ask in asks {
+        let ask = *known.entry(ask.subject).or_insert(*ask);
+        let subject = Subject(round << 16 | ask.subject);
+        if costs.iter().any(|cost| cost.subject == subject) {
+            continue;
+        }
+        // A period so long that what passes between the two questions does not count.
+        let period = if ask.window == Window::Bucket { 1_000 * HOUR } else { 200_000 * HOUR };
+        let limit = Limit { quota: ask.quota, period };
+        let shadow = NonZeroU8::new(u8::from(ask.shadow));
+        costs.push(Cost { subject, shadow, ..cost(ask.window, ask.scope, limit, weight) });
+    }
+    costs
+}
+
+#[test]
+fn every_kind_agrees_with_the_embedded_store_whatever_is_asked_together() {
+    let server = RedisServer::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(async {
+        let store = gateway(&[&server]).await;
+        past_fence().await;
+        store
+    });
+    let rounds = std::cell::Cell::new(0_u64);
+    let steps = prop::collection::vec((asks(), 0_u32..12), 1..30);
+    let config =
+        ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(steps in steps)| {
+        rounds.set(rounds.get() + 1);
+        let round = rounds.get();
+        let options = MemoryOptions { max_records: 1_000, ..MemoryOptions::default() };
+        let memory = MemoryStore::open(&options, now() - HOUR).unwrap();
+        let mut known = HashMap::new();
+        for (place, (asks, weight)) in (0_u64..).zip(steps) {
+            let costs = costs_of(&asks, &mut known, round, weight);
+            let wanted = Charge {
+                account: round,
+                key: u128::from(round).to_le_bytes(),
+                ..request(round << 32 | place, &costs)
+            };
+            let (ours, theirs) =
+                runtime.block_on(async { (memory.spend(&wanted).await, store.spend(&wanted).await) });
+            let over = |verdict: &Verdict| match verdict {
+                Verdict::Over { cost, level, .. } => Some((*cost, *level)),
+                _ => None,
+            };
+            match (over(&ours), over(&theirs)) {
+                // Of two that are over the longer wait is told: with equal ones, either.
+                (Some(ours), Some(theirs)) if ours.0 == theirs.0 => prop_assert_eq!(ours, theirs),
+                (Some(_), Some(_)) => {}
+                _ => prop_assert_eq!(&ours, &theirs, "{:?}", wanted.costs),
+            }
+        }
+    });
+}
