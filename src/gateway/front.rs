@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use hyper::body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -42,8 +42,9 @@ use crate::store::Store;
 pub(super) struct Desk {
     /// Where answers are written before they go out.
     texts: Texts,
-    /// Empty, and memory to use again.
-    maps: RefCell<Vec<HeaderMap>>,
+    /// Clear, and memory to use again. Boxed, so that what is handed on from step to step is small.
+    #[expect(clippy::vec_box, reason = "taken out and handed on as they are")]
+    plains: RefCell<Vec<Box<Plain>>>,
     dates: Dates,
 }
 
@@ -102,10 +103,13 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
 }
 
 impl Desk {
-    fn put(&self, request: Plain) {
-        let mut headers = request.headers;
-        headers.clear();
-        self.maps.borrow_mut().push(headers);
+    fn take(&self) -> Box<Plain> {
+        self.plains.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn put(&self, mut request: Box<Plain>) {
+        request.clear();
+        self.plains.borrow_mut().push(request);
     }
 }
 
@@ -123,12 +127,8 @@ struct Io {
 }
 
 /// What comes next on a connection.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "taken apart at once: a box would cost more than the move"
-)]
 enum Next {
-    Request(Plain, Bytes),
+    Request(Box<Plain>, Bytes),
     /// The client has closed, or is to.
     End,
     Broken,
@@ -141,18 +141,19 @@ impl Front {
         for _ in 0..MOST_READS {
             if !self.io.borrow().held.is_empty() {
                 let bytes = self.io.borrow_mut().held.split().freeze();
-                let headers = worker.desk.maps.borrow_mut().pop().unwrap_or_default();
-                match plain::read(&bytes, worker.config.server.head_bytes, headers) {
-                    Beginning::Plain(request, rest) => return Next::Request(request, rest),
-                    Beginning::Partial => {
-                        pulse.received();
-                        self.io.borrow_mut().put_back(bytes);
-                    }
-                    Beginning::Other => {
-                        pulse.received();
-                        self.io.borrow_mut().put_back(bytes);
-                        return Next::Odd;
-                    }
+                let mut request = worker.desk.take();
+                let (bytes, is_odd) =
+                    match plain::read(bytes, worker.config.server.head_bytes, &mut request) {
+                        Beginning::Plain(rest) => return Next::Request(request, rest),
+                        Beginning::Partial(bytes) => (bytes, false),
+                        Beginning::Other(bytes) => (bytes, true),
+                    };
+                // Before the bytes are put back: what was read may share them.
+                worker.desk.put(request);
+                pulse.received();
+                self.io.borrow_mut().put_back(bytes);
+                if is_odd {
+                    return Next::Odd;
                 }
             }
             let read = poll_fn(|cx| {

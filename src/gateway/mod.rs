@@ -26,6 +26,7 @@ mod front;
 mod hops;
 mod identity;
 mod listener;
+mod lanes;
 pub mod observe;
 pub mod pattern;
 mod plain;

@@ -5,13 +5,16 @@
 //! (chunks, expectations, upgrades, other versions, absolute targets, repeated lengths), and whatever is wrong, is
 //! hyper's to read and to refuse. Both read heads with the same parser, so what is taken here means the same there.
 
+use std::mem::MaybeUninit;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::lanes;
 use super::reply_head::{decimal, place};
 
-/// A request whose head has come.
-#[derive(Debug)]
+/// A request whose head has come. It is memory too, which the next request is read into.
+#[derive(Debug, Default)]
 pub(super) struct Plain {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
@@ -26,22 +29,26 @@ pub(super) struct Plain {
 
 /// What bytes begin with.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "taken apart at once: a box would cost more than the move"
-)]
 pub(super) enum Beginning {
-    /// A head that has not come as a whole.
-    Partial,
-    /// A head that we read, and the bytes behind it.
-    Plain(Plain, Bytes),
-    /// A head, or something else, that we do not.
-    Other,
+    /// A head that has not come as a whole: the bytes once more.
+    Partial(Bytes),
+    /// A head that we read; the bytes behind it are these.
+    Plain(Bytes),
+    /// A head that we do not read, or something else: the bytes once more.
+    Other(Bytes),
 }
 
 impl Plain {
-    pub(super) fn path(&self) -> &str {
-        self.slice(self.target.0, self.mark.unwrap_or(self.target.1))
+    /// Path and query.
+    pub(super) fn target(&self) -> (&str, Option<&str>) {
+        let whole = self.text.get(self.target.0..self.target.1);
+        // It holds ASCII alone.
+        let whole = whole.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        let parted = self.mark.and_then(|mark| whole.split_at_checked(mark - self.target.0));
+        match parted {
+            Some((path, query)) => (path, query.get(1..)),
+            None => (whole, None),
+        }
     }
 
     /// The path, kept beyond the request without a copy.
@@ -50,48 +57,45 @@ impl Plain {
         if from <= to && to <= self.text.len() { self.text.slice(from..to) } else { Bytes::new() }
     }
 
-    pub(super) fn query(&self) -> Option<&str> {
-        self.mark.map(|mark| self.slice(mark + 1, self.target.1))
-    }
-
-    fn slice(&self, from: usize, to: usize) -> &str {
-        // It holds ASCII alone.
-        self.text.get(from..to).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    /// Forgets the request, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.headers.clear();
+        self.text = Bytes::new();
     }
 }
 
-/// Reads the head that `bytes` begin with. `headers` is empty, and memory to use again.
+/// Reads the head that `bytes` begin with into `plain`, which is clear, and is to be cleared where it is no such head.
 ///
 /// One of more than `most` bytes is not ours.
-pub(super) fn read(bytes: &Bytes, most: usize, headers: HeaderMap) -> Beginning {
+pub(super) fn read(bytes: Bytes, most: usize, plain: &mut Plain) -> Beginning {
     // Empty lines before a request are allowed, and odd.
     if bytes.first().is_some_and(|byte| !byte.is_ascii_uppercase()) {
-        return Beginning::Other;
+        return Beginning::Other(bytes);
     }
-    let mut fields = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    let length = match request.parse(bytes) {
+    // Left as it is found: to clear room for so many would cost more than to read the few that come.
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(&bytes, &mut fields) {
         Ok(httparse::Status::Complete(length)) if length <= most => length,
-        Ok(httparse::Status::Partial) if bytes.len() <= most => return Beginning::Partial,
-        Ok(_) | Err(_) => return Beginning::Other,
+        Ok(httparse::Status::Partial) if bytes.len() <= most => return Beginning::Partial(bytes),
+        Ok(_) | Err(_) => return Beginning::Other(bytes),
     };
-    match understand(&request, bytes, headers) {
-        Some(plain) => Beginning::Plain(plain, bytes.slice(length..)),
-        None => Beginning::Other,
+    if understand(&request, &bytes, plain).is_none() {
+        return Beginning::Other(bytes);
     }
+    // Mostly there is none, and nothing need be counted.
+    let rest = if length < bytes.len() { bytes.slice(length..) } else { Bytes::new() };
+    plain.text = bytes;
+    Beginning::Plain(rest)
 }
 
 /// `None` where anything is out of the usual.
-fn understand(
-    request: &httparse::Request<'_, '_>,
-    bytes: &Bytes,
-    headers: HeaderMap,
-) -> Option<Plain> {
+fn understand(request: &httparse::Request<'_, '_>, bytes: &Bytes, plain: &mut Plain) -> Option<()> {
     let (method, target) = (request.method?, request.path?);
     if request.version? != 1 {
         return None;
     }
-    let method = match method {
+    plain.method = match method {
         "GET" => Method::GET,
         "POST" => Method::POST,
         "DELETE" => Method::DELETE,
@@ -101,19 +105,16 @@ fn understand(
         _ => return None,
     };
     let mark = memchr::memchr(b'?', target.as_bytes());
-    if !target.starts_with('/') || target.len() > LONGEST_TARGET || !is_usual(target) {
+    if !target.starts_with('/')
+        || target.len() > LONGEST_TARGET
+        || lanes::any(target.as_bytes(), is_unusual)
+    {
         return None;
     }
     let target = place(bytes, target.as_bytes());
-    let mut plain = Plain {
-        method,
-        headers,
-        length: 0,
-        closes: false,
-        text: bytes.clone(),
-        target: (target.start, target.end),
-        mark: mark.map(|mark| target.start + mark),
-    };
+    plain.mark = mark.map(|mark| target.start + mark);
+    plain.target = (target.start, target.end);
+    (plain.length, plain.closes) = (0, false);
     let (mut has_length, mut has_connection) = (false, false);
     for field in &*request.headers {
         match special(field.name.as_bytes()) {
@@ -139,7 +140,7 @@ fn understand(
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         plain.headers.append(name, value);
     }
-    Some(plain)
+    Some(())
 }
 
 /// The fields by which a head tells framing and connection.
@@ -162,50 +163,19 @@ fn special(name: &[u8]) -> Special {
     }
 }
 
-/// Whether every byte of a target is one that stands in it as it is, for every parser of paths and queries.
-fn is_usual(target: &str) -> bool {
-    // Without an early exit: nearly always all are.
-    target
-        .bytes()
-        .fold(true, |all, byte| all & USUAL.get(usize::from(byte)).is_some_and(|usual| *usual))
+/// Whether a byte does not stand in a target as it is, for every parser of paths and queries: it is none of RFC 3986's
+/// unreserved and reserved ones, or `#`, `[` or `]`, and not `%`.
+const fn is_unusual(byte: u8) -> bool {
+    // Without a branch or a table, so that many are looked at at once.
+    (byte.wrapping_sub(b'!') > b'~' - b'!')
+        | (byte == b'"')
+        | (byte == b'#')
+        | (byte == b'<')
+        | (byte == b'>')
+        | (byte.wrapping_sub(b'[') <= b'^' - b'[')
+        | (byte == b'`')
+        | (byte.wrapping_sub(b'{') <= b'}' - b'{')
 }
-
-/// By byte: RFC 3986's unreserved and reserved ones but `#`, `[` and `]`, and `%`.
-const USUAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        let usual = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'%'
-                    | b'/'
-                    | b'?'
-                    | b':'
-                    | b'@'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b','
-                    | b';'
-                    | b'='
-            );
-        #[expect(clippy::indexing_slicing, reason = "a constant: it is checked when compiled")]
-        {
-            table[byte as usize] = usual;
-        }
-        byte += 1;
-    }
-    table
-};
 
 /// Heads with more fields are rare.
 const MOST_FIELDS: usize = 64;
@@ -216,12 +186,14 @@ const LONGEST_TARGET: usize = 16_384;
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Beginning {
-        super::read(&Bytes::copy_from_slice(text.as_bytes()), 32_768, HeaderMap::new())
+    fn read(text: &str) -> (Beginning, Plain) {
+        let mut plain = Plain::default();
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        (super::read(bytes, 32_768, &mut plain), plain)
     }
 
     fn is_plain(text: &str) -> bool {
-        matches!(read(text), Beginning::Plain(..))
+        matches!(read(text).0, Beginning::Plain(_))
     }
 
     fn with(fields: &str) -> bool {
@@ -233,15 +205,29 @@ mod tests {
         let text = "POST /api/v3/order?a=1&b=%20 HTTP/1.1\r\nHost: api.test:80\r\nUser-Agent: python-requests/2.32\r\n\
                     Accept-Encoding: gzip, deflate\r\nAccept: */*\r\nConnection: keep-alive\r\nX-MBX-APIKEY: k\r\n\
                     Content-Length: 3\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\na=1GET";
-        let Beginning::Plain(plain, rest) = read(text) else { panic!("{text}") };
-        assert_eq!((plain.path(), plain.query()), ("/api/v3/order", Some("a=1&b=%20")));
+        let (Beginning::Plain(rest), plain) = read(text) else { panic!("{text}") };
+        assert_eq!(plain.target(), ("/api/v3/order", Some("a=1&b=%20")));
+        assert_eq!(plain.kept_path(), "/api/v3/order");
         assert_eq!((&plain.method, plain.length, plain.closes), (&Method::POST, 3, false));
         assert_eq!(plain.headers.get("x-mbx-apikey").unwrap(), "k");
         assert_eq!(plain.headers.len(), 8);
         assert_eq!(rest, "a=1GET");
         for end in 1..text.len() - 6 {
-            assert!(matches!(read(text.get(..end).unwrap()), Beginning::Partial), "{end}");
+            let part = text.get(..end).unwrap();
+            let Beginning::Partial(back) = read(part).0 else { panic!("{end}") };
+            assert_eq!(back, part);
         }
+    }
+
+    #[test]
+    fn nothing_of_a_request_is_left_for_the_next() {
+        let mut plain = Plain::default();
+        let text = "POST /a?b HTTP/1.1\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
+        super::read(Bytes::from_static(text.as_bytes()), 32_768, &mut plain);
+        plain.clear();
+        super::read(Bytes::from_static(b"GET /c HTTP/1.1\r\n\r\n"), 32_768, &mut plain);
+        assert_eq!((plain.target(), plain.length, plain.closes), (("/c", None), 0, false));
+        assert!(plain.headers.is_empty() && plain.method == Method::GET);
     }
 
     #[test]
@@ -249,10 +235,10 @@ mod tests {
         for (target, path, query) in
             [("/", "/", None), ("/?", "/", Some("")), ("/a?b?c", "/a", Some("b?c"))]
         {
-            let Beginning::Plain(plain, _) = read(&format!("GET {target} HTTP/1.1\r\n\r\n")) else {
-                panic!("{target}")
-            };
-            assert_eq!((plain.path(), plain.query()), (path, query));
+            let (found, plain) = read(&format!("GET {target} HTTP/1.1\r\n\r\n"));
+            assert!(matches!(found, Beginning::Plain(rest) if rest.is_empty()), "{target}");
+            assert_eq!(plain.target(), (path, query));
+            assert_eq!(plain.kept_path(), path);
         }
     }
 
@@ -279,8 +265,9 @@ mod tests {
             "nonsense",
             "PRI * HTTP/2.0",
         ] {
-            let other = matches!(read(&format!("{line}\r\nHost: a\r\n\r\n")), Beginning::Other);
-            assert!(other, "{line}");
+            let text = format!("{line}\r\nHost: a\r\n\r\n");
+            let Beginning::Other(back) = read(&text).0 else { panic!("{line}") };
+            assert_eq!(back, text);
         }
         let long = "a".repeat(LONGEST_TARGET);
         assert!(!is_plain(&format!("GET /{long} HTTP/1.1\r\n\r\n")));
@@ -321,7 +308,9 @@ mod tests {
     fn every_usual_target_is_read_by_hyper_as_it_is_here() {
         for byte in 0..128_u8 {
             let target = format!("/a{0}b?c{0}d", char::from(byte));
-            if !is_usual(&target) {
+            let extra = b"-._~%/?:@!$&'()*+,;=";
+            assert_eq!(!is_unusual(byte), byte.is_ascii_alphanumeric() || extra.contains(&byte));
+            if is_unusual(byte) {
                 continue;
             }
             let uri = http::Uri::try_from(&*target).unwrap();

@@ -42,7 +42,8 @@ pub(super) fn plain(request: &Plain, most_fields: usize) -> Result<Target<'_>, R
     few(&request.headers, most_fields)?;
     let host = named_host(&request.headers)?.ok_or(NO_HOST)?;
     named(host)?;
-    Ok(Target { host, path: request.path(), query: request.query() })
+    let (path, query) = request.target();
+    Ok(Target { host, path, query })
 }
 
 fn few(headers: &HeaderMap, most_fields: usize) -> Result<(), Refusal> {
