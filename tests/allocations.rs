@@ -12,7 +12,7 @@ use std::time::Duration;
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{Clock as _, ManualClock, Micros};
 use countersign::dialect::{
-    BUILTIN, Credentials, Dialect, Draft, Inbound, SecretForm, TimeKind, builtin,
+    BUILTIN, Credentials, Dialect, Draft, Facts, Inbound, SecretForm, TimeKind, builtin,
 };
 use countersign::key::{
     Algorithm, Allowlist, Key, Permission, Permissions, Signer, State, Tag, Venue,
@@ -260,6 +260,21 @@ fn rsa_requests_allocate_no_more_than_their_verification_does() {
 
 /// What ring takes and returns for one verification: numbers as long as the modulus.
 const RSA_VERIFICATION: u64 = 5;
+
+#[test]
+fn telling_clients_how_full_a_limit_is_takes_no_memory() {
+    let facts = Facts { used: 1_234_567, limit: 6_000_000, ..Facts::default() };
+    for name in ["binance", "bybit", "kucoin", "gate"] {
+        let dialect = builtin(name).unwrap().unwrap();
+        let tell = || {
+            dialect.reply_headers(&facts).for_each(|field| drop(std::hint::black_box(field)));
+        };
+        // The names are shared from their first use on.
+        tell();
+        assert!(dialect.reply_headers(&facts).count() > 0, "{name}");
+        assert_eq!(allocation_counter::measure(tell).count_total, 0, "{name}");
+    }
+}
 
 #[test]
 fn the_counter_sees_an_allocation_where_there_is_one() {

@@ -71,7 +71,7 @@ pub(crate) use place::{Side, pairs, parameter};
 pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};
 pub use recipe::RecipeError;
-pub use refusal::Facts;
+pub use refusal::{Facts, Said};
 pub(crate) use response::ReplyRule;
 #[cfg(feature = "server")]
 pub(crate) use sign::Marks;
@@ -378,7 +378,7 @@ impl Dialect {
     }
 
     /// The header fields that every reply carries, as used limits.
-    pub fn reply_headers(&self, facts: &Facts) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    pub fn reply_headers(&self, facts: &Facts) -> impl Iterator<Item = (HeaderName, Said)> {
         self.refusals.reply_headers(facts)
     }
 

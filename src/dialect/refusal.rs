@@ -21,6 +21,24 @@ pub(super) struct RawRefusal {
     headers: BTreeMap<String, String>,
 }
 
+/// What a header field says.
+#[derive(Clone, Debug)]
+pub enum Said {
+    /// A number, still to be written.
+    Number(u64),
+    /// Whatever else.
+    Text(HeaderValue),
+}
+
+impl From<Said> for HeaderValue {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Number(number) => Self::from(number),
+            Said::Text(text) => text,
+        }
+    }
+}
+
 /// What the words of an answer may mention.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
@@ -165,11 +183,8 @@ impl Refusals {
     }
 
     /// The fields that every reply carries.
-    pub(super) fn reply_headers(
-        &self,
-        facts: &Facts,
-    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        self.on_all.iter().filter_map(|(name, text)| Some((name.clone(), text.value(facts)?)))
+    pub(super) fn reply_headers(&self, facts: &Facts) -> impl Iterator<Item = (HeaderName, Said)> {
+        self.on_all.iter().filter_map(|(name, text)| Some((name.clone(), text.said(facts)?)))
     }
 
     /// The names of the fields that every reply carries.
@@ -263,7 +278,15 @@ impl Text {
     }
 
     fn value(&self, facts: &Facts) -> Option<HeaderValue> {
-        HeaderValue::from_str(&self.fill(facts)).ok()
+        self.said(facts).map(HeaderValue::from)
+    }
+
+    /// A text that is one fact alone, as most are, is left a number: no memory is taken for it.
+    fn said(&self, facts: &Facts) -> Option<Said> {
+        if let [Piece::Fact(fact)] = &*self.0 {
+            return Some(Said::Number(fact.of(facts)));
+        }
+        HeaderValue::from_str(&self.fill(facts)).ok().map(Said::Text)
     }
 }
 

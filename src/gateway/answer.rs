@@ -6,7 +6,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Body;
 
 use super::identity::write_number;
-use super::reply::{Head, Reply};
+use super::reply::{Head, Reply, Value};
+use crate::dialect::Said;
 
 /// To what a reply answers.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +57,7 @@ pub(super) fn write(reply: &Reply, manner: Manner, to: &mut Vec<u8>) -> Coding {
                 to.put_slice(b"\r\n");
             }
             for (name, value) in ours {
-                field(name, value, to);
+                set(name, value, to);
             }
             told
         }
@@ -142,6 +143,24 @@ fn status_line(status: StatusCode, reason: Option<&[u8]>, to: &mut Vec<u8>) {
     let usual = || status.canonical_reason().unwrap_or("<none>").as_bytes();
     to.put_slice(reason.unwrap_or_else(usual));
     to.put_slice(b"\r\n");
+}
+
+fn set(name: &HeaderName, value: &Value, to: &mut Vec<u8>) {
+    match value {
+        Value::Said(Said::Text(text)) => field(name, text, to),
+        Value::Said(Said::Number(number)) => {
+            to.put_slice(name.as_str().as_bytes());
+            to.put_slice(b": ");
+            write_number(*number, to);
+            to.put_slice(b"\r\n");
+        }
+        Value::Id(id) => {
+            to.put_slice(name.as_str().as_bytes());
+            to.put_slice(b": ");
+            to.put_slice(id.as_bytes());
+            to.put_slice(b"\r\n");
+        }
+    }
 }
 
 fn field(name: &HeaderName, value: &HeaderValue, to: &mut Vec<u8>) {

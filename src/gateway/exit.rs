@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::cut::Enlisted;
 use super::observe::{Finished, Intent, Outcome, Proven, Skew, Tally};
 use super::pulse::Pulse;
-use super::reply::{Head, Reply, ReplyBody, ReplyFault};
+use super::reply::{Head, Reply, ReplyBody, ReplyFault, Value};
 use super::request::REQUEST_ID;
 use super::request_id::RequestId;
 use super::serve::Line;
@@ -157,7 +157,7 @@ impl<T: Tally> Record<T> {
     pub(super) fn answer(&mut self, reply: &mut Reply) {
         self.status = Some(reply.status());
         self.pulse.reply(self.latest.into());
-        reply.set(REQUEST_ID, self.request_id.value());
+        reply.set(REQUEST_ID, Value::Id(self.request_id));
     }
 
     /// The whole answer has gone out.

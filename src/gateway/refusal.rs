@@ -101,7 +101,8 @@ fn denied(
         let facts = Facts::of(denial, now);
         let mut reply = worded(dialect.refuse(denial, write, &facts));
         if denial.excess().is_some() {
-            reply.headers_mut().extend(dialect.reply_headers(&facts));
+            let told = dialect.reply_headers(&facts);
+            reply.headers_mut().extend(told.map(|(name, said)| (name, said.into())));
         }
         if let Denial::Challenged(challenge) = denial {
             let text = HeaderValue::from_str(&challenge.to_string());

@@ -16,8 +16,11 @@ use super::back::Connection;
 use super::forward::ForwardFault;
 use super::reply_head::ReplyHead;
 use super::reply_rest::Rest;
+use super::request_id::RequestId;
 use super::spread::Turn;
 use crate::admit::Seal;
+use crate::clock::Micros;
+use crate::dialect::Said;
 
 /// A reply on its way to the client: a backend's, or one of our own.
 #[derive(Debug)]
@@ -30,9 +33,25 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) enum Head {
     /// As a backend wrote it, and the fields we set: in place of any of the same name.
-    Passed(ReplyHead, Vec<(HeaderName, HeaderValue)>),
+    Passed(ReplyHead, Vec<(HeaderName, Value)>),
     /// Ours.
     Own(StatusCode, HeaderMap),
+}
+
+/// What a field that we set says. What can be written straight into an answer takes no memory before.
+#[derive(Debug)]
+pub(super) enum Value {
+    Said(Said),
+    Id(RequestId),
+}
+
+impl From<Value> for HeaderValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Said(said) => said.into(),
+            Value::Id(id) => id.value(),
+        }
+    }
 }
 
 impl Reply {
@@ -44,10 +63,10 @@ impl Reply {
     }
 
     /// Sets a field.
-    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+    pub(super) fn set(&mut self, name: HeaderName, value: Value) {
         match &mut self.head {
             Head::Passed(_, ours) => ours.push((name, value)),
-            Head::Own(_, fields) => drop(fields.insert(name, value)),
+            Head::Own(_, fields) => drop(fields.insert(name, value.into())),
         }
     }
 
@@ -59,7 +78,7 @@ impl Reply {
         }
         let body = self.body.whole().unwrap_or_default();
         let (name, value) = seal.sign(self.media_type(), body);
-        self.set(name, value);
+        self.set(name, Value::Said(Said::Text(value)));
         Ok(self)
     }
 
@@ -67,12 +86,15 @@ impl Reply {
     fn media_type(&self) -> &[u8] {
         match &self.head {
             Head::Passed(head, ours) => {
-                let own = ours.iter().find(|(name, _)| *name == CONTENT_TYPE);
+                let own = ours.iter().find_map(|(name, value)| match value {
+                    Value::Said(Said::Text(value)) if *name == CONTENT_TYPE => Some(value),
+                    Value::Said(_) | Value::Id(_) => None,
+                });
                 let theirs = || {
                     let is = |name: &[u8]| name.eq_ignore_ascii_case(b"content-type");
                     head.fields().find(|(name, _)| is(name)).map(|(_, value)| value)
                 };
-                own.map(|(_, value)| value.as_bytes()).or_else(theirs).unwrap_or_default()
+                own.map(HeaderValue::as_bytes).or_else(theirs).unwrap_or_default()
             }
             Head::Own(_, fields) => {
                 fields.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default()
@@ -94,7 +116,7 @@ impl Reply {
                 }
                 let mut fields = head.map();
                 for (name, value) in ours {
-                    fields.insert(name, value);
+                    fields.insert(name, value.into());
                 }
                 fields
             }

@@ -19,6 +19,11 @@ impl RequestId {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// As ASCII.
+    pub const fn as_bytes(&self) -> &[u8; 36] {
+        &self.0
+    }
+
     /// As a header's value.
     pub fn value(&self) -> HeaderValue {
         HeaderValue::from_bytes(&self.0).unwrap_or(HeaderValue::from_static("-"))

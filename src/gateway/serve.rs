@@ -20,7 +20,7 @@ use super::observe::{Observer, Outcome, Skew, Tally};
 use super::plain::Plain;
 use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
-use super::reply::Reply;
+use super::reply::{Reply, Value};
 use super::routes::{Entry, Target};
 use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
@@ -371,8 +371,8 @@ async fn sealed(reply: Reply, seal: Option<Box<Seal>>) -> Result<Reply, Refusal>
 /// Tells the client how full its limit is, in the words of the route's dialect.
 fn tell(reply: &mut Reply, standing: Option<Facts>, entry: &Entry) {
     if let (Some(facts), Some(dialect)) = (standing, refusal::dialect(entry)) {
-        for (name, value) in dialect.reply_headers(&facts) {
-            reply.set(name, value);
+        for (name, said) in dialect.reply_headers(&facts) {
+            reply.set(name, Value::Said(said));
         }
     }
 }
