@@ -2,21 +2,16 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use bytes::BufMut;
-use data_encoding::HEXLOWER;
-use http::HeaderName;
 use sha2::{Digest, Sha256};
 
+use super::{hex, lanes};
 use crate::checks::signature::sha256_mac;
 use crate::clock::Micros;
-use crate::identity::{IDENTITY_HEADER, MAC_HEADER, Proof};
+use crate::identity::Proof;
 use crate::key::{Key, PermissionNames, Secret};
-
-/// [`IDENTITY_HEADER`], as a header name.
-pub(super) const IDENTITY: HeaderName = HeaderName::from_static(IDENTITY_HEADER);
-/// [`MAC_HEADER`], as a header name.
-pub(super) const MAC: HeaderName = HeaderName::from_static(MAC_HEADER);
 
 /// What the gateway says of one request.
 pub(super) struct Statement<'a> {
@@ -31,8 +26,8 @@ pub(super) struct Statement<'a> {
 }
 
 impl Statement<'_> {
-    /// Writes the value of `countersign-identity`.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    /// Writes the value of `countersign-identity`; and tells where in `out` the client's address stands.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Range<usize> {
         out.put_slice(b"v=1; request=");
         encode(self.request_id, out);
         out.put_slice(b"; proof=");
@@ -56,7 +51,9 @@ impl Statement<'_> {
             }
         }
         out.put_slice(b"; client=");
+        let start = out.len();
         write_address(self.client, out);
+        let client = start..out.len();
         out.put_slice(b"; deadline=");
         match self.deadline {
             None => out.put_u8(b'-'),
@@ -66,20 +63,21 @@ impl Statement<'_> {
         if self.body.is_empty() {
             out.put_slice(EMPTY_DIGEST);
         } else {
-            out.put_slice(&hex(&Sha256::digest(self.body).into()));
+            out.put_slice(hex::pairs(&Sha256::digest(self.body).into()).as_flattened());
         }
+        client
     }
 }
 
 /// Writes an address as `Display` does; an IPv4 address without the machinery of formatting.
-pub(super) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
+fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     match address {
         IpAddr::V4(address) => {
             for (place, octet) in address.octets().into_iter().enumerate() {
                 if place > 0 {
                     out.put_u8(b'.');
                 }
-                write_number(u64::from(octet), out);
+                write_octet(octet, out);
             }
         }
         // Writing to a buffer in memory cannot fail.
@@ -87,20 +85,28 @@ pub(super) fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
+fn write_octet(octet: u8, out: &mut Vec<u8>) {
+    let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10].map(|d| b'0' + d);
+    match octet {
+        100.. => out.put_slice(&[hundreds, tens, ones]),
+        10.. => out.put_slice(&[tens, ones]),
+        _ => out.put_u8(ones),
+    }
+}
+
 /// Writes a number in decimal digits.
 pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
-    if number < 10 {
-        return out.push(b'0' + u8::try_from(number).unwrap_or_default());
-    }
-    let start = out.len();
-    let mut rest = number;
-    while rest > 0 {
-        out.push(b'0' + u8::try_from(rest % 10).unwrap_or_default());
+    let mut digits = [0_u8; 20];
+    let (mut rest, mut start) = (number, digits.len());
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
         rest /= 10;
+        start -= 1;
+        if rest == 0 {
+            break;
+        }
     }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
+    out.put_slice(digits.get(start..).unwrap_or_default());
 }
 
 /// The value of `countersign-mac`; `None` when `secret` is no HMAC-SHA256 key.
@@ -109,18 +115,12 @@ pub(super) fn mac(
     method: &str,
     target: &[u8],
     identity: &[u8],
-) -> Option<[u8; 64]> {
-    sha256_mac(secret, &pieces(method, target, identity)).map(|mac| hex(&mac))
+) -> Option<[[u8; 2]; 32]> {
+    sha256_mac(secret, &pieces(method, target, identity)).map(|mac| hex::pairs(&mac))
 }
 
 fn pieces<'a>(method: &'a str, target: &'a [u8], identity: &'a [u8]) -> [&'a [u8]; 6] {
     [b"countersign-1\n", method.as_bytes(), b"\n", target, b"\n", identity]
-}
-
-fn hex(bytes: &[u8; 32]) -> [u8; 64] {
-    let mut text = [0; 64];
-    HEXLOWER.encode_mut(bytes, &mut text);
-    text
 }
 
 fn encode_or_none(text: Option<&str>, out: &mut Vec<u8>) {
@@ -133,38 +133,31 @@ fn encode_or_none(text: Option<&str>, out: &mut Vec<u8>) {
 }
 
 fn encode(text: &str, out: &mut Vec<u8>) {
-    let plain = |byte: u8| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain);
-    // Without an early exit: nearly always all of it is plain.
-    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
+    if !lanes::any(text.as_bytes(), is_reserved) {
         out.put_slice(text.as_bytes());
         return;
     }
     for byte in text.bytes() {
-        if plain(byte) {
-            out.put_u8(byte);
-        } else {
+        if is_reserved(byte) {
             let mut digits = [0; 2];
             data_encoding::HEXUPPER.encode_mut(&[byte], &mut digits);
             out.put_u8(b'%');
             out.put_slice(&digits);
+        } else {
+            out.put_u8(byte);
         }
     }
 }
 
-/// By byte: whether it stands for itself.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-');
-        #[expect(clippy::indexing_slicing, reason = "a constant: it is checked when compiled")]
-        {
-            table[byte as usize] = plain;
-        }
-        byte += 1;
-    }
-    table
-};
+/// Whether a byte does not stand for itself. Without a branch or a table, so that many are looked at at once.
+const fn is_reserved(byte: u8) -> bool {
+    ((byte | 0x20).wrapping_sub(b'a') > b'z' - b'a')
+        & (byte.wrapping_sub(b'0') > b'9' - b'0')
+        & (byte != b'.')
+        & (byte != b'_')
+        & (byte != b'~')
+        & (byte != b'-')
+}
 
 /// SHA-256 of nothing, in lower hexadecimal.
 const EMPTY_DIGEST: &[u8; 64] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -188,12 +181,13 @@ mod tests {
 
     #[test]
     fn numbers_and_addresses_are_written_as_they_are_displayed() {
-        for number in [0, 9, 10, 255, u64::MAX] {
+        for number in [0, 9, 10, 100, 255, 1_700_000_000_000, u64::MAX] {
             let mut out = Vec::new();
             write_number(number, &mut out);
             assert_eq!(out, number.to_string().as_bytes());
         }
-        for text in ["0.0.0.0", "192.0.2.17", "255.255.255.255", "2001:db8::1", "::"] {
+        for text in ["0.0.0.0", "192.0.2.17", "9.10.99.100", "255.255.255.255", "2001:db8::1", "::"]
+        {
             let mut out = Vec::new();
             write_address(text.parse().unwrap(), &mut out);
             assert_eq!(out, text.as_bytes());
@@ -213,7 +207,8 @@ mod tests {
 
     #[test]
     fn the_digest_of_an_empty_body_is_the_one_that_is_computed() {
-        assert_eq!(&hex(&Sha256::digest(b"").into()), EMPTY_DIGEST);
+        let digest = Sha256::digest(b"").into();
+        assert_eq!(hex::pairs(&digest).as_flattened(), EMPTY_DIGEST);
     }
 
     #[test]
@@ -232,6 +227,9 @@ mod tests {
 
         let secret = Secret::read(crate::key::Algorithm::HmacSha256, b"shared").unwrap();
         let mac = mac(&secret, "GET", b"/a?b=1", &out).unwrap();
-        assert_eq!(crate::identity::mac(b"shared", "GET", "/a?b=1", &out).as_bytes(), mac);
+        assert_eq!(
+            crate::identity::mac(b"shared", "GET", "/a?b=1", &out).as_bytes(),
+            mac.as_flattened()
+        );
     }
 }

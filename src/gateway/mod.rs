@@ -23,6 +23,7 @@ mod exit;
 pub mod forward;
 mod frames;
 mod front;
+mod hex;
 mod hops;
 mod identity;
 mod listener;

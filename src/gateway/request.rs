@@ -8,11 +8,11 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, USER_AGENT,
 };
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::forward::Received;
-use super::hops;
-use super::identity::{self, IDENTITY, MAC, Statement, write_number};
+use super::identity::{self, Statement, write_number};
+use super::{hops, lanes};
 use crate::admit::{Ask, Permit, Route};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Place};
@@ -136,27 +136,28 @@ fn write(
         to.put_slice(query.as_bytes());
     }
     let target = start..to.len();
-    to.put_slice(b" HTTP/1.1\r\n");
-    match &upstream.host {
-        Some(host) => field(&HOST, host.as_bytes(), to),
-        None => field(&HOST, received.host.as_bytes(), to),
-    }
+    to.put_slice(b" HTTP/1.1\r\nhost: ");
+    let host = upstream.host.as_ref().map_or(received.host.as_bytes(), HeaderValue::as_bytes);
+    to.put_slice(host);
+    to.put_slice(b"\r\n");
     pass(upstream, route, received, to);
     media_type(permit, received, body, to);
 
-    let is_text =
-        |range| to.get(range).is_some_and(|text: &[u8]| text.iter().all(u8::is_ascii_graphic));
-    if !is_text(target.clone()) || !received.host.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let is_text = |text: &[u8]| !lanes::any(text, |byte| !byte.is_ascii_graphic());
+    if !is_text(to.get(target.clone())?) || !is_text(received.host.as_bytes()) {
         return None;
     }
     // The MAC is over what is written after it: its place is kept.
     let mac = upstream.identity_key.as_ref().map(|secret| {
-        field(&MAC, &[b'-'; 64], to);
-        (secret, to.len() - 2 - 64)
+        to.put_slice(MAC);
+        let start = to.len();
+        to.put_slice(&[b'-'; 64]);
+        to.put_slice(b"\r\n");
+        (secret, start)
     });
-    name(&IDENTITY, to);
+    to.put_slice(IDENTITY);
     let start = to.len();
-    Statement {
+    let client = Statement {
         request_id: received.request_id,
         proof: match &route.ask {
             Ask::Signed(_) => Proof::Signature,
@@ -174,28 +175,28 @@ fn write(
     if let Some((secret, place)) = mac {
         let (target, identity) = (to.get(target)?, to.get(start..)?);
         let mac = identity::mac(secret, method, target, identity)?;
-        to.get_mut(place..place + mac.len())?.copy_from_slice(&mac);
+        to.get_mut(place..place + 64)?.copy_from_slice(mac.as_flattened());
     }
-    to.put_slice(b"\r\n");
-    field(&REQUEST_ID, received.request_id.as_bytes(), to);
-    name(&FORWARDED_FOR, to);
-    identity::write_address(received.client, to);
-    to.put_slice(b"\r\n");
-    let scheme: &[u8] = if received.tls { b"https" } else { b"http" };
-    field(&FORWARDED_PROTO, scheme, to);
-    to.put_slice(b"\r\n");
+    to.put_slice(b"\r\nx-request-id: ");
+    to.put_slice(received.request_id.as_bytes());
+    to.put_slice(b"\r\nx-forwarded-for: ");
+    to.extend_from_within(client);
+    let scheme =
+        if received.tls { "\r\nx-forwarded-proto: https" } else { "\r\nx-forwarded-proto: http" };
+    to.put_slice(scheme.as_bytes());
+    to.put_slice(b"\r\n\r\n");
     Some(())
 }
 
-fn field(of: &HeaderName, value: &[u8], to: &mut Vec<u8>) {
-    name(of, to);
-    to.put_slice(value);
-    to.put_slice(b"\r\n");
-}
+/// The fields that say who sent a request, up to their values.
+const MAC: &[u8] = b"countersign-mac: ";
+const IDENTITY: &[u8] = b"countersign-identity: ";
 
-fn name(of: &HeaderName, to: &mut Vec<u8>) {
+fn field(of: &HeaderName, value: &[u8], to: &mut Vec<u8>) {
     to.put_slice(of.as_str().as_bytes());
     to.put_slice(b": ");
+    to.put_slice(value);
+    to.put_slice(b"\r\n");
 }
 
 /// Copies the header fields of the client that may pass.
@@ -273,7 +274,7 @@ fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut V
     }
     let expects_one = [Method::POST, Method::PUT, Method::PATCH].contains(received.method);
     if expects_one || !body.is_empty() {
-        name(&CONTENT_LENGTH, to);
+        to.put_slice(b"content-length: ");
         write_number(u64::try_from(body.len()).unwrap_or(u64::MAX), to);
         to.put_slice(b"\r\n");
     }
@@ -313,3 +314,17 @@ const ROOM: usize = 2_048;
 const MOST_ROOM: usize = 65_536;
 /// Up to this length a body is copied, so that it goes out with its head.
 const SHORT: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{IDENTITY_HEADER, MAC_HEADER};
+
+    #[test]
+    fn what_is_written_is_named_as_backends_look_for_it() {
+        assert_eq!(IDENTITY, format!("{IDENTITY_HEADER}: ").as_bytes());
+        assert_eq!(MAC, format!("{MAC_HEADER}: ").as_bytes());
+        assert_eq!(REQUEST_ID, "x-request-id");
+        assert_eq!([FORWARDED_FOR, FORWARDED_PROTO], ["x-forwarded-for", "x-forwarded-proto"]);
+    }
+}

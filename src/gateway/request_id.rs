@@ -4,9 +4,9 @@
 use std::cell::Cell;
 use std::fmt;
 
-use data_encoding::HEXLOWER;
 use http::HeaderValue;
 
+use super::hex;
 use crate::clock::Micros;
 
 /// The id of a request, as text of 36 bytes.
@@ -75,18 +75,17 @@ const fn mixed(count: u64) -> u64 {
 }
 
 fn text(bits: u128) -> [u8; 36] {
-    let (mut text, mut digits) = ([b'-'; 36], [0; 32]);
-    HEXLOWER.encode_mut(&bits.to_be_bytes(), &mut digits);
-    let mut rest = digits.as_slice();
-    for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
-        let Some(place) = text.get_mut(group) else { continue };
-        if let Some((digits, after)) = rest.split_at_checked(place.len()) {
-            place.copy_from_slice(digits);
-            rest = after;
+    let mut text = [b'-'; 36];
+    for (digits, place) in hex::pairs(&bits.to_be_bytes()).into_iter().zip(PLACES) {
+        if let Some(to) = text.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
+            *to = digits;
         }
     }
     text
 }
+
+/// Where the digits of each byte stand.
+const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 #[cfg(test)]
 mod tests {
