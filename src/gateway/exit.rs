@@ -72,8 +72,8 @@ pub(super) enum Path {
 impl Known {
     pub(super) fn proven(&self) -> Proven<'_> {
         let path = match &self.path {
-            Path::Plain(text) => std::str::from_utf8(text).unwrap_or_default(),
-            Path::Uri(target) => target.as_ref().map_or("/", PathAndQuery::path),
+            Path::Plain(text) => text,
+            Path::Uri(target) => target.as_ref().map_or("/", PathAndQuery::path).as_bytes(),
         };
         Proven { key: &self.key, method: &self.method, path, signed: self.signed }
     }
@@ -144,7 +144,7 @@ impl<T: Tally> Record<T> {
     /// That it is about to be forwarded, where it is known whose it is.
     pub(super) fn intent(&self, required: bool) -> Option<Intent<'_>> {
         Some(Intent {
-            request_id: self.request_id.as_str(),
+            request_id: &self.request_id,
             at: self.at,
             peer: self.peer,
             route: self.route?,
@@ -197,7 +197,7 @@ impl<T: Tally> Drop for Record<T> {
         self.pulse.end(self.status.is_some(), now.into());
         let lost = if std::thread::panicking() { Outcome::Panicked } else { Outcome::Aborted };
         let finished = Finished {
-            request_id: self.request_id.as_str(),
+            request_id: &self.request_id,
             at: self.at,
             peer: self.peer,
             proven: self.proven.as_ref().map(Known::proven),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 
 use super::forward::ForwardFault;
+use super::request_id::RequestId;
 use crate::audit::Unrecorded;
 use crate::clock::Micros;
 use crate::denial::Denial;
@@ -210,8 +211,8 @@ pub struct Proven<'r> {
     pub key: &'r Arc<Key>,
     /// Its method.
     pub method: &'r Method,
-    /// Its path, byte for byte as received.
-    pub path: &'r str,
+    /// Its path, byte for byte as received: ASCII.
+    pub path: &'r [u8],
     /// Whether a signature proved it; else the route asks for a key id alone.
     pub signed: bool,
 }
@@ -220,7 +221,7 @@ pub struct Proven<'r> {
 #[derive(Clone, Copy, Debug)]
 pub struct Intent<'r> {
     /// Its id.
-    pub request_id: &'r str,
+    pub request_id: &'r RequestId,
     /// When its head had come.
     pub at: Micros,
     /// The client's address.
@@ -237,7 +238,7 @@ pub struct Intent<'r> {
 #[derive(Clone, Copy, Debug)]
 pub struct Finished<'r> {
     /// Its id.
-    pub request_id: &'r str,
+    pub request_id: &'r RequestId,
     /// When its head had come.
     pub at: Micros,
     /// The client's address; the proxy's, where what that says of the client cannot be believed.

@@ -11,6 +11,7 @@ use crate::denial::Denial;
 use crate::gateway::observe::{
     End, Finished, Intent, Observer, Passed, Proven, Tally, WebSocketClosed,
 };
+use crate::gateway::request_id::RequestId;
 use crate::metrics::AuditMeter;
 
 /// The trail that a configuration asks for, if it does.
@@ -32,9 +33,10 @@ pub(super) fn open(config: &Config, meter: &AuditMeter) -> Result<Option<Arc<Tra
 /// A proven request as the trail has it.
 fn request<'r>(
     proven: &Proven<'r>,
-    (id, at, peer, route): (&'r str, Micros, IpAddr, Option<u16>),
+    (id, at, peer, route): (&'r RequestId, Micros, IpAddr, Option<u16>),
 ) -> Request<'r> {
     let Proven { key, method, path, signed } = *proven;
+    let (id, path) = (id.as_str(), std::str::from_utf8(path).unwrap_or_default());
     Request { at, id, key, peer, route: route.unwrap_or(u16::MAX), method, path, signed }
 }
 

@@ -88,7 +88,11 @@ impl Tally for Counts {
         }
         route.finish(outcome(finished.outcome), finished.total);
         if let Outcome::Failed(fault) = finished.outcome {
-            tracing::warn!(request_id = finished.request_id, ?fault, "no answer from a backend");
+            tracing::warn!(
+                request_id = finished.request_id.as_str(),
+                ?fault,
+                "no answer from a backend"
+            );
         }
     }
 
