@@ -198,7 +198,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let key = self.find(dialect, claim.key_id, route).await?;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let signed = signature::check(dialect, request, &claim, key, &self.decoys, &watch, bench)?;
+        let means = signature::Means { decoys: &self.decoys, watch: &watch, store: &self.store };
+        let signed = signature::check(dialect, request, &claim, key, &means, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
