@@ -1,9 +1,10 @@
 //! CPU per request, beside the peers: `cargo bench --bench end_to_end`.
 //!
 //! One backend and one load of freshly signed requests go through nginx and `HAProxy`, which forward them
-//! unchecked, and through countersign, which checks everything: Binance's dialect, replay, limits, metrics. Each proxy has one
-//! worker alone on a core; load and backend share another. The rounds of the three take turns, so that whatever
-//! else the machine does meets all of them alike. What counts is the CPU time of the proxy's processes in a round,
+//! unchecked, and through countersign, which checks everything: Binance's dialect, replay, limits, metrics. A second
+//! countersign keeps an audit trail as well: what that costs is the difference between the two. Each proxy has one
+//! worker alone on a core; load and backend share another. The rounds of all take turns, so that whatever
+//! else the machine does meets them alike. What counts is the CPU time of the proxy's processes in a round,
 //! divided by the requests answered in it; medians and the medians of the ratios by rounds are printed.
 
 mod cpu;
@@ -20,7 +21,7 @@ use countersign::load::{self, Mix, Options, Target, Template, Unique};
 
 use servers::Server;
 
-/// Compares CPU per request with nginx and `HAProxy`.
+/// Compares CPU per request with nginx and `HAProxy`, and with and without an audit trail.
 #[derive(clap::Parser)]
 struct Args {
     /// Rounds of each proxy and case
@@ -105,12 +106,12 @@ struct Bench {
 }
 
 impl Bench {
-    fn compare(&self, case: &Case, proxies: &[Server; 3]) -> Result<(), Box<dyn Error>> {
+    fn compare(&self, case: &Case, proxies: &[Server; 4]) -> Result<(), Box<dyn Error>> {
         // The first round opens connections to the backend and fills caches.
         for proxy in proxies {
             self.round(case, proxy, Duration::from_millis(500))?;
         }
-        let mut rounds = [const { Vec::new() }; 3];
+        let mut rounds = [const { Vec::new() }; 4];
         let length = Duration::from_secs_f64(self.args.seconds);
         for _ in 0..self.args.rounds {
             for (proxy, rounds) in proxies.iter().zip(&mut rounds) {
@@ -170,19 +171,19 @@ impl Bench {
     }
 }
 
-fn print(case: &Case, proxies: &[Server; 3], rounds: &[Vec<Round>; 3]) -> std::io::Result<()> {
+fn print(case: &Case, proxies: &[Server; 4], rounds: &[Vec<Round>; 4]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{} ({} rounds of each, medians)", case.name, rounds[0].len())?;
     writeln!(
         out,
-        "{:<12} {:>14} {:>10} {:>12} {:>9} {:>11} {:>13}",
+        "{:<19} {:>14} {:>10} {:>12} {:>9} {:>11} {:>13}",
         "", "CPU us/request", "requests/s", "core busy %", "p99 us", "backend us", "generator us"
     )?;
     for (proxy, rounds) in proxies.iter().zip(rounds) {
         let of = |field: fn(&Round) -> f64| median(rounds.iter().map(field).collect());
         writeln!(
             out,
-            "{:<12} {:>14.2} {:>10.0} {:>12.0} {:>9.0} {:>11.2} {:>13.2}",
+            "{:<19} {:>14.2} {:>10.0} {:>12.0} {:>9.0} {:>11.2} {:>13.2}",
             proxy.name,
             of(|round| round.proxy),
             of(|round| round.rps),
@@ -192,7 +193,7 @@ fn print(case: &Case, proxies: &[Server; 3], rounds: &[Vec<Round>; 3]) -> std::i
             of(|round| round.generator),
         )?;
     }
-    let [nginx, haproxy, countersign] = rounds;
+    let [nginx, haproxy, countersign, audited] = rounds;
     for (peer, name) in [(nginx, "nginx"), (haproxy, "HAProxy")] {
         let ratios = || countersign.iter().zip(peer).map(|(own, peer)| own.proxy / peer.proxy);
         let (low, high) = ratios().fold((f64::MAX, f64::MIN), |(l, h), r| (l.min(r), h.max(r)));
@@ -202,6 +203,11 @@ fn print(case: &Case, proxies: &[Server; 3], rounds: &[Vec<Round>; 3]) -> std::i
             "CPU of checking and forwarding / {name} unchecked: {middle:.2} ({low:.2} to {high:.2})"
         )?;
     }
+    let costs =
+        || audited.iter().zip(countersign).map(|(with, without)| with.proxy - without.proxy);
+    let (low, high) = costs().fold((f64::MAX, f64::MIN), |(l, h), c| (l.min(c), h.max(c)));
+    let middle = median(costs().collect());
+    writeln!(out, "CPU of the audit trail: {middle:.2} us/request ({low:.2} to {high:.2})")?;
     out.flush()
 }
 

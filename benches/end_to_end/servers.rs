@@ -89,8 +89,8 @@ pub(crate) fn backend(core: usize) -> io::Result<Server> {
     Ok(Server { process, name: "backend", plain, tls: plain })
 }
 
-/// nginx, `HAProxy` and countersign, in this order.
-pub(crate) fn proxies(core: usize, backend: SocketAddr, dir: &Path) -> io::Result<[Server; 3]> {
+/// nginx, `HAProxy`, countersign, and countersign that keeps an audit trail, in this order.
+pub(crate) fn proxies(core: usize, backend: SocketAddr, dir: &Path) -> io::Result<[Server; 4]> {
     for (program, package) in [(NGINX, "nginx"), (HAPROXY, "haproxy")] {
         if !Path::new(program).exists() {
             return Err(io::Error::other(format!(
@@ -110,15 +110,38 @@ pub(crate) fn proxies(core: usize, backend: SocketAddr, dir: &Path) -> io::Resul
         command.arg("-db").arg("-f").arg(file);
         Ok(command)
     };
-    let countersign = |plain, tls| {
-        let file = write(dir, "gateway.toml", &gateway_toml(plain, tls, backend, dir))?;
-        write(dir, "identity", "an identity key of 32 bytes or more")?;
+    write(dir, "identity", "an identity key of 32 bytes or more")?;
+    let gateway = |plain, tls, trail: Trail| {
+        let text = gateway_toml(plain, tls, backend, dir, trail);
+        let file = write(dir, &format!("{}.toml", trail.name()), &text)?;
         let mut command = cpu::pinned(core, COUNTERSIGN);
         command.arg("serve").arg("--config").arg(file).env("COUNTERSIGN_LOG", "warn");
         command.envs((0..KEYS).map(|n| (format!("SECRET_{n}"), secret(n))));
         Ok(command)
     };
-    Ok([start("nginx", nginx)?, start("haproxy", haproxy)?, start("countersign", countersign)?])
+    let countersign = |trail: Trail| start(trail.name(), |plain, tls| gateway(plain, tls, trail));
+    Ok([
+        start("nginx", nginx)?,
+        start("haproxy", haproxy)?,
+        countersign(Trail::None)?,
+        countersign(Trail::Kept)?,
+    ])
+}
+
+/// Whether a gateway keeps an audit trail.
+#[derive(Clone, Copy)]
+enum Trail {
+    None,
+    Kept,
+}
+
+impl Trail {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::None => "countersign",
+            Self::Kept => "countersign audited",
+        }
+    }
 }
 
 /// Starts a server on two free ports and waits until it listens.
@@ -229,9 +252,15 @@ backend servers
 }
 
 /// Every check, with the routes of the demonstration, two limits on each key, and the proof of identity.
-fn gateway_toml(plain: SocketAddr, tls: SocketAddr, backend: SocketAddr, dir: &Path) -> String {
-    let state = dir.join("state");
-    let state = state.display();
+fn gateway_toml(
+    plain: SocketAddr,
+    tls: SocketAddr,
+    backend: SocketAddr,
+    dir: &Path,
+    trail: Trail,
+) -> String {
+    let state = dir.join(format!("state of {}", trail.name()));
+    let (state, audited) = (state.display(), matches!(trail, Trail::Kept));
     let mut text = format!(
         "version = 1
 [server]
@@ -247,6 +276,8 @@ tls = {{ cert = \"cert.pem\", key = \"key.pem\" }}
 address = \"127.0.0.1:0\"
 [store]
 state_dir = \"{state}\"
+[audit]
+enabled = {audited}
 [[upstream]]
 name = \"exchange\"
 backends = [\"{backend}\"]
