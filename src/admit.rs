@@ -1,6 +1,8 @@
 //! The path of a request, from bytes to permit. Every check is named here once, in order.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::denial::Denial;
 use crate::dialect::{Claim, Dialect, Inbound, Outgoing, Room, TimeKind};
 use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
-use crate::store::{Charge, Limit, Repeat, Store, Verdict};
+use crate::store::{Limit, Repeat, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
@@ -195,7 +197,9 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             fresh(dialect, &claim, route, now)?;
         }
         digest::check(request, &claim)?;
-        let key = self.find(dialect, claim.key_id, route).await?;
+        let mut waited = false;
+        let key = self.find(dialect, claim.key_id, route);
+        let key = noting(pin!(key), &mut waited).await?;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
         let means = signature::Means { decoys: &self.decoys, watch: &watch, store: &self.store };
@@ -216,12 +220,16 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         if let Some(code) = &code {
             code.bind(&mut charge);
         }
-        let spent = self.spend(charge).await.map_err(|denial| watch.disowned(denial));
+        let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
+        let spent = settle(verdict, charge.costs).map_err(|denial| watch.disowned(denial));
         let standing = match &code {
             Some(code) => code.settle(spent, signed.key(), &watch)?,
             None => spent?,
         };
-        fresh(dialect, &claim, route, self.clock.now())?;
+        // Where nobody waited no time has passed.
+        if waited || LEAKY {
+            fresh(dialect, &claim, route, self.clock.now())?;
+        }
         watch.proved(signed.secret().algorithm());
         let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request)
             .without_code(code.and_then(otp::Code::into_cut));
@@ -296,12 +304,6 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         })
     }
 
-    /// Settles replay and limits in one call. Whatever is not plainly new is a denial.
-    async fn spend(&self, charge: Charge) -> Result<Standing, Denial> {
-        let verdict = self.store.spend(&charge).await;
-        settle(verdict, charge.costs)
-    }
-
     async fn pay(&self, costs: Costs) -> Result<Standing, Denial> {
         if costs.is_empty() {
             return Ok(Standing::default());
@@ -309,6 +311,16 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let verdict = self.store.pay(self.clock.now(), &costs).await;
         settle(verdict, costs)
     }
+}
+
+/// What `work` comes to; and notes whether that took any waiting.
+async fn noting<W: Future>(mut work: Pin<&mut W>, waited: &mut bool) -> W::Output {
+    poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        *waited |= polled.is_pending();
+        polled
+    })
+    .await
 }
 
 /// Whether two shared names are equal; most often they are one and the same.
@@ -329,6 +341,7 @@ fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Re
     }
 }
 
+/// What the store's verdict comes to. Whatever is not plainly new is a denial.
 fn settle(verdict: Verdict, costs: Costs) -> Result<Standing, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(Standing::new(costs, levels)),

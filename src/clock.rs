@@ -65,6 +65,11 @@ impl fmt::Display for Micros {
 pub trait Clock: Send + Sync {
     /// The current moment.
     fn now(&self) -> Micros;
+
+    /// The current moment by this clock and by the monotonic one, for whoever needs both: mostly one look tells both.
+    fn both(&self) -> (Micros, Instant) {
+        (self.now(), Instant::now())
+    }
 }
 
 /// The machine's clock: its wall time when made, advanced by the monotonic clock.
@@ -92,7 +97,12 @@ impl SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Micros {
-        self.wall_at_start + self.start.elapsed()
+        self.both().0
+    }
+
+    fn both(&self) -> (Micros, Instant) {
+        let instant = Instant::now();
+        (self.wall_at_start + instant.duration_since(self.start), instant)
     }
 }
 
@@ -132,6 +142,10 @@ impl Clock for ManualClock {
 impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn now(&self) -> Micros {
         (**self).now()
+    }
+
+    fn both(&self) -> (Micros, Instant) {
+        (**self).both()
     }
 }
 

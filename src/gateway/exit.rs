@@ -80,11 +80,15 @@ impl Known {
 }
 
 impl<T: Tally> Record<T> {
-    /// The record of a request whose head had come at the moment `at`.
-    pub(super) fn open(tally: &Rc<T>, line: &Line, request_id: RequestId, at: Micros) -> Self {
+    /// The record of a request whose head had come at the moment `at`, by either clock.
+    pub(super) fn open(
+        tally: &Rc<T>,
+        line: &Line,
+        request_id: RequestId,
+        (at, started): (Micros, Instant),
+    ) -> Self {
         let pulse = &line.pulse;
         pulse.begin();
-        let started = Instant::now();
         Self {
             tally: Rc::clone(tally),
             pulse: Rc::clone(pulse),

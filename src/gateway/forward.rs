@@ -140,9 +140,10 @@ impl Upstreams {
         entry: &Entry,
         received: Received<'_>,
     ) -> Result<Response<ReplyBody>, ForwardFault> {
-        let at = (self.clock.now(), Instant::now());
+        let (now, instant) = self.clock.both();
+        let at = (now, instant.into());
         let ready = self.prepare(upstream, permit, entry, &received, at)?;
-        ready.send().await.map(Reply::into_response)
+        ready.send().await.0.map(Reply::into_response)
     }
 
     /// The first half of [`Upstreams::forward`], at the moment `at` by either clock: what is left then is to send.
@@ -203,10 +204,11 @@ pub(super) struct Ready<'u> {
 }
 
 impl Ready<'_> {
-    /// Sends it, at most once, and answers its reply as the backend wrote it.
-    pub(super) async fn send(self) -> Result<Reply, ForwardFault> {
-        let (head, lease) = self.terms.deliver(self.group, self.unsent).await?;
-        pass_on(head, lease)
+    /// Sends it, at most once, and answers its reply as the backend wrote it; and when that began.
+    pub(super) async fn send(self) -> (Result<Reply, ForwardFault>, std::time::Instant) {
+        let delivered = self.terms.deliver(self.group, self.unsent).await;
+        let (now, instant) = self.terms.clock.both();
+        (delivered.and_then(|(head, lease)| pass_on(head, lease, now)), instant)
     }
 
     /// Sends it, at most once, as the opening handshake of a WebSocket.
@@ -219,7 +221,7 @@ impl Ready<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Upgraded::Switched(head, lease));
         }
-        pass_on(head, lease).map(Upgraded::Otherwise)
+        pass_on(head, lease, self.terms.clock.now()).map(Upgraded::Otherwise)
     }
 }
 
@@ -339,7 +341,7 @@ impl Terms<'_> {
             let mut due = self.due;
             if waited || tries > 0 || patience == Patience::Wait {
                 if let Err(expired) = self.still_good(self.clock.now()) {
-                    pool.put(connection);
+                    pool.put(connection, self.clock.now());
                     return Err(Setback::Final(expired));
                 }
                 due = Instant::now() + self.response_timeout;

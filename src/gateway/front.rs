@@ -75,8 +75,8 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
             Next::Odd => return front.hand_over(),
         };
         let whole = front.take_body(request.length, rest);
-        let now = worker.gate.clock.now();
-        let mut record = worker.open(line, now);
+        let at = worker.gate.clock.both();
+        let mut record = worker.open(line, at);
         let served = {
             let within = worker.config.server.body_timeout;
             let read = |cap| front.read_body(whole, request.length, cap, within);
@@ -86,7 +86,7 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
 
         let closes = request.closes || line.pulse.is_leaving();
         let to_head = request.method == Method::HEAD;
-        let manner = Manner { to_head, closes, date: worker.desk.dates.at(now) };
+        let manner = Manner { to_head, closes, date: worker.desk.dates.at(at.0) };
         worker.desk.put(request);
         let is_cut = || record.is_cut();
         if front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await.is_err() {

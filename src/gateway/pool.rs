@@ -124,13 +124,13 @@ impl Pool {
     }
 
     /// Takes back a connection whose reply has been read to its end.
-    pub(super) fn put(&self, connection: Box<Connection>) {
+    pub(super) fn put(&self, connection: Box<Connection>, now: Micros) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
         let mut told = Context::from_waker(&self.closings);
         if elsewhere || !connection.is_reusable() || connection.poll_stale(&mut told).is_ready() {
             return;
         }
-        self.idle.borrow_mut().push(Idle { connection, since: self.clock.now() });
+        self.idle.borrow_mut().push(Idle { connection, since: now });
         if self.waiters.get() > 0 {
             self.returned.notify_one();
         }

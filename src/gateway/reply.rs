@@ -255,9 +255,9 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    fn finish(self) {
+    fn finish(self, now: Micros) {
         self.turn.succeeded();
-        self.turn.pool().put(self.connection);
+        self.turn.pool().put(self.connection, now);
     }
 
     fn fail(self) {
@@ -315,7 +315,8 @@ impl Stream {
 
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
-            lease.finish();
+            let now = lease.turn.pool().now();
+            lease.finish(now);
         }
     }
 
@@ -338,14 +339,20 @@ impl Stream {
 
 /// Turns a backend's reply into the client's. A short one has come whole: then its connection is free before the
 /// client has read it.
-pub(super) fn pass_on(head: ReplyHead, mut lease: Lease) -> Result<Reply, ForwardFault> {
+///
+/// `now` is when its head had come.
+pub(super) fn pass_on(
+    head: ReplyHead,
+    mut lease: Lease,
+    now: Micros,
+) -> Result<Reply, ForwardFault> {
     let mut rest = Rest::from(head.framing);
     let Ok(first) = what_has_come(&mut rest, lease.connection.held()) else {
         lease.fail();
         return Err(ForwardFault::BadReply);
     };
     let body = if rest == Rest::Nothing {
-        lease.finish();
+        lease.finish(now);
         ReplyBody::full(first.unwrap_or_default())
     } else {
         let stream = Stream { first, rest, lease: Some(lease), idle: None, is_waiting: false };

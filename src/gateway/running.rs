@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
+use std::time::Instant;
 
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
@@ -254,6 +255,10 @@ struct GateClock<K, S, C>(Arc<Gate<K, S, C>>);
 impl<K: Send + Sync, S: Send + Sync, C: Clock> Clock for GateClock<K, S, C> {
     fn now(&self) -> Micros {
         self.0.clock.now()
+    }
+
+    fn both(&self) -> (Micros, Instant) {
+        self.0.clock.both()
     }
 }
 

@@ -79,8 +79,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         line: &Line,
         request: Request<Incoming>,
     ) -> Result<Response<Outbound<O::Tally>>, Cut> {
-        let now = self.gate.clock.now();
-        let mut record = Record::open(&self.tally, line, self.request_ids.next(now), now);
+        let mut record = self.open(line, self.gate.clock.both());
         if line.pulse.endings.is_some() {
             let enlist = |cx: &mut Context<'_>| Poll::Ready(self.sleepers.enlist(cx.waker()));
             record.enlisted = Some(poll_fn(enlist).await);
@@ -203,14 +202,17 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let inbound = Inbound { body: &body, ..inbound };
         // What ends from here on is noticed, be it before the key is found or after.
         let endings = line.pulse.endings.as_ref().map_or(0, |endings| endings.count());
-        let (admitted, key) = self.admit(&inbound, entry).await;
-        let mut checked = Instant::now();
+        let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_default();
+        let admitted = self.gate.admit(&inbound, &entry.demand, &mut scratch).await;
+        // The key is told as soon as it is proved, for what is refused afterwards too.
+        let key = scratch.take_key();
+        self.scratches.borrow_mut().push(scratch);
+        let (mut now, mut checked) = self.gate.clock.both();
         record.verify += checked - checking;
         record.latest = checked;
         record.proven = key.map(|key| kept.known(key, method, entry));
         let mut permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
         record.hold(endings);
-        let mut now = self.gate.clock.now();
         let standing = standing(&permit, now);
         if entry.audit.intent {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
@@ -230,15 +232,15 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let at = (now, checked.into());
                 let seal = permit.take_seal();
                 let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
-                let replied = match (ready, handshake) {
+                let (replied, latest) = match (ready, handshake) {
                     (Ok(ready), None) => unless_cut(record, ready.send()).await?,
                     (Ok(ready), Some(handshake)) => {
                         let opening = self.open_websocket(line, &handshake, ready, entry, record);
-                        Ok(Box::pin(opening).await?)
+                        (Ok(Box::pin(opening).await?), Instant::now())
                     }
-                    (Err(fault), _) => Err(fault),
+                    (Err(fault), _) => (Err(fault), Instant::now()),
                 };
-                record.latest = Instant::now();
+                record.latest = latest;
                 record.upstream = Some((upstream, record.latest - checked));
                 sealed(replied.map_err(Refusal::Failed)?, seal).await?
             }
@@ -292,7 +294,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         {
             return Err(Denial::Unavailable);
         }
-        Ok((self.gate.clock.now(), Instant::now()))
+        Ok(self.gate.clock.both())
     }
 
     /// A refusal for the clock's sake says by how much the client's is off.
