@@ -25,7 +25,7 @@ use super::routes::{Entry, Target};
 use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
 use super::{body, client, time, wire};
-use crate::admit::{Ask, Permit, Seal};
+use crate::admit::{Ask, Permit};
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
 use crate::dialect::{Facts, Inbound, Room};
@@ -109,9 +109,9 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         Ok(record.close(reply, head.method == Method::HEAD))
     }
 
-    /// The record of a request that we have read ourselves, at the moment `now`.
-    pub(super) fn open(&self, line: &Line, now: Micros) -> Record<O::Tally> {
-        Record::open(&self.tally, line, self.request_ids.next(now), now)
+    /// The record of a request whose head has come, at the moment `at` by either clock.
+    pub(super) fn open(&self, line: &Line, at: (Micros, Instant)) -> Record<O::Tally> {
+        Record::open(&self.tally, line, self.request_ids.next(at.0), at)
     }
 
     /// Answers such a request, unless it is cut.
@@ -242,7 +242,12 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 };
                 record.latest = latest;
                 record.upstream = Some((upstream, record.latest - checked));
-                sealed(replied.map_err(Refusal::Failed)?, seal).await?
+                let reply = replied.map_err(Refusal::Failed)?;
+                match seal {
+                    None => reply,
+                    // Boxed, so that every other request has less to carry along.
+                    Some(seal) => Box::pin(reply.sealed(*seal)).await.map_err(Refusal::Failed)?,
+                }
             }
         };
         tell(&mut reply, standing, entry);
@@ -263,21 +268,6 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             return Err(Denial::Unavailable);
         }
         Ok(entry)
-    }
-
-    /// Runs the checks with a scratch of this worker's; requests that wait for a store hold theirs meanwhile.
-    ///
-    /// The key is told as soon as it is proved, for what is refused afterwards too.
-    async fn admit(
-        &self,
-        inbound: &Inbound<'_>,
-        entry: &Entry,
-    ) -> (Result<Permit, Denial>, Option<Arc<Key>>) {
-        let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_default();
-        let verdict = self.gate.admit(inbound, &entry.demand, &mut scratch).await;
-        let key = scratch.take_key();
-        self.scratches.borrow_mut().push(scratch);
-        (verdict, key)
     }
 
     /// Has it recorded that a request is about to be forwarded. Where that fails, the route says whether it is.
@@ -358,15 +348,6 @@ impl Kept<'_> {
         };
         let signed = matches!(entry.demand.ask, Ask::Signed(_));
         Known { key, method: method.clone(), path, signed }
-    }
-}
-
-/// The reply with its signature, where the dialect's clients check one.
-async fn sealed(reply: Reply, seal: Option<Box<Seal>>) -> Result<Reply, Refusal> {
-    match seal {
-        None => Ok(reply),
-        // Boxed, so that every other request has less to carry along.
-        Some(seal) => Box::pin(reply.sealed(*seal)).await.map_err(Refusal::Failed),
     }
 }
 

@@ -33,7 +33,10 @@ pub(super) struct Worker<K, S, C, O: Observer> {
     pub(super) gate: Arc<Gate<K, S, C>>,
     pub(super) tally: Rc<O::Tally>,
     pub(super) upstreams: Upstreams,
-    pub(super) scratches: RefCell<Vec<Scratch>>,
+    /// Memory for checks; requests that wait for a store hold theirs meanwhile. Boxed, so that only addresses are
+    /// taken out and put back.
+    #[expect(clippy::vec_box, reason = "taken out and put back as they are")]
+    pub(super) scratches: RefCell<Vec<Box<Scratch>>>,
     pub(super) request_ids: RequestIds,
     pub(super) desk: Desk,
     /// Whom to wake when a key has ended.
