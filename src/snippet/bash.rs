@@ -147,10 +147,7 @@ fn tail(script: &Script, out: &mut String) {
         return;
     };
     let content_type = if check.signs_type { "$content_type" } else { "" };
-    let start = check.start.iter().map(|piece| match piece {
-        Piece::Var(var) => format!("${}", var.name()),
-        other => text(std::slice::from_ref(other)),
-    });
+    let start = check.start.iter().map(|piece| within(piece, None));
     let _ = writeln!(
         out,
         "}} | curl -sS -w '\\n%{{http_code}}\\n%header{{{}}}\\n%{{content_type}}' --config -)\n\

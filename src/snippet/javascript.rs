@@ -156,10 +156,8 @@ fn sign(script: &Script, out: &mut String) {
         let _ = writeln!(out, "const privateKey = {{ key: secret{options} }};");
         key = "privateKey";
     }
-    let bytes = match script.signs_digest() {
-        true => message.to_owned(),
-        false => format!("Buffer.from({message})"),
-    };
+    let bytes =
+        if script.signs_digest() { message.to_owned() } else { format!("Buffer.from({message})") };
     let _ = writeln!(
         out,
         "const signed = crypto.sign({hash}, {bytes}, {key});\n\
@@ -192,13 +190,10 @@ fn text(pieces: &[Piece]) -> String {
 
 /// Text with values in it.
 fn template(pieces: &[Piece]) -> String {
-    let all = pieces.iter().map(|piece| match piece {
-        Piece::Text(text) => text
-            .replace('\\', "\\\\")
-            .replace('`', "\\`")
-            .replace("${", "\\${")
-            .replace('\n', "\\n"),
-        other => format!("${{{}}}", part(other)),
+    let all = pieces.iter().map(|piece| {
+        let Piece::Text(text) = piece else { return format!("${{{}}}", part(piece)) };
+        let text = text.replace('\\', "\\\\").replace('`', "\\`");
+        text.replace("${", "\\${").replace('\n', "\\n")
     });
     format!("`{}`", all.collect::<String>())
 }

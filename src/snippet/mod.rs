@@ -8,6 +8,7 @@ mod message;
 mod plan;
 mod python;
 mod rust;
+mod rust_crates;
 mod rust_functions;
 mod script;
 mod token;

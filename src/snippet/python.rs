@@ -241,9 +241,9 @@ fn text(pieces: &[Piece]) -> String {
 
 /// Text with values in it.
 fn template(pieces: &[Piece]) -> String {
-    let all = pieces.iter().map(|piece| match piece {
-        Piece::Text(text) => text.replace('{', "{{").replace('}', "}}"),
-        other => format!("{{{}}}", part(other)),
+    let all = pieces.iter().map(|piece| {
+        let Piece::Text(text) = piece else { return format!("{{{}}}", part(piece)) };
+        text.replace('{', "{{").replace('}', "}}")
     });
     format!("f{}", literal(&all.collect::<String>()))
 }

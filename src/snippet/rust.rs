@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::rust_crates::{crates, imports};
 use super::rust_functions::functions;
 use super::script::{Fresh, Piece, Script, Step, UNSIGNED, Var, Writing, fits, has_quotes};
 use crate::dialect::TimeUnit;
@@ -44,82 +45,6 @@ pub(super) fn print(script: &Script) -> String {
     out.truncate(out.trim_end().len());
     out.push('\n');
     out
-}
-
-fn crates(script: &Script, main: &str) -> String {
-    let mut all = vec!["data-encoding = \"2\"", "ureq = \"3\""];
-    if main.contains("uuid(") {
-        all.push("getrandom = \"0.4\"");
-    }
-    if main.contains("rendered(") {
-        all.push("serde_json = { version = \"1\", features = [\"arbitrary_precision\"] }");
-    }
-    if main.contains("pairs(") {
-        all.push(ORDERED_JSON);
-    }
-    match script.algorithm {
-        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
-            all.push("hmac = \"0.13\"");
-        }
-        Algorithm::Ed25519 => {
-            all.push("ed25519-dalek = { version = \"3\", features = [\"pem\"] }");
-        }
-        Algorithm::RsaSha256 | Algorithm::RsaPssSha512 | Algorithm::EcdsaP256Sha256 => {
-            all.extend(["pem = \"4\"", "ring = { version = \"0.17\", features = [\"std\"] }"]);
-        }
-    }
-    if main.contains("Sha256::") || main.contains("Sha512::") || script.has_mac() {
-        all.push("sha2 = \"0.11\"");
-    }
-    all.sort_unstable();
-    all.join("\n// ")
-}
-
-fn imports(script: &Script, text: &str, out: &mut String) {
-    let encodings: Vec<_> = ["BASE64", "BASE64URL_NOPAD", "HEXLOWER"]
-        .into_iter()
-        .filter(|name| text.contains(&format!("{name}.")))
-        .collect();
-    let digests = ["Sha256", "Sha384", "Sha512"]
-        .into_iter()
-        .filter(|name| text.contains(&format!("{name}>")) || text.contains(&format!("{name}::")));
-    let digests: Vec<_> =
-        text.contains("::digest(").then_some("Digest").into_iter().chain(digests).collect();
-    out.push_str("use std::env;\n");
-    if text.contains("SystemTime::") {
-        out.push_str("use std::time::{SystemTime, UNIX_EPOCH};\n");
-    }
-    let _ = writeln!(out, "\nuse data_encoding::{};", list(&encodings));
-    out.push_str(match script.algorithm {
-        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => {
-            "use hmac::{Hmac, KeyInit, Mac};\n"
-        }
-        Algorithm::Ed25519 => {
-            "use ed25519_dalek::pkcs8::DecodePrivateKey;\nuse ed25519_dalek::{Signer, SigningKey};\n"
-        }
-        Algorithm::RsaSha256 => {
-            "use ring::rand::SystemRandom;\nuse ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};\n"
-        }
-        Algorithm::RsaPssSha512 => {
-            "use ring::rand::SystemRandom;\nuse ring::signature::{RSA_PSS_SHA512, RsaKeyPair};\n"
-        }
-        Algorithm::EcdsaP256Sha256 => {
-            "use ring::rand::SystemRandom;\n\
-             use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};\n"
-        }
-    });
-    if !digests.is_empty() {
-        let _ = writeln!(out, "use sha2::{};", list(&digests));
-    }
-    out.push('\n');
-}
-
-/// Names to import, in braces where there are several.
-fn list(names: &[&str]) -> String {
-    match names {
-        [one] => (*one).to_owned(),
-        several => format!("{{{}}}", several.join(", ")),
-    }
 }
 
 fn begin(script: &Script, out: &mut String) {
@@ -186,10 +111,8 @@ fn sign(script: &Script, out: &mut String) {
             "&signed"
         }
         Algorithm::RsaSha256 | Algorithm::RsaPssSha512 => {
-            let padding = match script.algorithm {
-                Algorithm::RsaPssSha512 => "&RSA_PSS_SHA512",
-                _ => "&RSA_PKCS1_SHA256",
-            };
+            let pss = script.algorithm == Algorithm::RsaPssSha512;
+            let padding = if pss { "&RSA_PSS_SHA512" } else { "&RSA_PKCS1_SHA256" };
             let _ = writeln!(
                 out,
                 "    let parsed = pem::parse(&secret)?;\n    \
@@ -222,8 +145,13 @@ fn sign(script: &Script, out: &mut String) {
 /// On one line, or with a line of its own for every line of the text and for every value that is worked out.
 fn assign(name: &str, pieces: &[Piece], out: &mut String) {
     let line = format!("    let {name} = {};", text(pieces));
-    if fits(&line) || pieces.len() < 2 {
+    if fits(&line) {
         let _ = writeln!(out, "{line}");
+        return;
+    }
+    let below = format!("        {};", text(pieces));
+    if fits(&below) || pieces.len() < 2 {
+        let _ = writeln!(out, "    let {name} =\n{below}");
         return;
     }
     let _ = write!(out, "    let {name} = format!(\n        {}", folded(&template(pieces)));
@@ -235,9 +163,12 @@ fn assign(name: &str, pieces: &[Piece], out: &mut String) {
 
 /// Byte strings in a row, one a line where they are many.
 fn concat(name: &str, parts: &[String], out: &mut String) {
-    let line = format!("    let {name} = [{}].concat();", parts.join(", "));
+    let row = format!("[{}].concat();", parts.join(", "));
+    let (line, below) = (format!("    let {name} = {row}"), format!("        {row}"));
     let _ = if fits(&line) {
         writeln!(out, "{line}")
+    } else if fits(&below) {
+        writeln!(out, "    let {name} =\n{below}")
     } else {
         let parts = parts.join(",\n        ");
         writeln!(out, "    let {name} = [\n        {parts},\n    ]\n    .concat();")
@@ -259,7 +190,14 @@ fn tail(script: &Script, out: &mut String) {
             [Piece::Var(var)] => format!("&{}", var.name()),
             several => text(several),
         };
-        let _ = writeln!(out, "        .header({}, {value})", literal(name));
+        let name = literal(name);
+        let line = format!("        .header({name}, {value})");
+        let _ = if fits(&line) {
+            writeln!(out, "{line}")
+        } else {
+            let indent = "\n            ";
+            writeln!(out, "        .header({indent}{name},{indent}{value},\n        )")
+        };
     }
     let body = if script.has_body { "body" } else { "()" };
     let _ = writeln!(out, "        .body({body})?;");
@@ -316,10 +254,6 @@ fn clock(unit: TimeUnit, ahead_ms: u64) -> String {
         TimeUnit::IsoSeconds => "moment(now.as_secs())".to_owned(),
     }
 }
-
-/// Numbers stay as they are written, and members in their order.
-const ORDERED_JSON: &str =
-    "serde_json = { version = \"1\", features = [\"arbitrary_precision\", \"preserve_order\"] }";
 
 const fn hash(algorithm: Algorithm) -> &'static str {
     match algorithm {
@@ -399,9 +333,11 @@ fn bytes(pieces: &[Piece]) -> String {
 }
 
 fn bytes_of_each(pieces: &[Piece]) -> Vec<String> {
-    let each = pieces.iter().map(|piece| match piece {
-        Piece::Sha256(inner) => format!("&Sha256::digest({})[..]", bytes(inner)),
-        other => format!("{}.as_bytes()", value(other)),
+    let each = pieces.iter().map(|piece| {
+        if let Piece::Sha256(inner) = piece {
+            return format!("&Sha256::digest({})[..]", bytes(inner));
+        }
+        format!("{}.as_bytes()", value(piece))
     });
     each.collect()
 }

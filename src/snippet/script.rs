@@ -333,17 +333,14 @@ fn items(pieces: &[Piece]) -> Vec<Pieces> {
     let mut all: Vec<Pieces> = Vec::new();
     let mut ended = true;
     for piece in pieces {
-        let parts: Pieces = match piece {
-            Piece::Text(text) => {
-                text.split_inclusive(ENDS).map(|part| Piece::Text(part.to_owned())).collect()
-            }
-            other => vec![other.clone()],
+        let parts: Pieces = if let Piece::Text(text) = piece {
+            text.split_inclusive(ENDS).map(|part| Piece::Text(part.to_owned())).collect()
+        } else {
+            vec![piece.clone()]
         };
         for part in parts {
-            let ends = match &part {
-                Piece::Text(text) => text.ends_with(ENDS),
-                other => !is_plain(other),
-            };
+            let ends =
+                if let Piece::Text(text) = &part { text.ends_with(ENDS) } else { !is_plain(&part) };
             match all.last_mut() {
                 Some(item) if !ended && is_plain(&part) => item.push(part),
                 _ => all.push(vec![part]),
