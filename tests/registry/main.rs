@@ -8,6 +8,7 @@
 )]
 
 mod embedded;
+mod failing;
 mod fleet;
 mod kills;
 mod migrations;

@@ -8,12 +8,13 @@ use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, StorageBackend};
 
 use super::fault::{failed, unopened};
+use super::storage::{Health, Watched};
 use super::tables;
 use crate::registry::book::RegistryError;
 use crate::registry::migrate::Migrated;
 
 /// Opens the file, which is made where there is none.
-pub(super) fn open(path: &Path) -> Result<(Database, Migrated), RegistryError> {
+pub(super) fn open(path: &Path, health: &Health) -> Result<(Database, Migrated), RegistryError> {
     let unwritable = |error: io::Error| {
         RegistryError::Unavailable(format!(
             "{}: {error}; see that the directory is there and this user may write to it",
@@ -24,7 +25,10 @@ pub(super) fn open(path: &Path) -> Result<(Database, Migrated), RegistryError> {
     if is_new {
         make(path).map_err(unwritable)??;
     }
-    let db = builder().open(path).map_err(|error| unopened(path, &error))?;
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(unwritable)?;
+    let db = FileBackend::new(file)
+        .and_then(|file| builder().create_with_backend(Watched::new(file, health)));
+    let db = db.map_err(|error| unopened(path, &error))?;
     let mut migrated = bring_up_to_date(&db)?;
     if is_new {
         migrated =

@@ -3,6 +3,8 @@
 mod fault;
 mod file;
 mod gossip;
+mod shelf;
+mod storage;
 mod tables;
 mod threads;
 
@@ -13,6 +15,8 @@ use std::pin::Pin;
 use redb::Database;
 use tokio::sync::{oneshot, watch};
 
+use self::shelf::{Opening, Shelf};
+use self::storage::Watched;
 use self::threads::Threads;
 use super::book::{Answer, Change, Kind, Note, Query, Record, Registry, RegistryError, Write};
 use super::gossip::{Place, Topic, Word, latest};
@@ -26,7 +30,7 @@ pub const FORMAT: u64 = file::FORMAT;
 /// A registry in one file that this process alone has open, or in memory.
 ///
 /// What is committed is on the disk before it is answered. Commits that come at the same time share one wait for the
-/// disk. It needs no runtime: its threads do what can block.
+/// disk. It needs no runtime: its threads do what can block. A disk that fails makes it unavailable until it works again.
 pub struct Embedded {
     threads: Threads,
     revision: watch::Receiver<u64>,
@@ -36,17 +40,19 @@ pub struct Embedded {
 impl Embedded {
     /// Opens the registry in `path`, which is made where there is none; the directory must be there.
     pub fn open(path: &Path) -> Result<Self, RegistryError> {
-        Self::start(file::open(path)?)
+        let path = path.to_owned();
+        Self::start(Box::new(move |health| file::open(&path, health)))
     }
 
     /// An empty registry that ends with it.
     pub fn in_memory() -> Result<Self, RegistryError> {
-        Self::start(file::in_memory()?)
+        Self::start(Box::new(|_| file::in_memory()))
     }
 
-    /// The registry on storage of the caller's own, which is made there where there is none.
-    pub fn on(storage: impl redb::StorageBackend) -> Result<Self, RegistryError> {
-        Self::start(file::on(storage)?)
+    /// The registry on storage of the caller's own, which is made there where there is none. Clones are the same storage:
+    /// one is taken whenever it is opened again.
+    pub fn on(storage: impl redb::StorageBackend + Clone) -> Result<Self, RegistryError> {
+        Self::start(Box::new(move |health| file::on(Watched::new(storage.clone(), health))))
     }
 
     /// What was done to bring it up to date when it was opened.
@@ -59,9 +65,10 @@ impl Embedded {
         self.ask(tables::counts)
     }
 
-    fn start((db, migrated): (Database, Migrated)) -> Result<Self, RegistryError> {
-        let (sender, revision) = watch::channel(tables::revision(&db)?);
-        Ok(Self { threads: Threads::start(db, sender)?, revision, migrated })
+    fn start(opening: Opening) -> Result<Self, RegistryError> {
+        let (shelf, migrated) = Shelf::new(opening)?;
+        let revision = shelf.revision();
+        Ok(Self { threads: Threads::start(shelf)?, revision, migrated })
     }
 
     /// Has a thread read, and waits for what it found.
@@ -70,7 +77,7 @@ impl Embedded {
         read: impl FnOnce(&Database) -> Result<T, RegistryError> + Send + 'static,
     ) -> Answer<'_, T> {
         let (sender, answer) = oneshot::channel();
-        self.threads.ask(Box::new(move |db| drop(sender.send(read(db)))));
+        self.threads.ask(Box::new(move |shelf| drop(sender.send(shelf.with(read)))));
         Box::pin(async move { answer.await.unwrap_or_else(|_| Err(gone())) })
     }
 }

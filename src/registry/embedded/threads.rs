@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::thread::{self, JoinHandle};
 
 use redb::Database;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::fault::failed;
+use super::shelf::Shelf;
 use super::tables;
 use crate::registry::book::RegistryError;
 use crate::registry::plan::Commit;
@@ -15,7 +16,7 @@ use crate::registry::plan::Commit;
 /// A commit, and where its outcome goes.
 pub(super) type Request = (Commit, oneshot::Sender<Result<u64, RegistryError>>);
 /// Something to read.
-pub(super) type Job = Box<dyn FnOnce(&Database) + Send>;
+pub(super) type Job = Box<dyn FnOnce(&Shelf) + Send>;
 
 /// The threads; dropping them ends them, once what was asked is done.
 #[derive(Debug)]
@@ -25,17 +26,17 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub(super) fn start(db: Database, revision: watch::Sender<u64>) -> Result<Self, RegistryError> {
-        let db = Arc::new(db);
+    pub(super) fn start(shelf: Shelf) -> Result<Self, RegistryError> {
+        let shelf = Arc::new(shelf);
         let (commits, requests) = mpsc::channel(WAITING);
         let (questions, jobs) = blocking::channel();
         let mut threads = Self { queues: Some((commits, questions)), all: Vec::new() };
-        let writer = Arc::clone(&db);
-        threads.spawn("registry-write", move || write(&writer, requests, &revision))?;
+        let writer = Arc::clone(&shelf);
+        threads.spawn("registry-write", move || write(&writer, requests))?;
         let jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..READERS {
-            let (db, jobs) = (Arc::clone(&db), Arc::clone(&jobs));
-            threads.spawn("registry-read", move || read(&db, &jobs))?;
+            let (shelf, jobs) = (Arc::clone(&shelf), Arc::clone(&jobs));
+            threads.spawn("registry-read", move || read(&shelf, &jobs))?;
         }
         Ok(threads)
     }
@@ -80,13 +81,13 @@ const WAITING: usize = 1_024;
 const BATCH: usize = 1_024;
 const READERS: usize = 4;
 
-fn write(db: &Database, mut requests: mpsc::Receiver<Request>, revision: &watch::Sender<u64>) {
+fn write(shelf: &Shelf, mut requests: mpsc::Receiver<Request>) {
     let mut batch = Vec::new();
     while requests.blocking_recv_many(&mut batch, BATCH) > 0 {
         let (commits, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        let outcomes = match commit(db, &commits) {
+        let outcomes = match shelf.with(|db| commit(db, &commits)) {
             Ok((outcomes, now)) => {
-                revision.send_if_modified(|known| std::mem::replace(known, now) != now);
+                shelf.reached(now);
                 outcomes
             }
             Err(error) => commits.iter().map(|_| Err(error.clone())).collect(),
@@ -119,10 +120,10 @@ fn commit(db: &Database, commits: &[Commit]) -> Result<(Outcomes, u64), Registry
     Ok((outcomes, plan.revision()))
 }
 
-fn read(db: &Database, jobs: &Mutex<blocking::Receiver<Job>>) {
+fn read(shelf: &Shelf, jobs: &Mutex<blocking::Receiver<Job>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
-        job(db);
+        job(shelf);
     }
 }
