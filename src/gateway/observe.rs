@@ -170,7 +170,7 @@ pub struct Passed {
 #[derive(Clone, Copy, Debug)]
 pub struct WebSocketClosed<'r> {
     /// The id of the request that opened it.
-    pub request_id: &'r str,
+    pub request_id: &'r RequestId,
     /// When it was opened.
     pub at: Micros,
     /// The client's address.

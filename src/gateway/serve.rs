@@ -28,7 +28,7 @@ use super::{body, client, time, wire};
 use crate::admit::{Ask, Permit};
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Facts, Inbound, Room};
+use crate::dialect::{Facts, Inbound, Room, Said};
 use crate::key::Key;
 use crate::registry::Keys;
 use crate::store::Store;
@@ -104,7 +104,8 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         // What a client sends early, taking the answer for granted, must not be read as requests.
         if websocket::is_sought(&head.headers) && reply.status() != StatusCode::SWITCHING_PROTOCOLS
         {
-            reply.set(header::CONNECTION, HeaderValue::from_static("close"));
+            let close = Said::Text(HeaderValue::from_static("close"));
+            reply.set(header::CONNECTION, Value::Said(close));
         }
         Ok(record.close(reply, head.method == Method::HEAD))
     }

@@ -448,7 +448,7 @@ impl<T: Tally> Drop for Report<T> {
     fn drop(&mut self) {
         let lost = if std::thread::panicking() { Parting::Panicked } else { Parting::Stopped };
         self.tally.websocket_closed(&WebSocketClosed {
-            request_id: self.request_id.as_str(),
+            request_id: &self.request_id,
             at: self.at,
             peer: self.peer,
             proven: self.known.as_ref().map(Known::proven),

@@ -66,6 +66,8 @@ impl Court {
             lead: dialect.lead().unwrap_or(Duration::from_mins(1)),
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
+            charges: None,
             second_factor: None,
         };
         let dialect = Arc::clone(dialect);
