@@ -220,6 +220,9 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         if let Some(code) = &code {
             code.bind(&mut charge);
         }
+        if !self.clock.is_sure() {
+            return Err(Denial::Unavailable);
+        }
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
         let spent = settle(verdict, charge.costs).map_err(|denial| watch.disowned(denial));
         let standing = match &code {

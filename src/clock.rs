@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A moment, in microseconds since the Unix epoch. Arithmetic saturates: no input can make it wrap.
@@ -70,6 +70,11 @@ pub trait Clock: Send + Sync {
     fn both(&self) -> (Micros, Instant) {
         (self.now(), Instant::now())
     }
+
+    /// Whether it can be relied on: nothing is judged by one that cannot.
+    fn is_sure(&self) -> bool {
+        true
+    }
 }
 
 /// The machine's clock: its wall time when made, advanced by the monotonic clock.
@@ -80,18 +85,36 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock {
     wall_at_start: Micros,
     start: Instant,
+    /// How far it was set ahead since, in microseconds.
+    ahead: AtomicU64,
+    doubted: AtomicBool,
 }
 
 impl SystemClock {
     /// Reads the wall clock once.
     pub fn start() -> Self {
-        Self { wall_at_start: wall_time(), start: Instant::now() }
+        Self {
+            wall_at_start: wall_time(),
+            start: Instant::now(),
+            ahead: AtomicU64::new(0),
+            doubted: AtomicBool::new(false),
+        }
     }
 
-    /// How far the machine's wall clock has moved away from this one, as (ahead, behind).
-    pub fn drift(&self) -> (Duration, Duration) {
-        let (wall, ours) = (wall_time(), self.now());
-        (wall.since(ours), ours.since(wall))
+    /// Compares it with the wall clock. A step of that stops whoever asks [`Clock::is_sure`], until it is steady again.
+    /// Then a step ahead is followed; one back is waited out, since this clock never runs back.
+    pub fn check(&self, steadiness: &mut Steadiness) -> Standing {
+        let standing = steadiness.judge(wall_time(), self.now());
+        match standing {
+            Standing::Sure => self.doubted.store(false, Ordering::Release),
+            Standing::Doubted { .. } => self.doubted.store(true, Ordering::Release),
+            Standing::Follow(step) => {
+                let step = u64::try_from(step.as_micros()).unwrap_or(u64::MAX);
+                self.ahead.fetch_add(step, Ordering::AcqRel);
+                self.doubted.store(false, Ordering::Release);
+            }
+        }
+        standing
     }
 }
 
@@ -102,7 +125,62 @@ impl Clock for SystemClock {
 
     fn both(&self) -> (Micros, Instant) {
         let instant = Instant::now();
-        (self.wall_at_start + instant.duration_since(self.start), instant)
+        let ahead = Duration::from_micros(self.ahead.load(Ordering::Relaxed));
+        (self.wall_at_start + instant.duration_since(self.start) + ahead, instant)
+    }
+
+    fn is_sure(&self) -> bool {
+        !self.doubted.load(Ordering::Acquire)
+    }
+}
+
+/// What follows from a comparison of two clocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// They agree.
+    Sure,
+    /// The wall clock was moved.
+    Doubted {
+        /// How far it is ahead of ours.
+        ahead: Duration,
+        /// How far it is behind.
+        behind: Duration,
+    },
+    /// It has been ahead by so much for long enough.
+    Follow(Duration),
+}
+
+/// Remembers how steady the wall clock is.
+#[derive(Debug, Default)]
+pub struct Steadiness {
+    /// Since when, by our clock, they have been this far apart: wall and ours at that moment.
+    since: Option<(Micros, Micros)>,
+}
+
+impl Steadiness {
+    /// How far the clocks may lie apart.
+    pub const BOUND: Duration = Duration::from_millis(500);
+    /// How long a wall clock that was moved must go evenly until it is followed.
+    pub const CALM: Duration = Duration::from_secs(5);
+    /// How evenly.
+    const EVEN: Duration = Duration::from_millis(50);
+
+    /// Judges by one look at both clocks.
+    pub fn judge(&mut self, wall: Micros, ours: Micros) -> Standing {
+        let (ahead, behind) = (wall.since(ours), ours.since(wall));
+        if ahead.max(behind) <= Self::BOUND {
+            self.since = None;
+            return Standing::Sure;
+        }
+        let (then_wall, then_ours) = *self.since.get_or_insert((wall, ours));
+        let (wall_went, ours_went) = (wall.since(then_wall), ours.since(then_ours));
+        if wall < then_wall || wall_went.abs_diff(ours_went) > Self::EVEN {
+            self.since = Some((wall, ours));
+        } else if ours_went >= Self::CALM && !ahead.is_zero() {
+            self.since = None;
+            return Standing::Follow(ahead);
+        }
+        Standing::Doubted { ahead, behind }
     }
 }
 
@@ -147,6 +225,10 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
     fn both(&self) -> (Micros, Instant) {
         (**self).both()
     }
+
+    fn is_sure(&self) -> bool {
+        (**self).is_sure()
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +240,67 @@ mod tests {
         assert_eq!(Micros(u64::MAX) + Duration::from_secs(1), Micros(u64::MAX));
         assert_eq!(Micros(1) - Duration::from_secs(1), Micros(0));
         assert_eq!(Micros(1).since(Micros(5)), Duration::ZERO);
+    }
+
+    const SECOND: u64 = 1_000_000;
+
+    /// A wall clock that is `apart` from ours, looked at five times a second from `from` until it is settled or for a
+    /// minute.
+    fn settled(steadiness: &mut Steadiness, from: u64, apart: i64) -> (Standing, u64) {
+        let mut ours = from;
+        loop {
+            let wall = Micros(ours.saturating_add_signed(apart));
+            let standing = steadiness.judge(wall, Micros(ours));
+            if !matches!(standing, Standing::Doubted { .. }) || ours > from + 60 * SECOND {
+                return (standing, ours - from);
+            }
+            ours += SECOND / 5;
+        }
+    }
+
+    #[test]
+    fn a_step_ahead_is_doubted_until_it_has_been_steady_and_then_followed() {
+        let mut steadiness = Steadiness::default();
+        assert_eq!(steadiness.judge(Micros(100 * SECOND), Micros(100 * SECOND)), Standing::Sure);
+        let step = 3 * i64::try_from(SECOND).unwrap();
+        let (standing, after) = settled(&mut steadiness, 100 * SECOND, step);
+        assert_eq!((standing, after), (Standing::Follow(Duration::from_secs(3)), 5 * SECOND));
+    }
+
+    #[test]
+    fn a_step_back_is_doubted_until_the_wall_clock_has_caught_up() {
+        let mut steadiness = Steadiness::default();
+        let step = -3 * i64::try_from(SECOND).unwrap();
+        let (standing, after) = settled(&mut steadiness, 100 * SECOND, step);
+        assert!(matches!(standing, Standing::Doubted { behind, .. } if behind.as_secs() == 3));
+        assert!(after > 60 * SECOND);
+        // Ours would have to stand still for that: the wall clock has to be set right.
+        let ours = Micros(200 * SECOND);
+        assert_eq!(steadiness.judge(ours - Duration::from_millis(500), ours), Standing::Sure);
+    }
+
+    #[test]
+    fn a_wall_clock_that_goes_unevenly_is_never_followed() {
+        let mut steadiness = Steadiness::default();
+        for n in 0..600 {
+            let ours = Micros(100 * SECOND + n * SECOND / 5);
+            // A tenth faster than ours, from three seconds ahead.
+            let wall = ours + Duration::from_secs(3) + Duration::from_millis(n * 20);
+            let standing = steadiness.judge(wall, ours);
+            assert!(matches!(standing, Standing::Doubted { .. }), "{n}");
+        }
+    }
+
+    #[test]
+    fn half_a_second_apart_is_borne_and_no_more() {
+        for (apart, sure) in
+            [(500_000, true), (500_001, false), (-500_000, true), (-500_001, false)]
+        {
+            let ours = Micros(100 * SECOND);
+            let wall = Micros(ours.0.saturating_add_signed(apart));
+            let standing = Steadiness::default().judge(wall, ours);
+            assert_eq!(standing == Standing::Sure, sure, "{apart}");
+        }
     }
 
     #[test]

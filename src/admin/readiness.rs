@@ -12,6 +12,10 @@ pub enum NotReady {
     Fence,
     /// The registry was never reached: none of its keys is known.
     Registry,
+    /// Too few servers of the shared store are in order.
+    Store,
+    /// The machine's clock was moved, and is not steady yet.
+    Clock,
     /// No backend of some upstream is up.
     NoBackend,
     /// Shutting down.
@@ -20,10 +24,12 @@ pub enum NotReady {
 
 impl NotReady {
     /// Every reason, with the name `/readyz` gives it.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Starting, "starting"),
         (Self::Fence, "fence not passed"),
         (Self::Registry, "registry not reached"),
+        (Self::Store, "store not usable"),
+        (Self::Clock, "clock moved"),
         (Self::NoBackend, "no backend up"),
         (Self::Draining, "draining"),
     ];
@@ -35,6 +41,8 @@ impl NotReady {
             Self::NoBackend => 1 << 2,
             Self::Draining => 1 << 3,
             Self::Registry => 1 << 4,
+            Self::Store => 1 << 5,
+            Self::Clock => 1 << 6,
         }
     }
 }

@@ -14,16 +14,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::gossip::Gossip;
 use super::{LiveGate, StartError, api};
 use crate::admin::{AdminApi, AdminState, Door, NotReady, Readiness, serve_at};
-use crate::clock::{Clock, Micros};
+use crate::clock::{Clock, Micros, Standing, Steadiness};
 use crate::config::Admin;
 use crate::gateway::backends::SharedBackends;
 use crate::metrics::Metrics;
 use crate::registry::feed::Follower;
 use crate::store::live::LiveStore;
 
-/// How often readiness is looked at, and how far the machine's clock may then have moved away from ours.
+/// How often readiness and the machine's clock are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-const DRIFT_WARNED: Duration = Duration::from_millis(500);
 
 /// The running control plane.
 pub(super) struct Control {
@@ -146,10 +145,15 @@ impl Watch {
     async fn look(&self) {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut warned = false;
+        let mut steadiness = Steadiness::default();
         loop {
             ticks.tick().await;
             self.inform();
+            let shared = match &self.gate.store {
+                LiveStore::Embedded(_) => None,
+                LiveStore::Shared(store) => Some(store),
+            };
+            self.hold_if(NotReady::Store, shared.is_some_and(|store| !store.is_usable()));
             self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(self.gate.clock.now()));
             if self.gate.keys.is_informed() {
                 self.readiness.clear(NotReady::Registry);
@@ -158,17 +162,30 @@ impl Watch {
                 NotReady::NoBackend,
                 self.backend_counts().iter().any(|(_, up, _)| *up == 0),
             );
-            let (ahead, behind) = self.gate.clock.drift();
-            let drifted = ahead.max(behind) > DRIFT_WARNED;
-            if drifted && !warned {
-                tracing::warn!(
-                    ahead_ms = ahead.as_millis(),
-                    behind_ms = behind.as_millis(),
-                    "the machine's clock was moved; the gateway keeps its own time until it is restarted"
-                );
-            }
-            warned = drifted;
+            self.check_clock(&mut steadiness);
         }
+    }
+
+    /// Nothing signed is judged by a clock that was moved.
+    fn check_clock(&self, steadiness: &mut Steadiness) {
+        let was_sure = self.gate.clock.is_sure();
+        let standing = self.gate.clock.check(steadiness);
+        match standing {
+            Standing::Sure if !was_sure => {
+                tracing::info!("the machine's clock is right again: signed requests are judged");
+            }
+            Standing::Doubted { ahead, behind } if was_sure => tracing::error!(
+                ahead_ms = ahead.as_millis(),
+                behind_ms = behind.as_millis(),
+                "the machine's clock was moved: signed requests are refused until it is steady"
+            ),
+            Standing::Follow(step) => tracing::warn!(
+                step_ms = step.as_millis(),
+                "the machine's clock went ahead and is steady: the gateway follows it"
+            ),
+            Standing::Sure | Standing::Doubted { .. } => {}
+        }
+        self.hold_if(NotReady::Clock, !self.gate.clock.is_sure());
     }
 
     /// Tells a shared store how much is known of keys: one that has forgotten counts only on what was learned since.

@@ -8,6 +8,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod answers;
 mod gateways;
 mod limits;
 mod server;
@@ -225,6 +226,87 @@ async fn after_any_loss_nothing_that_may_have_been_accepted_passes() {
         drop(server.run(&["FLUSHALL"]));
         assert_eq!(store.look().await, [], "{lose}");
     }
+}
+
+/// What a gateway would say whose message was on its way for an hour.
+fn wake(server: &RedisServer, name: &str, known: &str) -> String {
+    let long_ago = (now() - HOUR).0.to_string();
+    let words = ["FCALL", "countersign_1_wake", "1", "c1:{7}:g", &long_ago, name, known, "0"];
+    match server.run(&words) {
+        redis::Value::BulkString(told) => String::from_utf8(told).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_said_before_a_loss_begins_nothing_after_it() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let once = charge(1);
+    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    drop(server.run(&["FLUSHALL"]));
+    // It was sent before the loss and comes after it: it names a generation that nobody knows of.
+    assert!(wake(&server, "late", "").ends_with(" late"));
+    assert!(matches!(store.spend(&once).await, Verdict::Fenced { .. }));
+    assert!(wake(&server, "later", "other").ends_with(" late"), "another name confirms nothing");
+    assert!(matches!(store.spend(&once).await, Verdict::Fenced { .. }));
+    // Who looks confirms it, from now on.
+    assert_eq!(store.look().await, []);
+    assert!(matches!(store.spend(&once).await, Verdict::Fenced { .. }));
+    past_fence().await;
+    assert!(matches!(store.spend(&charge(2)).await, Verdict::New(_)));
+    assert!(matches!(store.spend(&once).await, Verdict::Fenced { .. }));
+}
+
+#[tokio::test]
+async fn what_was_evicted_or_deleted_by_hand_is_noticed_at_the_next_request() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let once = charge(1);
+    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    let bucket = format!("c1:{{7}}:r{}", once.now.0 / 4_000_000);
+    assert_eq!(server.run(&["DEL", &bucket]), redis::Value::Int(1));
+    let again = store.spend(&once).await;
+    assert!(matches!(again, Verdict::Fenced { .. }), "{again:?}");
+    assert_eq!(store.look().await, []);
+    // With its record it is seen, and without it is fenced.
+    assert!(!matches!(store.spend(&once).await, Verdict::New(_)));
+    past_fence().await;
+    assert!(matches!(store.spend(&charge(3)).await, Verdict::New(_)));
+}
+
+#[tokio::test]
+async fn after_a_loss_a_key_of_the_registry_counts_once_it_was_heard_of_again() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    store.set_informed(now());
+    past_fence().await;
+    drop(server.run(&["FLUSHALL"]));
+    assert_eq!(store.look().await, []);
+    past_fence().await;
+    let of_registry = charge(1);
+    assert!(matches!(store.spend(&of_registry).await, Verdict::Fenced { .. }));
+    let of_configuration = Charge { epoch: 0, ..charge(2) };
+    assert!(matches!(store.spend(&of_configuration).await, Verdict::New(_)));
+    store.set_informed(now());
+    assert!(matches!(store.spend(&of_registry).await, Verdict::New(_)));
+}
+
+#[tokio::test]
+async fn an_evicting_policy_is_noticed_while_it_serves() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    assert!(matches!(store.spend(&charge(1)).await, Verdict::New(_)));
+    drop(server.run(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]));
+    assert!(matches!(&store.look().await[..], [(_, Trouble::Evicts(_))]));
+    assert_eq!(store.spend(&charge(2)).await, Verdict::Unavailable);
+    drop(server.run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]));
+    assert_eq!(store.look().await, []);
+    assert!(matches!(store.spend(&charge(3)).await, Verdict::New(_)));
 }
 
 #[tokio::test]

@@ -138,6 +138,12 @@ impl GatewayProcess {
         }
     }
 
+    /// Asks it to end, and waits until it has: whether it says that all went well.
+    pub(crate) fn end(&mut self) -> bool {
+        self.signal("TERM");
+        self.child.take().is_some_and(|mut child| child.wait().unwrap().success())
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.as_ref().unwrap().id(), name);
     }

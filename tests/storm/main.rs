@@ -28,6 +28,7 @@ mod gateway;
 mod nemesis;
 mod phases;
 mod redis_server;
+mod restarts;
 mod traffic;
 mod world;
 
@@ -51,7 +52,9 @@ fn main() {
     let all = Duration::from_secs(seconds);
     let terms = Terms { quick, seed, longest: if seconds >= 300 { 6_000 } else { 2_500 } };
 
+    controls::refused_over_redis();
     controls::run(&terms);
+    restarts::run(&terms, if quick { 6 } else { 20 });
     let one = phases::storm(&terms, "one server", 1, Pace::Apart, all / 4);
     let quorum = phases::storm(&terms, "quorum of 3", 3, Pace::Apart, all / 3);
     let rough = phases::storm(&terms, "quorum of 3, faults at once", 3, Pace::AtOnce, all / 4);

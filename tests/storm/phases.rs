@@ -63,7 +63,7 @@ pub(crate) fn storm(
     pace: Pace,
     span: Duration,
 ) -> Figures {
-    let mut world = World::start(servers, if terms.quick { 250 } else { 100 });
+    let mut world = World::start(servers, if terms.quick { 600 } else { 100 });
     let load = if terms.quick {
         Load { honest: 60, greedy: 60, most_replays: 8 }
     } else {

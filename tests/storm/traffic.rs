@@ -46,6 +46,8 @@ pub(crate) struct Traffic {
     pub(crate) attempts: AtomicU64,
     pub(crate) honest: AtomicBool,
     pub(crate) stopped: AtomicBool,
+    /// Whether connections are used again.
+    pub(crate) keeps: AtomicBool,
     sent: Mutex<HashMap<u64, Sent>>,
     dice: Mutex<Dice>,
 }
@@ -81,6 +83,7 @@ impl Traffic {
             attempts: AtomicU64::new(0),
             honest: AtomicBool::new(true),
             stopped: AtomicBool::new(false),
+            keeps: AtomicBool::new(true),
             sent: Mutex::default(),
             dice: Mutex::new(Dice(seed)),
         })
@@ -151,13 +154,25 @@ impl Traffic {
                 });
             }
         }
-        let answer = match timeout(PATIENCE, self.exchange(gateway, &whole)).await {
+        let answer = match timeout(PATIENCE, self.deliver(gateway, &whole)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Answer::Lost,
         };
         if let Some(sent) = self.sent.lock().unwrap().get_mut(&number) {
             sent.answered = Some((self.clock.now(), answer));
         }
+    }
+
+    /// To this gateway, or to the next one where it takes no connection: what a balancer does.
+    async fn deliver(&self, first: usize, request: &[u8]) -> io::Result<Answer> {
+        let mut last = io::ErrorKind::ConnectionRefused.into();
+        for next in 0..self.gateways.len() {
+            match self.exchange((first + next) % self.gateways.len(), request).await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => last = error,
+                other => return other,
+            }
+        }
+        Err(last)
     }
 
     fn roll(&self, bound: usize) -> usize {
@@ -174,12 +189,13 @@ impl Traffic {
     async fn exchange(&self, gateway: usize, request: &[u8]) -> io::Result<Answer> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         let door = &self.gateways[gateway];
-        let mut socket = door.connection().await?;
+        let keeps = self.keeps.load(Ordering::SeqCst);
+        let mut socket = if keeps { door.connection().await? } else { door.connect().await? };
         socket.write_all(request).await?;
         let mut held = Vec::with_capacity(1_024);
         loop {
             if let Some((answer, keep)) = read(&held) {
-                if keep {
+                if keep && keeps {
                     door.idle.lock().unwrap().push(socket);
                 }
                 return Ok(answer);
@@ -204,6 +220,10 @@ impl Door {
                 return Ok(idle);
             }
         }
+        self.connect().await
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
         Ok(socket)

@@ -5,17 +5,22 @@
 -- Every key of one call carries the same tag in braces, so that a call touches one hash slot. Numbers are packed
 -- little-endian; moments are microseconds since the epoch, which a double holds exactly.
 
--- Generations by their key, in the memory of this process alone. A restart, a promoted replica, a snapshot that was
+-- Generations by their key, in the memory of this process alone: a name, when it began, and until when each bucket of
+-- records must be there, in ms. A restart, a promoted replica, a snapshot that was
 -- rolled back, FLUSHALL and a reloaded library all leave one that differs from the key's, or none.
 local generations = {}
 -- How many keys the server had evicted when it was last looked at.
 local evicted
+-- When generations were last rid of buckets that need not be there any more.
+local swept = 0
 -- The latest moment this process's clock ever told.
 local latest = 0
 
 local STATUS = { new = 0, seen = 1, over = 2, fenced = 3, outdated = 4, step_spent = 5, unborn = 6 }
 -- How long a record outlives its request, in ms, so that a clock that jumps ahead and back drops none unnoticed.
 local MARGIN = 10000
+-- How often what is known of buckets is swept, in microseconds.
+local SWEEP = 10000000
 -- How far a clock may run back by being set right a little.
 local SLACK = 50000
 -- How long what is known of a key's epoch is kept, in ms: longer than any gateway trusts what it read.
@@ -231,15 +236,19 @@ local function charge(limits, keys, now)
   end
 end
 
-local function remember(bucket, field, record, keep_until)
+-- False where the bucket was lost: it was filled before, and is gone ahead of its time.
+local function remember(generation, bucket, field, record, keep_until, now)
   redis.call('HSET', bucket, field, record)
-  local life = redis.call('PTTL', bucket)
-  local wanted = math.ceil(keep_until / 1000) + MARGIN
-  if life < 0 then
+  local wanted, filled = math.ceil(keep_until / 1000) + MARGIN, generations[generation].filled
+  if redis.call('PTTL', bucket) < 0 then
     redis.call('PEXPIREAT', bucket, wanted)
-  else
-    redis.call('PEXPIREAT', bucket, wanted, 'GT')
+    local until_then = filled[bucket]
+    filled[bucket] = wanted
+    return not (until_then and until_then * 1000 > now)
   end
+  redis.call('PEXPIREAT', bucket, wanted, 'GT')
+  if wanted > (filled[bucket] or 0) then filled[bucket] = wanted end
+  return true
 end
 
 -- KEYS: generation, records, limits, account. ARGV: head, identity, nonce or nothing, record, costs.
@@ -288,8 +297,12 @@ local function spend(keys, args)
     end
   end
   if not again then
-    remember(keys[2], identity, record, keep_until)
-    if #nonce > 0 then remember(keys[2], nonce, record, keep_until) end
+    if not remember(keys[1], keys[2], identity, record, keep_until, now) then
+      -- Evicted, or deleted by hand: nobody knows what else is.
+      generations = {}
+      return struct.pack('<I1I8', STATUS.unborn, now)
+    end
+    if #nonce > 0 then remember(keys[1], keys[2], nonce, record, keep_until, now) end
   end
   if limits then charge(limits, keys, latest) end
   if step > 0 then
@@ -299,14 +312,16 @@ local function spend(keys, args)
   return struct.pack('<I1I8I8', STATUS.new, now, latest) .. (limits and limits.levels or '')
 end
 
--- KEYS: records. ARGV: identity, nonce or nothing, record. Forgets what this very call of ours recorded, where it was
--- not forwarded: another server of a quorum said no.
+-- KEYS: generation, records. ARGV: identity, nonce or nothing, record. Forgets what this very call of ours recorded,
+-- where it was not forwarded: another server of a quorum said no.
 local function forget(keys, args)
   for place = 1, 2 do
-    if #args[place] > 0 and redis.call('HGET', keys[1], args[place]) == args[3] then
-      redis.call('HDEL', keys[1], args[place])
+    if #args[place] > 0 and redis.call('HGET', keys[2], args[place]) == args[3] then
+      redis.call('HDEL', keys[2], args[place])
     end
   end
+  local mine = generations[keys[1]]
+  if mine and redis.call('EXISTS', keys[2]) == 0 then mine.filled[keys[2]] = nil end
   return ''
 end
 
@@ -327,12 +342,20 @@ local function wake(keys, args)
   local asked_at, name, known, gone = tonumber(args[1]), args[2], args[3], tonumber(args[4])
   if evicted and gone ~= evicted then generations = {} end
   evicted = gone
+  if now > swept + SWEEP or now < swept then
+    swept = now
+    for _, generation in pairs(generations) do
+      for bucket, until_then in pairs(generation.filled) do
+        if until_then * 1000 < now then generation.filled[bucket] = nil end
+      end
+    end
+  end
   local youngest, pending = 0, ''
   for place = 1, #keys do
     local key = keys[place]
     local held, mine = redis.call('GET', key), generations[key]
     if not (held and mine and held == mine.name) then
-      mine = { name = name }
+      mine = { name = name, filled = {} }
       redis.call('SET', key, name)
       generations[key] = mine
     elseif not mine.born and mine.name == known then

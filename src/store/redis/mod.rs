@@ -5,6 +5,7 @@
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
 mod keys;
+mod own;
 mod packed;
 mod probe;
 mod server;
@@ -23,6 +24,7 @@ use redis::{Client, Cmd, cmd};
 use tokio::time::Instant;
 
 use self::keys::{Keys, signed_at};
+use self::own::Own;
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
 use self::server::{Fault, Server};
@@ -94,6 +96,8 @@ pub struct RedisStore<C> {
     servers: Box<[Arc<Server>]>,
     /// Counts the limits that span accounts, for this gateway alone.
     local: MemoryStore,
+    /// What this gateway let through itself.
+    own: Own,
     clock: C,
     deadline: Duration,
     margins: Margins,
@@ -129,6 +133,7 @@ impl<C: Clock> RedisStore<C> {
             verdicts: OnceLock::new(),
             servers: options.servers.into_iter().map(server).collect(),
             local,
+            own: Own::default(),
             clock,
             deadline: options.deadline,
             margins: Margins { skew: options.future_skew, bound: options.clock_bound },
@@ -147,7 +152,7 @@ impl<C: Clock> RedisStore<C> {
 
     /// Looks at every server now and then, for as long as it is polled.
     pub async fn watch(&self) {
-        let mut looks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+        let mut looks: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
         for server in &self.servers {
             looks.push(Box::pin(probe::watch(Arc::clone(server), &self.clock, self.margins.bound)));
         }
@@ -308,6 +313,7 @@ impl<C: Clock> RedisStore<C> {
             server.judge(Some(Trouble::Clock(apart)));
             return None;
         }
+        server.thrive();
         match vote.said {
             Said::Fenced(born) => server.set_born(born),
             Said::Unborn => server.alarm.notify_one(),
@@ -320,7 +326,7 @@ impl<C: Clock> RedisStore<C> {
     async fn forget(&self, charge: &Charge, spend: &Spend, places: &[usize]) {
         let keys = Keys::of(charge.account, signed_at(charge), charge.key);
         let mut command = cmd("FCALL");
-        command.arg("countersign_1_forget").arg(1).arg(&keys.records);
+        command.arg("countersign_1_forget").arg(2).arg(&keys.generation).arg(&keys.records);
         command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
         let deadline = Instant::now() + self.deadline;
         for server in places.iter().filter_map(|place| self.servers.get(*place)) {
@@ -347,6 +353,9 @@ impl<C: Clock> Store for RedisStore<C> {
 impl<C: Clock> RedisStore<C> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
     async fn settle(&self, charge: &Charge) -> Verdict {
+        if self.own.has(charge) {
+            return Verdict::Seen;
+        }
         let own =
             charge.costs.iter().position(|cost| cost.spans_accounts).unwrap_or(charge.costs.len());
         let (own, spanning) = charge.costs.split_at(own);
@@ -361,6 +370,7 @@ impl<C: Clock> RedisStore<C> {
             Refund { local: &self.local, clock: &self.clock, at: charged.at, costs: spanning };
         match self.judge(charge, own).await {
             Verdict::New(mut levels) => {
+                self.own.add(charge);
                 refund.keep();
                 levels.extend(charged.drain(..));
                 Verdict::New(levels)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::LIBRARY;
 use super::keys::tag_keys;
@@ -17,18 +17,37 @@ use crate::clock::{Clock, Micros};
 /// How often a server is looked at while it is used, and while it is not.
 const CALM: Duration = Duration::from_millis(500);
 const ALARMED: Duration = Duration::from_millis(100);
+/// A server that fails so soon after it was taken back waits longer the next time.
+const TRUSTED_AGAIN: Duration = Duration::from_secs(2);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks at a server for as long as it is polled.
+///
+/// One that refuses calls though it looks well, or fails soon after it was taken back, waits longer each time.
 pub(super) async fn watch(server: Arc<Server>, clock: &impl Clock, bound: Duration) {
     let mut connection = None;
+    let mut penalty = Duration::ZERO;
+    let mut taken_back = Instant::now();
     loop {
+        let was_usable = server.is_usable();
         look(&server, &mut connection, clock, bound).await;
+        if !was_usable && server.is_usable() {
+            taken_back = Instant::now();
+        }
         let pause = if server.is_usable() { CALM } else { ALARMED };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = server.alarm.notified() => tokio::time::sleep(Duration::from_millis(5)).await,
+            () = server.alarm.notified() => {
+                penalty = match server.trouble() {
+                    Some(_) if taken_back.elapsed() < TRUSTED_AGAIN => {
+                        (penalty * 2).clamp(ALARMED, CALM)
+                    }
+                    Some(Trouble::Refuses(_)) => ALARMED,
+                    Some(_) | None => Duration::ZERO,
+                };
+                tokio::time::sleep(penalty.max(Duration::from_millis(5))).await;
+            }
         }
     }
 }

@@ -177,9 +177,6 @@ impl Server {
         }
         match called {
             Ok(Ok(answer)) => {
-                if self.lapses.load(Ordering::Relaxed) > 0 {
-                    self.lapses.store(0, Ordering::Relaxed);
-                }
                 line.silent.store(0, Ordering::Relaxed);
                 Ok(answer)
             }
@@ -215,6 +212,13 @@ impl Server {
             line.drop_connection();
         }
         Err(fault)
+    }
+
+    /// It answered as it should.
+    pub(super) fn thrive(&self) {
+        if self.lapses.load(Ordering::Relaxed) > 0 {
+            self.lapses.store(0, Ordering::Relaxed);
+        }
     }
 
     /// One call brought nothing. After a few in a row it is not asked until a probe finds it in order.
