@@ -180,6 +180,7 @@ impl Service {
         let api_clock = Arc::new(SystemClock::start());
         let api = api::api(&mut config.admin, registrar, api_clock, trail.as_ref())?;
         let config = Arc::new(config);
+        await_store(&gate)?;
         let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
         let backends = Arc::clone(&running.backends);
         let Source { registry, open } = source;
@@ -270,6 +271,33 @@ fn store(
     Ok(LiveStore::Shared(Box::new(store)))
 }
 
+/// Waits until a shared store judges what is signed now, so that a gateway that is restarted under load takes no
+/// connection before it can serve it; but for no longer than [`STORE_PATIENCE`].
+fn await_store(gate: &Arc<LiveGate>) -> Result<(), StartError> {
+    let LiveStore::Shared(_) = &gate.store else { return Ok(()) };
+    let gate = Arc::clone(gate);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(StartError::System)?;
+    let wait = async move {
+        let LiveStore::Shared(store) = &gate.store else { return };
+        while !gate.store.fence_passed(gate.clock.now()) {
+            if !store.is_usable() {
+                store.look().await;
+            }
+            tokio::time::sleep(STORE_LOOK).await;
+        }
+    };
+    // On a thread of its own: whoever starts a gateway may have a runtime already.
+    let waiting = std::thread::Builder::new().name("await-store".into()).spawn(move || {
+        // Whether it was in time or not: what is refused meanwhile is told so.
+        let _ = runtime.block_on(async { tokio::time::timeout(STORE_PATIENCE, wait).await });
+    });
+    let _ = waiting.map_err(StartError::System)?.join();
+    Ok(())
+}
+
+/// How long a gateway waits for its shared store before it listens.
+const STORE_PATIENCE: Duration = Duration::from_secs(3);
 /// How often a shared store that is not ready is asked about.
 const STORE_LOOK: Duration = Duration::from_millis(50);
 
