@@ -385,6 +385,14 @@ async fn a_server_that_may_forget_or_cannot_write_is_not_used() {
     );
     assert_eq!(store.spend(&charge(1)).await, Verdict::Unavailable);
 
+    let clustered = RedisServer::start(&["--cluster-enabled", "yes"]);
+    let store = RedisStore::new(options(&[&clustered]), local(), SystemClock::start()).unwrap();
+    let troubles = store.look().await;
+    assert!(
+        matches!(&troubles[..], [(_, Trouble::Refuses(why))] if why.contains("runs as cluster")),
+        "{troubles:?}"
+    );
+
     let main = RedisServer::start(&[]);
     let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &main.port.to_string()]);
     let store = RedisStore::new(options(&[&replica]), local(), SystemClock::start()).unwrap();

@@ -249,7 +249,7 @@ impl<C: Clock> RedisStore<C> {
     }
 
     /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
-    /// remember long enough if there are any.
+    /// remember long enough and answered last if there are any: a request whose limits nobody keeps is lost.
     fn owner(&self, account: u64, fence: Micros) -> Option<usize> {
         let rank = |place: usize| {
             let mixed = (account ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
@@ -257,8 +257,9 @@ impl<C: Clock> RedisStore<C> {
             mixed ^ (mixed >> 32)
         };
         let usable = self.servers.iter().enumerate().filter(|(_, server)| server.is_usable());
-        let ranked = usable.map(|(place, server)| (server.born() < fence, rank(place), place));
-        ranked.max().map(|(_, _, place)| place)
+        let ranked = usable
+            .map(|(place, server)| (server.born() < fence, server.is_steady(), rank(place), place));
+        ranked.max().map(|(_, _, _, place)| place)
     }
 
     fn token(&self) -> Token {

@@ -103,6 +103,13 @@ async fn examine(
     if field("role") != "master" {
         return Err(Trouble::Refuses("it is a replica".into()));
     }
+    let mode = field("redis_mode");
+    if mode != "standalone" {
+        return Err(Trouble::Refuses(format!(
+            "it runs as {mode}, where a primary that was cut off goes on answering and would accept twice: give one \
+             server, or three or five that know nothing of each other"
+        )));
+    }
     let policy = field("maxmemory_policy");
     if policy != "noeviction" && !server.weakened.may_evict {
         return Err(Trouble::Evicts(policy.to_owned()));

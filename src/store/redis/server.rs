@@ -214,6 +214,11 @@ impl Server {
         Err(fault)
     }
 
+    /// Whether the last call brought an answer.
+    pub(super) fn is_steady(&self) -> bool {
+        self.lapses.load(Ordering::Relaxed) == 0
+    }
+
     /// It answered as it should.
     pub(super) fn thrive(&self) {
         if self.lapses.load(Ordering::Relaxed) > 0 {
