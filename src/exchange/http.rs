@@ -14,6 +14,7 @@ use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{Exchange, Reply};
+use super::{Exchange, Reply, stream};
 
 /// Serves `exchange` until `shutdown` is done; requests under way then get a few seconds to end.
 ///
@@ -61,11 +62,14 @@ async fn connection(
     mut stopping: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true); // only slower without
-    let service = service_fn(move |request| answer(Arc::clone(&exchange), request));
+    let closing = stopping.clone();
+    let service =
+        service_fn(move |request| answer(Arc::clone(&exchange), request, closing.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     // How a connection ends is the client's affair: nothing is left to do here.
     tokio::select! {
@@ -78,9 +82,16 @@ async fn connection(
 
 async fn answer(
     exchange: Arc<Exchange>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    stopping: watch::Receiver<bool>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (parts, body) = request.into_parts();
+    if let Some(switching) = stream::accept(&parts.headers) {
+        let greeting = exchange.greet(&parts, exchange.now());
+        tokio::spawn(websocket(upgrade, greeting, stopping));
+        return Ok(switching);
+    }
     let reply = match read(body).await {
         Ok(body) => exchange.handle(&parts, &body, exchange.now()),
         Err(refusal) => refusal,
@@ -91,6 +102,16 @@ async fn answer(
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
     Ok(response)
+}
+
+/// Serves a WebSocket until either end has enough of it.
+async fn websocket(upgrade: OnUpgrade, greeting: String, mut stopping: watch::Receiver<bool>) {
+    let Ok(upgraded) = upgrade.await else { return };
+    // How it ends is the client's affair.
+    tokio::select! {
+        _ = stream::echo(TokioIo::new(upgraded), &greeting) => {}
+        () = async { drop(stopping.wait_for(|&stop| stop).await) } => {}
+    }
 }
 
 /// The whole body, within the bounds of size and time. One that announces too much is not waited for.

@@ -1,7 +1,8 @@
 //! A small exchange in memory, in the shapes of Binance's REST API, to put behind the gateway.
 //!
 //! Orders never meet each other: what is marketable fills at once at a fixed reference price, the rest waits
-//! until it is cancelled. Whatever is no route of the exchange is echoed, so that a client sees what arrived.
+//! until it is cancelled. Whatever is no route of the exchange is echoed, so that a client sees what arrived; so is what
+//! comes over a WebSocket.
 
 mod account;
 mod amount;
@@ -14,6 +15,7 @@ mod params;
 mod private;
 mod public;
 mod routes;
+mod stream;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -88,6 +90,11 @@ impl Exchange {
             Ok(body) => Reply { status: StatusCode::OK, body },
             Err(fault) => Reply { status: fault.status(), body: fault.body() },
         }
+    }
+
+    /// What a WebSocket begins with, for a handshake that arrived at `now`: who is believed to have sent it.
+    fn greet(&self, request: &Parts, now: Micros) -> String {
+        echo(request, b"", &self.sender(request, b"", now)).to_string()
     }
 
     fn sender(&self, request: &Parts, body: &[u8], now: Micros) -> Sender {

@@ -242,7 +242,7 @@ where
             desk: Desk::default(),
             sleepers,
             tunnels: self.tunnels,
-            scratch: Default::default(),
+            scratch: super::tunnel::Scratch::default(),
             tls: self.acceptors,
         };
         Rc::new(worker).run(self.dealt, self.phase).await;

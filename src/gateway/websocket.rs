@@ -153,10 +153,10 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         };
         // It is in nobody's way from here on: it counts among the WebSockets, and no more among the requests.
         lease.turn.succeeded();
-        let (backend, held) = lease.connection.into_parts();
+        let (backend, come) = lease.connection.into_parts();
         let agreed = Agreed {
             backend,
-            held,
+            held: come,
             known: record.proven.clone(),
             endings: record.endings(),
             route: entry.demand.id,

@@ -8,6 +8,7 @@ use countersign::admin::{self, AdminState, NotReady, Readiness};
 use countersign::audit::Kind;
 use countersign::clock::Micros;
 use countersign::denial::Denial;
+use countersign::gateway::observe::{Parting, Passed};
 use countersign::metrics::{
     AuditMeter, KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels,
     UpstreamOutcome,
@@ -40,9 +41,14 @@ const CACHE: Counts = Counts {
     revision: 7,
 };
 
+/// What stands at 0 in it from the start.
+pub(crate) fn metrics() -> Metrics {
+    Metrics::new(&LABELS).unwrap().with_websockets(std::iter::once((0, "order")))
+}
+
 /// Starts one. It works until its runtime ends.
 pub(crate) async fn start() -> SocketAddr {
-    let metrics = Arc::new(Metrics::new(&LABELS).unwrap());
+    let metrics = Arc::new(metrics());
     let readiness = Readiness::starting();
     for (reason, _) in NotReady::ALL {
         readiness.clear(reason);
@@ -91,6 +97,10 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.listener(0).unwrap().opened();
     metrics.listener(0).unwrap().closed();
     metrics.listener(0).unwrap().handshake_failed();
+    let websockets = metrics.websocket(0).unwrap();
+    websockets.opened();
+    websockets.passed(Passed { up: 10, down: 20 });
+    websockets.closed(Parting::Closed);
     for why in [StoreRefusal::Full, StoreRefusal::Fenced, StoreRefusal::Unavailable] {
         metrics.store(0).unwrap().refused(why);
     }

@@ -26,7 +26,7 @@ const ON_NO_PANEL: [(&str, &str); 3] = [
 ];
 
 fn metrics() -> Metrics {
-    let metrics = Metrics::new(&gateway::LABELS).unwrap();
+    let metrics = gateway::metrics();
     // As with a shared store.
     drop((metrics.server("one"), metrics.verdicts()));
     metrics

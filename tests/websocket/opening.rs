@@ -1,5 +1,8 @@
 //! What opens a WebSocket, and what does not.
 
+use std::path::Path;
+
+use countersign::config::{Config, System};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::client::conn::http2;
@@ -153,4 +156,43 @@ async fn over_http_2_none_is_opened() {
     let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 426);
     assert_eq!(site.backend.heads(), Vec::<String>::new());
+}
+
+#[test]
+fn what_makes_no_sense_beside_a_websocket_is_refused_at_load() {
+    let config = |server: &str, route: &str| {
+        let text = format!(
+            "version = 1\n{server}\n[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \
+             \"127.0.0.1:0\"\n[[upstream]]\nname = \"u\"\nbackends = [\"127.0.0.1:1\"]\nidentity_key = \"none\"\n\
+             [[route]]\nname = \"r\"\npath = \"/ws\"\nwebsocket = true\n{route}\n"
+        );
+        Config::parse(&text, Path::new("test.toml"), &System)
+    };
+    let get = "methods = [\"GET\"]\nupstream = \"u\"\nask = \"public\"";
+    let good = config("[server]\nmax_connections = 50", get).unwrap().config.websocket;
+    assert_eq!((good.max_open, good.max_open_each), (25, 25));
+    let said = config("[websocket]\nmax_open = 7\nmax_open_each = 3\nidle_timeout = \"5s\"", get);
+    let said = said.unwrap().config.websocket;
+    assert_eq!((said.max_open, said.max_open_each, said.idle_timeout.as_secs()), (7, 3, 5));
+    for (server, route, problem) in [
+        (
+            "",
+            "methods = [\"GET\", \"POST\"]\nupstream = \"u\"\neffect = \"read\"\nask = \"public\"",
+            "GET alone",
+        ),
+        ("", "methods = [\"GET\"]\nanswer = \"empty\"", "answers here itself"),
+        (
+            "",
+            "methods = [\"GET\"]\nupstream = \"u\"\ndialect = \"bitmex\"\nreplay = \"repeat-same-route\"",
+            "once",
+        ),
+        (
+            "[server]\nmax_connections = 5\n[websocket]\nmax_open = 6",
+            get,
+            "more than all connections",
+        ),
+    ] {
+        let refused = config(server, route).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{refused}");
+    }
 }
