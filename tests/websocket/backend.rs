@@ -29,10 +29,10 @@ impl Backend {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let notes = Arc::<Notes>::default();
-        let noted = Arc::clone(&notes);
+        let writer = Arc::clone(&notes);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                tokio::spawn(serve(socket, Arc::clone(&noted)));
+                tokio::spawn(serve(socket, Arc::clone(&writer)));
             }
         });
         Self { address, notes }

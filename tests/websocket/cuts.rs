@@ -1,7 +1,7 @@
 //! A WebSocket ends when its key does, and no other does.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::clock::{Clock as _, SystemClock};
 use countersign::registry::book::Kind;
@@ -13,6 +13,9 @@ use crate::wire::{CLOSE, FIELDS, Socket, status};
 use crate::world::json;
 
 const POLICY: Option<u16> = Some(1_008);
+
+/// What somebody does to a key.
+type Act = fn(&Site);
 
 #[tokio::test]
 async fn when_a_key_is_revoked_its_websocket_is_closed_for_it_and_anothers_goes_on() {
@@ -35,14 +38,14 @@ async fn when_a_key_is_revoked_its_websocket_is_closed_for_it_and_anothers_goes_
 
 #[tokio::test]
 async fn whatever_takes_from_a_key_what_the_route_asks_closes_it() {
-    let acts: [(&str, fn(&Site)); 8] = [
+    let acts: [(&str, Act); 8] = [
         ("suspended", |site| site.change("mine", |key| key.state = Life::Suspended)),
         ("frozen", |site| site.book.freeze("mine", true)),
         ("switched off", |site| site.book.throw("trade", true)),
         ("all switched off", |site| site.book.throw("all", true)),
         ("not permitted", |site| site.change("mine", |key| key.permissions = vec!["read".into()])),
         ("expired", |site| {
-            site.change("mine", |key| key.expires = Some(SystemClock::start().now()))
+            site.change("mine", |key| key.expires = Some(SystemClock::start().now()));
         }),
         ("of another venue", |site| site.change("mine", |key| key.venue = "futures".into())),
         ("stopped", |site| {
@@ -156,4 +159,42 @@ async fn a_flood_is_cut_between_two_frames_or_inside_one_and_says_so_only_betwee
     } else {
         assert!(tail.is_empty() || tail[0] == 0x82);
     }
+}
+
+/// How long after the revocation of their key the last of many WebSockets was closed.
+async fn slowest_of_many(site: &Site, count: usize) -> Duration {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(site.open("mine", "/ws/echo").await);
+    }
+    let mut other = site.open("other", "/ws/echo").await;
+    let revoked = Instant::now();
+    site.change("mine", |key| key.state = Life::Revoked);
+    for socket in &mut all {
+        assert_eq!(socket.next().await.unwrap().1, 1_008_u16.to_be_bytes());
+    }
+    let slowest = revoked.elapsed();
+    other.echo(b"undisturbed").await;
+    slowest
+}
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "the figure is what it is run for")]
+async fn a_hundred_websockets_of_a_revoked_key_are_closed_and_how_soon() {
+    let site = Site::start().await;
+    let slowest = slowest_of_many(&site, 100).await;
+    eprintln!("the last of 100 WebSockets was closed {slowest:?} after the revocation was written");
+    site.comes_to("websockets_closed_total{cause=\"key_ended\",route=\"stream\"}", 100).await;
+}
+
+#[tokio::test]
+async fn while_nobody_hears_of_the_revocation_nothing_is_closed_and_then_it_is() {
+    let site = Site::start().await;
+    let mut mine = site.open("mine", "/ws/echo").await;
+    site.book.is_down.store(true, Ordering::SeqCst);
+    site.change("mine", |key| key.state = Life::Revoked);
+    let closed = tokio::time::timeout(Duration::from_secs(3), mine.closed()).await;
+    assert!(closed.is_err(), "what closes it is hearing of the revocation");
+    site.book.is_down.store(false, Ordering::SeqCst);
+    assert_eq!(mine.closed().await, POLICY);
 }

@@ -37,7 +37,7 @@ pub(crate) struct Site {
     pub(crate) backend: Backend,
     pub(crate) book: Arc<Book>,
     pub(crate) signatory: Signatory,
-    _state: tempfile::TempDir,
+    state_dir: tempfile::TempDir,
 }
 
 impl Site {
@@ -77,11 +77,11 @@ impl Site {
             }
         };
         timeout(BOUND, informed).await.expect("it reaches the registry");
-        Self { service, backend, book, signatory: Signatory::new(), _state: state }
+        Self { service, backend, book, signatory: Signatory::new(), state_dir: state }
     }
 
     pub(crate) fn state(&self) -> &Path {
-        self._state.path()
+        self.state_dir.path()
     }
 
     /// The text of a handshake that is signed.

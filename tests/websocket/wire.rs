@@ -41,11 +41,11 @@ pub(crate) fn head(first: u8, mask: u8, length: usize) -> Vec<u8> {
     match length {
         0..126 => head.push(mask | u8::try_from(length).unwrap()),
         126..0x1_0000 => {
-            head.push(mask | 126);
+            head.push(mask | 0x7e);
             head.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
         _ => {
-            head.push(mask | 127);
+            head.push(mask | 0x7f);
             head.extend(u64::try_from(length).unwrap().to_be_bytes());
         }
     }
