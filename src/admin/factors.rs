@@ -1,4 +1,4 @@
-//! Second factors of accounts: enrol, confirm, look, remove.
+//! Second factors of accounts: enrol, confirm, look, recover, remove.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::caller::Role;
 use super::moment;
 use super::operation::{Operation, Outcome, Verb, shape};
 use super::problem::Problem;
-use crate::registrar::{Clear, Kept};
+use crate::registrar::{Clear, Enrolment, Kept};
 use crate::registry::records::FactorRecord;
 
 /// A second factor that was just made: shown once.
@@ -44,6 +44,18 @@ struct FactorView {
 struct ConfirmFactor {
     /// What the device shows: six digits.
     #[schema(value_type = String, pattern = "^[0-9]{6}$")]
+    code: Clear,
+    /// Why.
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// A recovery code.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RecoverFactor {
+    /// One of those that were shown when the lost factor was made. Case and what stands between its letters do not count.
+    #[schema(value_type = String, min_length = 16, max_length = 64)]
     code: Clear,
     /// Why.
     #[serde(default)]
@@ -94,6 +106,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
     .takes(shape::<ConfirmFactor>)
     .answers(200, shape::<FactorView>)
     .versioned(),
+    Operation::new(
+        Verb::Post,
+        "/v1/accounts/{id}/otp/recover",
+        "otp.recover",
+        Role::Operator,
+        "Make a second factor in place of a lost one, which a recovery code shows to be its holder's",
+        |call| Box::pin(recover(call)),
+    )
+    .takes(shape::<RecoverFactor>)
+    .answers(201, shape::<EnrolmentView>)
+    .secret(),
 ];
 
 impl FactorView {
@@ -122,6 +145,20 @@ async fn enrol(call: Call) -> Outcome {
     let act = call.act(&actor, reason.as_deref());
     let desk = &call.api.desk;
     let made = desk.registrar.enrol(&act, call.name("id"), &desk.facts.issuer).await?;
+    enrolled(&made)
+}
+
+async fn recover(call: Call) -> Outcome {
+    let body: RecoverFactor = call.read()?;
+    let reason = super::call::sound_reason(body.reason)?;
+    let actor = call.actor();
+    let act = call.act(&actor, reason.as_deref());
+    let desk = &call.api.desk;
+    let (account, code) = (call.name("id"), body.code.reveal());
+    enrolled(&desk.registrar.recover(&act, account, code, &desk.facts.issuer).await?)
+}
+
+fn enrolled(made: &Enrolment) -> Outcome {
     let view = EnrolmentView {
         uri: made.uri.reveal().to_owned(),
         secret: made.secret.reveal().to_owned(),

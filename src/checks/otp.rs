@@ -6,7 +6,6 @@
 //! right one is spent by the same call that records the request, so that nothing is spent where replay or a limit
 //! refuses.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -15,7 +14,9 @@ use super::challenge::{CHALLENGE, Challenges, Topic};
 use super::guard::Watch;
 use super::signature::Signed;
 use crate::denial::{Challenge, Denial};
-use crate::dialect::{Claim, Dialect, Inbound, Side, parameter};
+use crate::dialect::json::{self, Object};
+use crate::dialect::json_text::Text;
+use crate::dialect::{Claim, CodeCut, Dialect, Inbound, Side, parameter};
 use crate::key::Key;
 use crate::store::{Charge, Repeat};
 
@@ -35,6 +36,8 @@ pub enum CodePlace {
     Header(HeaderName),
     /// In a parameter of the query or of a form, which is.
     Parameter(Box<str>),
+    /// In a member of the JSON object that is signed.
+    Member(Box<str>),
 }
 
 /// A code that was looked at: right or wrong, it is settled with the store.
@@ -42,11 +45,8 @@ pub enum CodePlace {
 pub(crate) struct Code {
     /// The step it is the code of; `None` for a wrong one.
     step: Option<u64>,
-    cut: Option<Cut>,
+    cut: Option<CodeCut>,
 }
-
-/// The pair of a query or form that a code stands in.
-type Cut = (Side, Range<usize>);
 
 /// The code of this request, where `asked` for: right or wrong, but taken from the tries that are left.
 pub(crate) fn check(
@@ -62,7 +62,8 @@ pub(crate) fn check(
     let bindings = key.bindings.as_ref();
     let factor = bindings.and_then(|bindings| bindings.factor.as_ref()).ok_or(Denial::NoFactor)?;
     let (code, cut) = asked.find(request, claim)?;
-    if dialect.passes_unsigned_body() && cut.as_ref().is_some_and(|(side, _)| *side == Side::Body) {
+    let in_body = matches!(cut, Some(CodeCut::Pair(Side::Body, _) | CodeCut::Member(_)));
+    if dialect.passes_unsigned_body() && in_body {
         return Err(Denial::Unsigned("a one-time code in the body"));
     }
     if let Some(challenges) = &asked.challenges {
@@ -114,8 +115,8 @@ impl Code {
         }
     }
 
-    /// The pair that it stands in.
-    pub(crate) fn into_cut(self) -> Option<Cut> {
+    /// Where it stands, if that is signed.
+    pub(crate) fn into_cut(self) -> Option<CodeCut> {
         self.cut
     }
 }
@@ -128,28 +129,48 @@ impl SecondFactor {
 
     fn parameter(&self) -> Option<&str> {
         match &self.place {
-            CodePlace::Header(_) => None,
+            CodePlace::Header(_) | CodePlace::Member(_) => None,
             CodePlace::Parameter(name) => Some(name),
         }
     }
 
-    /// The code as sent, and the pair that it stands in.
+    /// The code as sent, and where it stands.
     fn find<'r>(
         &self,
         request: &Inbound<'r>,
         claim: &Claim<'r>,
-    ) -> Result<(Option<&'r str>, Option<Cut>), Denial> {
+    ) -> Result<(Option<&'r str>, Option<CodeCut>), Denial> {
         let (code, cut) = match &self.place {
             CodePlace::Header(name) => (once(request, name)?, None),
             CodePlace::Parameter(name) => {
                 match parameter(request.query.unwrap_or_default(), claim.form, name)? {
-                    Some((side, range, code)) => (Some(code), Some((side, range))),
+                    Some((side, range, code)) => (Some(code), Some(CodeCut::Pair(side, range))),
                     None => (None, None),
                 }
+            }
+            CodePlace::Member(name) => {
+                let object = claim.object.or_else(|| json::object(request.body).ok());
+                let code = object.map(|object| member(object, name)).transpose()?.flatten();
+                (code, code.map(|_| CodeCut::Member(name.clone())))
             }
         };
         Ok((code.filter(|code| !code.is_empty()), cut))
     }
+}
+
+/// The code in a member of this name, which stands there in one spelling, as a text.
+fn member<'r>(object: Object<'r>, name: &str) -> Result<Option<&'r str>, Denial> {
+    let mut found = None;
+    for member in object.members() {
+        let written: String = member.name.chars().collect();
+        if written == name {
+            let code = member.value.text().and_then(Text::plain);
+            found = Some(code.ok_or(Denial::Malformed("a one-time code is no text"))?);
+        } else if written.trim().eq_ignore_ascii_case(name) {
+            return Err(Denial::Malformed("a one-time code's name is spelled otherwise"));
+        }
+    }
+    Ok(found)
 }
 
 /// The challenge that came with the request, if it is one at all.

@@ -48,6 +48,20 @@ enum Command {
         /// The account
         account: String,
     },
+    /// Make a new second factor in place of a lost one, by one of its recovery codes, read from standard input
+    #[command(after_help = RECOVER)]
+    Recover {
+        /// The account
+        account: String,
+        /// Show no QR code
+        #[arg(long)]
+        no_qr: bool,
+        /// Write the URI and the recovery codes to this new file, which only you can read, instead of printing them
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+        #[command(flatten)]
+        reason: Reason,
+    },
     /// Show whether an account has a second factor, and how many recovery codes are left
     #[command(after_help = "Example: countersign otp show alice")]
     Show {
@@ -73,6 +87,7 @@ pub fn run(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<
     let name = match args.command {
         Command::Enrol { .. } => "otp enrol",
         Command::Confirm { .. } => "otp confirm",
+        Command::Recover { .. } => "otp recover",
         Command::Show { .. } => "otp show",
         Command::Remove { .. } => "otp remove",
     };
@@ -83,7 +98,20 @@ impl Command {
     fn run(&self, desk: &mut Desk<'_>) -> Done {
         match self {
             Self::Enrol { account, no_qr, secret_file, reason } => {
-                enrol(desk, account, !no_qr, secret_file.as_ref(), reason)
+                let asked = Asked { path: at(account), body: reason.beside(json!({})) };
+                enrol(desk, account, !no_qr, secret_file.as_ref(), &asked)
+            }
+            Self::Recover { account, no_qr, secret_file, reason } => {
+                let code = typed(desk, "Recovery code: ")?;
+                if code.bytes().filter(u8::is_ascii_alphanumeric).count() != 16 {
+                    return Err(Failure::Usage(
+                        "standard input holds no recovery code\n  it has sixteen letters and digits"
+                            .to_owned(),
+                    ));
+                }
+                let body = reason.beside(json!({"code": *code}));
+                let asked = Asked { path: format!("{}/recover", at(account)), body };
+                enrol(desk, account, !no_qr, secret_file.as_ref(), &asked)
             }
             Self::Confirm { account } => confirm(desk, account),
             Self::Show { account } => {
@@ -101,12 +129,18 @@ impl Command {
     }
 }
 
+/// What makes a second factor.
+struct Asked {
+    path: String,
+    body: Value,
+}
+
 fn enrol(
     desk: &mut Desk<'_>,
     account: &str,
     with_qr: bool,
     file: Option<&PathBuf>,
-    reason: &Reason,
+    asked: &Asked,
 ) -> Done {
     if desk.common.quiet && file.is_none() {
         return Err(Failure::Usage(
@@ -114,7 +148,7 @@ fn enrol(
         ));
     }
     let mut made = file.map(|path| private(path).map(|file| (path, file))).transpose()?;
-    let asked = desk.api.post(&at(account), &reason.beside(json!({})));
+    let asked = desk.api.post(&asked.path, &asked.body);
     let settled = asked.map_err(Failure::from).and_then(|outcome| desk.settled(outcome));
     let answer = match settled {
         Ok(Some(answer)) => answer,
@@ -155,7 +189,7 @@ fn enrol(
         write!(desk.out, "{}", *told)?;
     }
     desk.out.flush()?;
-    desk.note("This is told once. Put the recovery codes away: each opens the account once without the app.")?;
+    desk.note("This is told once. Put the recovery codes away: should the app be lost, one of them makes a new factor.")?;
     desk.note(&format!(
         "It counts once a first code is given: countersign otp confirm {}",
         clean(account)
@@ -194,13 +228,7 @@ fn picture(uri: &str) -> Option<String> {
 }
 
 fn confirm(desk: &mut Desk<'_>, account: &str) -> Done {
-    if io::stdin().is_terminal() {
-        write!(desk.err, "Code that the app shows: ")?;
-        desk.err.flush()?;
-    }
-    let mut line = Zeroizing::new(String::new());
-    io::stdin().lock().read_line(&mut line)?;
-    let code = Zeroizing::new(line.split_whitespace().collect::<String>());
+    let code = typed(desk, "Code that the app shows: ")?;
     if code.is_empty() || !code.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Failure::Usage(
             "standard input holds no code\n  type the six digits that the app shows".to_owned(),
@@ -208,6 +236,17 @@ fn confirm(desk: &mut Desk<'_>, account: &str) -> Done {
     }
     let outcome = desk.api.post(&format!("{}/confirm", at(account)), &json!({"code": *code}))?;
     desk.done(outcome, account, &format!("{} has a second factor", clean(account)))
+}
+
+/// A line of standard input, without its blanks.
+fn typed(desk: &mut Desk<'_>, prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    if io::stdin().is_terminal() {
+        write!(desk.err, "{prompt}")?;
+        desk.err.flush()?;
+    }
+    let mut line = Zeroizing::new(String::new());
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(Zeroizing::new(line.split_whitespace().collect()))
 }
 
 fn at(account: &str) -> String {
@@ -219,6 +258,11 @@ Example: countersign otp enrol alice
 
   # without a terminal to scan from
   countersign otp enrol alice --secret-file alice.otp";
+const RECOVER: &str = "\
+Example: countersign otp recover alice
+
+  # in a script
+  countersign otp recover alice --secret-file alice.otp < alice.code";
 const CONFIRM: &str = "\
 Example: countersign otp confirm alice
 

@@ -62,6 +62,14 @@ pub(super) fn second_factor(
         let problem = "the dialect keeps a credential of its own there";
         return refuse(&node.spot, Fault::cured(problem, "choose another name"));
     }
+    if challenge && matches!(place, CodePlace::Member(_)) {
+        let problem =
+            "with the code in the JSON, a challenge would hold for no other code than the first";
+        return refuse(
+            &node.spot,
+            Fault::cured(problem, "take a header field, as header = \"x-otp\""),
+        );
+    }
     if challenge && !dialect.tells_content_apart() {
         return refuse(
             &node.spot,
@@ -80,29 +88,35 @@ pub(super) fn second_factor(
 }
 
 fn place(table: &Table<'_>) -> Option<CodePlace> {
-    let (header, parameter) = (table.find("header"), table.find("parameter"));
-    match (header, parameter) {
-        (Some(header), None) => self::header(&header).map(CodePlace::Header),
-        (None, Some(parameter)) => parameter.read(|value| {
-            let name = text(value)?;
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-            if name.len() <= 64 && name.bytes().all(plain) {
-                return Ok(CodePlace::Parameter(name.into()));
-            }
-            let problem = format!("\"{}\" is no name of a parameter", shown(name));
-            Err(Fault::cured(problem, "use up to 64 letters, digits, `-` and `_`"))
-        }),
-        (Some(_), Some(_)) => {
-            let problem = "both `header` and `parameter` are given";
-            table.spot.error(Fault::cured(problem, "keep one"));
-            None
-        }
-        (None, None) => {
-            let problem = "neither `header` nor `parameter` is given";
+    let places = [table.find("header"), table.find("parameter"), table.find("member")];
+    match places {
+        [Some(header), None, None] => self::header(&header).map(CodePlace::Header),
+        [None, Some(parameter), None] => plain(&parameter).map(CodePlace::Parameter),
+        [None, None, Some(member)] => plain(&member).map(CodePlace::Member),
+        [None, None, None] => {
+            let problem = "none of `header`, `parameter` and `member` is given";
             table.spot.error(Fault::cured(problem, "say where the code is, as header = \"x-otp\""));
             None
         }
+        _ => {
+            let problem = "more than one of `header`, `parameter` and `member` is given";
+            table.spot.error(Fault::cured(problem, "keep one"));
+            None
+        }
     }
+}
+
+/// The name of a parameter or member.
+fn plain(node: &Node<'_>) -> Option<Box<str>> {
+    node.read(|value| {
+        let name = text(value)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
+            return Ok(name.into());
+        }
+        let problem = format!("\"{}\" is no name of a parameter", shown(name));
+        Err(Fault::cured(problem, "use up to 64 letters, digits, `-` and `_`"))
+    })
 }
 
 fn header(node: &Node<'_>) -> Option<HeaderName> {
@@ -156,6 +170,7 @@ fn holds_credential(dialect: &Dialect, place: &CodePlace) -> bool {
     dialect.places().any(|(_, known)| match place {
         CodePlace::Header(name) => known.header() == Some(name),
         CodePlace::Parameter(name) => matches!(known, Place::Param(known) if known == name),
+        CodePlace::Member(name) => matches!(known, Place::Field(known) if **known == **name),
     })
 }
 

@@ -161,7 +161,7 @@ impl Denial {
     }
 
     /// Every label that [`Denial::reason`] can give, in check order.
-    pub const REASONS: [&'static str; 39] = [
+    pub const REASONS: [&'static str; 40] = [
         "no_route",
         "malformed",
         "too_large",
@@ -187,6 +187,7 @@ impl Denial {
         "application_address_refused",
         "not_permitted",
         "route_refused",
+        "symbol_refused",
         "trade_ended",
         "switched_off",
         "no_factor",

@@ -19,7 +19,7 @@ mod json_guard;
 mod json_names;
 mod json_print;
 mod json_rendering;
-mod json_text;
+pub(crate) mod json_text;
 pub(crate) mod jwt;
 mod jwt_claim;
 mod jwt_rule;
@@ -65,6 +65,7 @@ pub(crate) use json_rendering::Style;
 #[cfg(feature = "server")]
 pub(crate) use jwt_rule::Content;
 pub(crate) use message::{Fate, Message};
+pub(crate) use outgoing::CodeCut;
 pub use outgoing::Outgoing;
 pub use place::Place;
 pub(crate) use place::{Side, pairs, parameter};

@@ -6,15 +6,24 @@ use std::ops::Range;
 use super::attempt::without;
 use super::place::Side;
 use super::reading::{Reading, canonical, sorted};
-use super::{BodyKind, Claim, Dialect, Inbound, lenient};
+use super::{BodyKind, Claim, Dialect, Inbound, json, lenient};
 use crate::denial::Denial;
+
+/// Where a one-time code stands that no backend sees.
+#[derive(Clone, Debug)]
+pub(crate) enum CodeCut {
+    /// In this pair of a query or form.
+    Pair(Side, Range<usize>),
+    /// In the member of this name of a JSON object.
+    Member(Box<str>),
+}
 
 /// What a proven request may forward. On a public route everything is as received.
 #[derive(Clone, Debug, Default)]
 pub struct Outgoing {
     cut: Option<(Side, Range<usize>)>,
-    /// The pair that holds a one-time code, which is signed, and spent.
-    code: Option<(Side, Range<usize>)>,
+    /// Where a one-time code stands, which is signed, and spent.
+    code: Option<CodeCut>,
     encode: Option<Reading>,
     lenient: bool,
     sort: bool,
@@ -74,8 +83,8 @@ impl Outgoing {
         Ok(Self { cut, ..Self::default() })
     }
 
-    /// The same without the pair of a one-time code.
-    pub(crate) fn without_code(mut self, code: Option<(Side, Range<usize>)>) -> Self {
+    /// The same without a one-time code.
+    pub(crate) fn without_code(mut self, code: Option<CodeCut>) -> Self {
         self.code = code;
         self
     }
@@ -88,10 +97,15 @@ impl Outgoing {
 
     /// The body to forward.
     pub fn body(&self, received: &bytes::Bytes) -> bytes::Bytes {
+        if let Some(CodeCut::Member(name)) = &self.code {
+            let whole = self.payload.as_ref().unwrap_or(received);
+            // It was found there before. Where it is not, nothing goes on rather than a code.
+            return without_member(whole, name).unwrap_or_default();
+        }
         if let Some(payload) = &self.payload {
             return payload.clone();
         }
-        if self.code.as_ref().is_some_and(|(side, _)| *side == Side::Body) {
+        if self.code_in(Side::Body).is_some() {
             let text = std::str::from_utf8(received).unwrap_or_default();
             return self.canonical(self.kept(text, Side::Body)).into_owned().into();
         }
@@ -118,11 +132,17 @@ impl Outgoing {
         self.cut.as_ref().filter(|(found, _)| *found == side).map(|(_, range)| range)
     }
 
+    fn code_in(&self, side: Side) -> Option<&Range<usize>> {
+        match self.code.as_ref()? {
+            CodeCut::Pair(of, range) if *of == side => Some(range),
+            CodeCut::Pair(..) | CodeCut::Member(_) => None,
+        }
+    }
+
     /// What is left of a query or form without the pairs that no backend sees.
     fn kept<'r>(&self, text: &'r str, side: Side) -> Cow<'r, str> {
         let cut = self.cut_in(side);
-        let code = self.code.as_ref().filter(|(of, _)| *of == side).map(|(_, range)| range);
-        match (cut, code) {
+        match (cut, self.code_in(side)) {
             (Some(cut), Some(code)) => {
                 // The later one first: the place of the other stays what it was.
                 let (first, second) =
@@ -148,6 +168,21 @@ impl Outgoing {
     fn respelled<'r>(&self, reading: Reading, kept: &'r str) -> Cow<'r, str> {
         if self.lenient { lenient::forwarded(reading, kept) } else { canonical(reading, kept) }
     }
+}
+
+/// A JSON object without one of its members, and without the comma beside it; else as it was written.
+fn without_member(whole: &bytes::Bytes, name: &str) -> Option<bytes::Bytes> {
+    let Range { start, end } = json::object(whole).ok()?.member(name)?.range;
+    let (before, after) = (whole.get(..start)?, whole.get(end..)?);
+    let pieces = match after.trim_ascii_start().split_first() {
+        Some((b',', after)) => [before, after.trim_ascii_start()],
+        // The last one: the comma is before it, if it is not the only one.
+        Some(_) | None => {
+            let before = before.trim_ascii_end();
+            [before.strip_suffix(b",").unwrap_or(before), after]
+        }
+    };
+    Some(pieces.concat().into())
 }
 
 pub(super) fn joined(pieces: [&str; 2]) -> Cow<'_, str> {

@@ -60,6 +60,8 @@ pub struct Factor {
     key: Zeroizing<Box<[u8]>>,
     hash: FactorHash,
     digits: Digits,
+    /// Steps up to this one are spent, whatever a store says.
+    spent: Option<u64>,
 }
 
 impl Factor {
@@ -78,7 +80,13 @@ impl Factor {
         if key.len() < SHORTEST {
             return Err(BadFactor::TooShort);
         }
-        Ok(Self { key: Zeroizing::new(key.into()), hash, digits })
+        Ok(Self { key: Zeroizing::new(key.into()), hash, digits, spent: None })
+    }
+
+    /// The same, of which the code of this step was used elsewhere: neither it nor an earlier one is good.
+    #[must_use]
+    pub fn spent_up_to(self, step: Option<u64>) -> Self {
+        Self { spent: step, ..self }
     }
 
     /// The step whose code `offered` is, of the present one and its two neighbours; the last, if it is the code of
@@ -92,7 +100,9 @@ impl Factor {
             found.conditional_assign(&step, is);
             is_any |= is;
         }
-        bool::from(is_any).then_some(found)
+        bool::from(is_any)
+            .then_some(found)
+            .filter(|found| self.spent.is_none_or(|spent| *found > spent))
     }
 
     /// The code of a step, as a number.

@@ -38,6 +38,44 @@ impl Registrar {
         account: &str,
         issuer: &str,
     ) -> Result<Enrolment, RegistrarError> {
+        let vacant = |found: Option<&FactorRecord>| {
+            if found.is_some_and(|found| found.confirmed) {
+                Err(Invalid::FactorExists)
+            } else {
+                Ok(())
+            }
+        };
+        self.replace_factor(act, "otp.enrol", account, issuer, vacant).await
+    }
+
+    /// Makes a second factor in place of one that was lost, which `code`, one of its recovery codes, shows to be its
+    /// holder's. The lost one and all its codes are good for nothing from then on, and the new one once it is confirmed.
+    pub async fn recover(
+        &self,
+        act: &Act<'_>,
+        account: &str,
+        code: &str,
+        issuer: &str,
+    ) -> Result<Enrolment, RegistrarError> {
+        let digest = recovery_digest(account, code);
+        let shown = |found: Option<&FactorRecord>| {
+            let confirmed = found.filter(|found| found.confirmed).ok_or(Invalid::NoFactor)?;
+            let is_one = |left: &String| bool::from(left.as_bytes().ct_eq(digest.as_bytes()));
+            // Each is looked at, whichever it is.
+            let count = confirmed.recovery.iter().filter(|left| is_one(left)).count();
+            if count == 0 { Err(Invalid::WrongCode) } else { Ok(()) }
+        };
+        self.replace_factor(act, "otp.recover", account, issuer, shown).await
+    }
+
+    async fn replace_factor(
+        &self,
+        act: &Act<'_>,
+        action: &str,
+        account: &str,
+        issuer: &str,
+        may: impl Fn(Option<&FactorRecord>) -> Result<(), Invalid>,
+    ) -> Result<Enrolment, RegistrarError> {
         if !id::is_sendable(account) {
             return Err(Invalid::Text("account").into());
         }
@@ -46,16 +84,20 @@ impl Registrar {
         let codes = (0..RECOVERY_CODES).map(|_| recovery_code()).collect::<Result<Vec<_>, _>>();
         let codes = codes?;
         let next = |found: Option<&Kept<FactorRecord>>| {
-            if found.is_some_and(|found| found.says.confirmed) {
-                return Err(Invalid::FactorExists.into());
-            }
+            may(found.map(|found| &found.says))?;
             let created = self.clock.now();
             let place = Bound::factor(account, created);
             let sealed = self.masters.seal(&place, secret.reveal().as_bytes())?;
             let recovery = codes.iter().map(|code| recovery_digest(account, code)).collect();
-            Ok(FactorRecord { secret: sealed, confirmed: false, recovery, created })
+            Ok(FactorRecord {
+                secret: sealed,
+                confirmed: false,
+                recovery,
+                confirmed_by: None,
+                created,
+            })
         };
-        let factor = self.change(act, "otp.enrol", Kind::Factor, account, next).await?;
+        let factor = self.change(act, action, Kind::Factor, account, next).await?;
         let uri = Clear::from(fresh.uri(issuer, account));
         let recovery = codes.into_iter().map(Clear::from).collect();
         Ok(Enrolment { uri, secret, recovery, factor })
@@ -75,10 +117,8 @@ impl Registrar {
             let says = &waiting.ok_or(Invalid::NoFactor)?.says;
             let place = Bound::factor(account, says.created);
             let right = self.masters.open_factor(&place, &says.secret)?.step_of(code, now);
-            if right.is_none() {
-                return Err(Invalid::WrongCode.into());
-            }
-            Ok(FactorRecord { confirmed: true, ..says.clone() })
+            let confirmed_by = Some(right.ok_or(Invalid::WrongCode)?);
+            Ok(FactorRecord { confirmed: true, confirmed_by, ..says.clone() })
         };
         self.change(act, "otp.confirm", Kind::Factor, account, next).await
     }
@@ -99,28 +139,15 @@ impl Registrar {
             let unknown = FactorSecret::generate()?.base32();
             let place = Bound::factor(account, created);
             let secret = self.masters.seal(&place, unknown.as_bytes())?;
-            Ok(FactorRecord { secret, confirmed: false, recovery: Vec::new(), created })
+            Ok(FactorRecord {
+                secret,
+                confirmed: false,
+                recovery: Vec::new(),
+                confirmed_by: None,
+                created,
+            })
         };
         self.change(act, "otp.remove", Kind::Factor, account, next).await
-    }
-
-    /// Spends a recovery code, and answers how many are left.
-    pub async fn spend_recovery(
-        &self,
-        act: &Act<'_>,
-        account: &str,
-        code: &str,
-    ) -> Result<usize, RegistrarError> {
-        let digest = recovery_digest(account, code);
-        let next = |found: Option<&Kept<FactorRecord>>| {
-            let confirmed = found.filter(|found| found.says.confirmed);
-            let mut says = confirmed.ok_or(Invalid::NoFactor)?.says.clone();
-            let before = says.recovery.len();
-            says.recovery.retain(|left| !bool::from(left.as_bytes().ct_eq(digest.as_bytes())));
-            if says.recovery.len() == before { Err(Invalid::WrongCode.into()) } else { Ok(says) }
-        };
-        let left = self.change(act, "otp.recover", Kind::Factor, account, next).await?;
-        Ok(left.says.recovery.len())
     }
 }
 

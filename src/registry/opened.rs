@@ -298,7 +298,7 @@ fn factor_of(
     let factor = factor.filter(|factor| factor.confirmed)?;
     let opened = masters.open_factor(&Bound::factor(account, factor.created), &factor.secret);
     let noted = opened.map_err(|why| missing.push(format!("its second factor: {why}")));
-    noted.ok().map(Arc::new)
+    noted.ok().map(|opened| Arc::new(opened.spent_up_to(factor.confirmed_by)))
 }
 
 fn state_of(

@@ -149,6 +149,9 @@ pub struct FactorRecord {
     /// SHA-256 of each recovery code that is left, with the account's name before it, in hex.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recovery: Vec<String>,
+    /// The step whose code confirmed it: that code and those before are good for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_by: Option<u64>,
     /// When it was made.
     pub created: Micros,
 }

@@ -244,6 +244,16 @@ async fn a_second_factor_is_enrolled_confirmed_and_removed() {
     assert_eq!(confirmed.body["confirmed"], true);
     let shown = rig.get("/v1/accounts/ann/otp").await.is(200);
     assert_eq!(shown.body["recovery_left"], 10);
+    let recover = |code: &Value| {
+        rig.call(OPERATOR, "POST", "/v1/accounts/ann/otp/recover", json!({"code": code}))
+    };
+    recover(&json!("AAAA-BBBB-CCCC-DDDD")).await.is(422);
+    let anew = recover(&made.body["recovery"][2]).await.is(201);
+    assert_ne!(anew.body["secret"], made.body["secret"]);
+    assert_eq!(anew.body["factor"]["confirmed"], false);
+    recover(&made.body["recovery"][3]).await.is(422);
+    let code = totp(anew.body["secret"].as_str().unwrap());
+    rig.post("/v1/accounts/ann/otp/confirm", json!({"code": code})).await.is(200);
     let removed = rig.call(SECURITY, "DELETE", "/v1/accounts/ann/otp", Value::Null).await.is(204);
     assert_eq!(removed.text, "");
     rig.get("/v1/accounts/ann/otp").await.is(404);

@@ -39,6 +39,7 @@ const OPERATORS: &[&str] = &[
     "switches.throw",
     "otp.enrol",
     "otp.confirm",
+    "otp.recover",
     "apps.create",
     "apps.update",
     "apps.stop",

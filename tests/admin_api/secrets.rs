@@ -80,6 +80,7 @@ async fn the_description_says_which_answers_hold_secrets() {
             "keys.rotate",
             "keys.compromised",
             "otp.enrol",
+            "otp.recover",
             "apps.compromised",
         ];
         assert_eq!(holds, expected.contains(&operation.name), "{}", operation.name);

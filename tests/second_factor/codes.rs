@@ -4,9 +4,10 @@ use countersign::admit::{Bounds, CHALLENGE, CodePlace, SecondFactor};
 use countersign::clock::Micros;
 use countersign::denial::{Condition, Denial, Excess};
 use countersign::dialect::Facts;
+use countersign::key::Factor;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use crate::support::{AWAY, OTP, START, STEP, World, code_at, wrong_at};
+use crate::support::{AWAY, FACTOR32, OTP, START, STEP, World, code_at, wrong_at};
 
 fn world() -> World {
     World::new(&Bounds::default())
@@ -166,6 +167,63 @@ fn no_code_reaches_a_backend_in_a_parameter() {
         ..moved
     };
     assert_eq!(world.ask(&moved), Err(Denial::BadSignature), "in a parameter it is signed");
+}
+
+#[test]
+fn no_code_reaches_a_backend_in_a_member_of_json() {
+    let code = code_at(START);
+    for (sent, forwarded) in [
+        (format!(r#"{{"otp":"{code}","a":1,"b":[2]}}"#), r#"{"a":1,"b":[2]}"#),
+        (format!(r#"{{"a":1, "otp" : "{code}" , "b":[2]}}"#), r#"{"a":1, "b":[2]}"#),
+        (format!(r#"{{"a":1,"b":[2],"otp":"{code}"}}"#), r#"{"a":1,"b":[2]}"#),
+        (format!(r#"{{ "a":1 , "otp":"{code}" }}"#), r#"{ "a":1  }"#),
+        (format!(r#"{{"otp":"{code}"}}"#), "{}"),
+        (format!(r#"{{"o\u0074p":"{code}","a":1}}"#), r#"{"a":1}"#),
+    ] {
+        let mut world = World::by_member();
+        let sent = world.sign_as("one", &Method::POST, "/withdraw", "", &sent);
+        let permit = world.admit(AWAY, &sent).unwrap();
+        let body = permit.outgoing().body(&sent.body.clone().into());
+        assert_eq!(std::str::from_utf8(&body).unwrap(), forwarded);
+    }
+}
+
+#[test]
+fn a_code_in_json_is_one_text_in_one_spelling_and_is_judged_as_any_other() {
+    let mut world = World::by_member();
+    let ask = |world: &mut World, body: &str| {
+        let sent = world.sign_as("one", &Method::POST, "/withdraw", "", body);
+        world.ask(&sent)
+    };
+    for body in [
+        r#"{"otp":123456,"a":1}"#.to_owned(),
+        format!(r#"{{"otp":["{}"]}}"#, code_at(START)),
+        format!(r#"{{"otp":"{}","OTP":"000000"}}"#, code_at(START)),
+        r#"{"Otp":"000000"}"#.to_owned(),
+        r#"{"otp":"\u0030\u0030"}"#.to_owned(),
+    ] {
+        assert!(matches!(ask(&mut world, &body), Err(Denial::Malformed(_))), "{body}");
+    }
+    assert_eq!(ask(&mut world, r#"{"a":1}"#), Err(Denial::MissingCode));
+    assert_eq!(ask(&mut world, r#"{"a":1,"otp":""}"#), Err(Denial::MissingCode));
+    let wrong = format!(r#"{{"a":1,"otp":"{}"}}"#, wrong_at(START, 7));
+    assert_eq!(ask(&mut world, &wrong), Err(Denial::BadCode));
+    let right = format!(r#"{{"a":1,"otp":"{}"}}"#, code_at(START));
+    assert_eq!(ask(&mut world, &right), Ok(()));
+    world.gate.clock.advance(std::time::Duration::from_millis(1));
+    assert_eq!(ask(&mut world, &right.replace('1', "2")), Err(Denial::CodeSpent));
+}
+
+#[test]
+fn a_code_that_was_used_elsewhere_is_wrong_and_so_is_every_earlier_one() {
+    let factor = |spent| Factor::read(FACTOR32).unwrap().spent_up_to(spent);
+    let step = START.0 / 30_000_000;
+    let steps = [START - STEP, START, START + STEP].map(code_at);
+    let found = |spent| steps.each_ref().map(|code| factor(spent).step_of(code, START));
+    assert_eq!(found(None), [Some(step - 1), Some(step), Some(step + 1)]);
+    assert_eq!(found(Some(step - 1)), [None, Some(step), Some(step + 1)]);
+    assert_eq!(found(Some(step)), [None, None, Some(step + 1)]);
+    assert_eq!(found(Some(step + 1)), [None; 3]);
 }
 
 #[test]

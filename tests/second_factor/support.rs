@@ -27,6 +27,8 @@ pub(crate) const HOME: &str = "203.0.113.9";
 pub(crate) const AWAY: &str = "198.51.100.7";
 pub(crate) const OTP: &str = "x-otp";
 const FACTOR: &[u8] = b"12345678901234567890";
+/// The same in base32.
+pub(crate) const FACTOR32: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
 /// The code that an app shows at a moment.
 pub(crate) fn code_at(at: Micros) -> String {
@@ -84,27 +86,7 @@ impl World {
     pub(crate) fn new(bounds: &Bounds) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
         let venue = Venue("main".into());
-        let key = |id: &str, account: &str, limits: &[Limit]| Key {
-            id: id.into(),
-            tag: Tag::of(id),
-            account: account.into(),
-            account_tag: Tag::of(account),
-            venue: venue.clone(),
-            dialect: Arc::clone(dialect.name()),
-            secret: Secret::read(Algorithm::HmacSha256, b"secret").unwrap(),
-            passphrase: None,
-            permissions: Permissions::NONE.with(Permission::WITHDRAW),
-            allowlist: Allowlist::default(),
-            state: State::Active,
-            expires: None,
-            limits: limits.iter().map(|limit| (*limit).into()).collect(),
-            epoch: 0,
-            bindings: (account != "bare").then(|| {
-                let base32 = data_encoding::BASE32_NOPAD.encode(FACTOR);
-                let factor = Some(Arc::new(Factor::read(&base32).unwrap()));
-                Box::new(Bindings { factor, ..Bindings::default() })
-            }),
-        };
+        let key = |id, account, limits: &[Limit]| key(id, account, limits, &dialect);
         let tight = [Limit { quota: 1, period: Duration::from_secs(10) }];
         let options = Options { max_records: 100_000, ..Options::default() };
         let gate = Gate {
@@ -148,6 +130,17 @@ impl World {
         let mut world = Self::new(&Bounds::default());
         let place = CodePlace::Parameter("otp".into());
         world.route.second_factor = Some(SecondFactor { place, challenges: None });
+        world
+    }
+
+    /// The code travels in a member called "otp" of a body of JSON.
+    pub(crate) fn by_member() -> Self {
+        let mut world = Self::new(&Bounds::default());
+        world.dialect = Arc::new(builtin("bitmex").unwrap().unwrap());
+        world.route.ask = Ask::Signed(Arc::clone(&world.dialect));
+        let place = CodePlace::Member("otp".into());
+        world.route.second_factor = Some(SecondFactor { place, challenges: None });
+        world.gate.keys = [key("one", "acme", &[], &world.dialect)].into_iter().collect();
         world
     }
 
@@ -222,6 +215,29 @@ impl World {
     /// What becomes of a request from home.
     pub(crate) fn ask(&mut self, sent: &Sent) -> Result<(), Denial> {
         self.admit(HOME, sent).map(|_| ())
+    }
+}
+
+fn key(id: &str, account: &str, limits: &[Limit], dialect: &Dialect) -> Key {
+    Key {
+        id: id.into(),
+        tag: Tag::of(id),
+        account: account.into(),
+        account_tag: Tag::of(account),
+        venue: Venue("main".into()),
+        dialect: Arc::clone(dialect.name()),
+        secret: Secret::read(Algorithm::HmacSha256, b"secret").unwrap(),
+        passphrase: None,
+        permissions: Permissions::NONE.with(Permission::WITHDRAW),
+        allowlist: Allowlist::default(),
+        state: State::Active,
+        expires: None,
+        limits: Arc::from(limits),
+        epoch: 0,
+        bindings: (account != "bare").then(|| {
+            let factor = Some(Arc::new(Factor::read(FACTOR32).unwrap()));
+            Box::new(Bindings { factor, ..Bindings::default() })
+        }),
     }
 }
 

@@ -5,7 +5,6 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
 
 use super::*;
-use crate::key::factor::recovery_digest;
 
 /// What an authenticator app shows for this secret: RFC 6238, once more.
 fn code(enrolment: &Enrolment, now: Micros) -> String {
@@ -37,7 +36,9 @@ fn a_second_factor_is_enrolled_shown_and_confirmed_by_its_first_code() {
     assert!(world.open(&id).unwrap().bindings.is_none(), "it opens nothing yet");
     assert!(wait(registrar.confirm(&act, "acme", &right)).unwrap().says.confirmed);
     let factor = world.open(&id).unwrap().bindings.unwrap().factor.unwrap();
-    assert!(factor.step_of(&right, START).is_some());
+    assert_eq!(factor.step_of(&right, START), None, "it was used to confirm");
+    let next = START + Duration::from_secs(30);
+    assert!(factor.step_of(&code(&enrolment, next), START).is_some());
     let again = wait(registrar.confirm(&act, "acme", &right)).unwrap_err();
     assert!(matches!(again, RegistrarError::Invalid(Invalid::NoFactor)));
     let second = wait(registrar.enrol(&act, "acme", "An Exchange")).unwrap_err();
@@ -45,18 +46,36 @@ fn a_second_factor_is_enrolled_shown_and_confirmed_by_its_first_code() {
 }
 
 #[test]
-fn a_recovery_code_is_good_once_and_only_in_its_account() {
+fn a_recovery_code_replaces_a_lost_factor_once_and_in_its_account_alone() {
     let world = World::new();
     let (act, registrar) = (world.act(), &world.registrar);
+    let recover = |account, code: &str| wait(registrar.recover(&act, account, code, "x"));
     let enrolment = wait(registrar.enrol(&act, "acme", "x")).unwrap();
     let recovery = enrolment.recovery[3].reveal().to_owned();
-    assert!(wait(registrar.spend_recovery(&act, "acme", &recovery)).is_err(), "not confirmed yet");
+    assert!(recover("acme", &recovery).is_err(), "not confirmed yet");
     wait(registrar.confirm(&act, "acme", &code(&enrolment, START))).unwrap();
+    let other = wait(registrar.enrol(&act, "other", "x")).unwrap();
+    wait(registrar.confirm(&act, "other", &code(&other, START))).unwrap();
+    for (account, wrong) in [("other", &*recovery), ("acme", "AAAA-AAAA-AAAA-AAAA"), ("acme", "")] {
+        let wrong = recover(account, wrong).unwrap_err();
+        assert!(matches!(wrong, RegistrarError::Invalid(Invalid::WrongCode)), "{account}");
+    }
+    let id = world.issue(new_key("binance", &["read"])).key.id;
+    assert!(world.open(&id).unwrap().bindings.is_some());
     let typed = recovery.to_lowercase().replace('-', " ");
-    assert_eq!(wait(registrar.spend_recovery(&act, "acme", &typed)).unwrap(), 9);
-    let again = wait(registrar.spend_recovery(&act, "acme", &recovery)).unwrap_err();
-    assert!(matches!(again, RegistrarError::Invalid(Invalid::WrongCode)));
-    assert_ne!(recovery_digest("acme", &recovery), recovery_digest("other", &recovery));
+    let anew = recover("acme", &typed).unwrap();
+    assert_ne!(anew.secret.reveal(), enrolment.secret.reveal());
+    assert!(world.open(&id).unwrap().bindings.is_none(), "the lost one opens nothing from now on");
+    let lost = code(&enrolment, START + Duration::from_secs(30));
+    assert!(wait(registrar.confirm(&act, "acme", &lost)).is_err());
+    wait(registrar.confirm(&act, "acme", &code(&anew, START))).unwrap();
+    for spent in [&recovery, enrolment.recovery[4].reveal()] {
+        let again = recover("acme", spent).unwrap_err();
+        assert!(
+            matches!(again, RegistrarError::Invalid(Invalid::WrongCode)),
+            "all of them are spent"
+        );
+    }
 }
 
 #[test]
