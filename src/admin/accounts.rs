@@ -62,7 +62,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "/v1/accounts",
         "accounts.list",
         Role::Viewer,
-        "Accounts of which something was said, as that they are frozen",
+        "Accounts that have keys, or of which something was said, as that they are frozen",
         |call| Box::pin(list(call)),
     )
     .query(&[LIMIT, AFTER])
@@ -165,12 +165,8 @@ async fn show(call: Call) -> Outcome {
     if account.is_none() && keys == 0 {
         return Err(Problem::missing("account"));
     }
-    let unsaid = || Kept {
-        id: id.to_owned(),
-        version: 0,
-        revision: 0,
-        says: AccountRecord { frozen: false, reason: None },
-    };
+    let unsaid =
+        || Kept { id: id.to_owned(), version: 0, revision: 0, says: AccountRecord::default() };
     let view = AccountView::of(account.unwrap_or_else(unsaid));
     let version = view.version;
     Ok(Reply::ok(&AccountView { keys: Some(keys), ..view })?.at_version(version))

@@ -157,7 +157,14 @@ impl Scene<'_, '_> {
         let class = permissions.unwrap_or(Permissions::NONE);
         refuse_unsigned_body(table, ask.as_ref(), class);
         let (hour, age) = (Duration::from_hours(1), default_age(class, effect));
-        let key_max_age = table.or("key_max_age", age, span(Duration::ZERO..=24 * hour));
+        let key_max_age = table.or("key_max_age", age, |value| {
+            let found = span(Duration::ZERO..=24 * hour)(value)?;
+            if found >= LEAST_AGE {
+                return Ok(found);
+            }
+            let problem = "a gateway looks for changes of keys every half second, so it would refuse in between";
+            Err(Fault::cured(problem, "allow \"1s\" or more: a revocation is heard of at once all the same"))
+        });
         let lead =
             table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
         let repeat = repeat(table, ask.as_ref(), effect);
@@ -341,6 +348,9 @@ fn refuse_unsigned_body(table: &Table<'_>, ask: Option<&Ask>, permissions: Permi
 const fn moves() -> Permissions {
     Permissions::NONE.with(Permission::WITHDRAW).with(Permission::TRANSFER)
 }
+
+/// What is known of keys is confirmed twice as often.
+const LEAST_AGE: Duration = Duration::from_secs(1);
 
 /// How long a revoked key may go on, by what it could do meanwhile.
 fn default_age(permissions: Permissions, effect: Option<Effect>) -> Duration {

@@ -9,7 +9,7 @@ use http::Method;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::admit::{Ask, BanBounds, CodePlace, Effect};
+use crate::admit::{Ask, BanBounds, CodePlace, Effect, SymbolPlace};
 use crate::gateway::routes::{Entry, Target};
 use crate::key::Permission;
 use crate::store::{Limit, Repeat};
@@ -1010,9 +1010,16 @@ fn a_route_may_ask_for_a_second_factor() {
     let parameter = asked("{ parameter = \"otp\" }");
     assert_eq!(parameter.place, CodePlace::Parameter("otp".into()));
     assert!(parameter.challenges.is_none());
+    let member = asked("{ member = \"otp\" }");
+    assert_eq!(member.place, CodePlace::Member("otp".into()));
     for (factor, problem) in [
-        ("{}", "neither `header` nor `parameter` is given"),
-        ("{ header = \"a\", parameter = \"b\" }", "both `header` and `parameter` are given"),
+        ("{ member = \"otp\", challenge = true }", "a challenge would hold for no other code"),
+        ("{ member = \"a b\" }", "\"a b\" is no name of a parameter"),
+        ("{}", "none of `header`, `parameter` and `member` is given"),
+        (
+            "{ header = \"a\", parameter = \"b\" }",
+            "more than one of `header`, `parameter` and `member` is given",
+        ),
         ("{ header = \"x otp\" }", "\"x otp\" is no header field"),
         ("{ header = \"Accept\" }", "`accept` has a meaning of its own"),
         ("{ header = \"x-forwarded-for\" }", "`x-forwarded-for` has a meaning of its own"),
@@ -1039,6 +1046,77 @@ fn a_route_may_ask_for_a_second_factor() {
     );
     let refused = parsed(&within).unwrap_err().to_string();
     assert!(refused.contains("has its time or nonce within the content"), "{refused}");
+}
+
+#[test]
+fn a_route_may_say_where_its_requests_name_a_symbol() {
+    let with = |symbol: &str| {
+        let path = "path = \"/api/v3/order\"";
+        let segments = "path = \"/api/v3/{market}/{symbol}\"";
+        parsed(&changed(path, &format!("{segments}\nsymbol = {symbol}")))
+    };
+    let place = |symbol: &str| {
+        let loaded = with(symbol).unwrap_or_else(|refused| panic!("{refused}"));
+        loaded.config.routes.all()[0].demand.symbol.clone().unwrap()
+    };
+    for (symbol, expected) in [
+        ("{ parameter = \"symbol\" }", SymbolPlace::Parameter("symbol".into())),
+        ("{ member = \"symbol\" }", SymbolPlace::Member(["symbol".into()].into())),
+        ("{ member = \"a.b\" }", SymbolPlace::Member(["a".into(), "b".into()].into())),
+        ("{ segment = \"market\" }", SymbolPlace::Segment(2)),
+        ("{ segment = \"symbol\" }", SymbolPlace::Segment(3)),
+    ] {
+        assert_eq!(place(symbol), expected);
+    }
+    for (symbol, problem) in [
+        ("{}", "it takes one of `parameter`, `member` and `segment`"),
+        ("{ parameter = \"a\", member = \"b\" }", "it takes one of"),
+        ("{ segment = \"pair\" }", "there is no segment \"{pair}\" in the `path`"),
+        ("{ parameter = \"a=b\" }", "\"a=b\" is no name"),
+        ("{ member = \"a..b\" }", "\"\" is no name"),
+        ("{ param = \"symbol\" }", "there is no such key"),
+        ("\"symbol\"", "expected a table"),
+    ] {
+        let refused = with(symbol).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{symbol}: {refused}");
+    }
+    let public = changed(
+        "dialect = \"binance\"\npermission = \"trade\"\naddress_limit",
+        "ask = \"public\"\nsymbol = { parameter = \"symbol\" }\naddress_limit",
+    );
+    let refused = parsed(&public).unwrap_err().to_string();
+    assert!(refused.contains("a public route knows no key"), "{refused}");
+}
+
+#[test]
+fn a_key_may_be_bound_to_symbols() {
+    let with =
+        |symbols: &str| parsed(&changed("limits = [\"orders\"]", &format!("symbols = {symbols}")));
+    let loaded = with("[\"BTCUSDT\", \"ETH/USD\"]").unwrap_or_else(|refused| panic!("{refused}"));
+    let bindings = loaded.config.keys[0].bindings.as_ref().unwrap();
+    let symbols = bindings.symbols.as_ref().unwrap();
+    assert!(symbols.hold("ETH/USD".bytes()) && !symbols.hold("ETHUSD".bytes()));
+    assert!(good(GOOD).config.keys[0].bindings.is_none());
+    for (symbols, problem) in [
+        ("[]", "an empty list would mean every symbol"),
+        ("[\"BTC USD\"]", "\"BTC USD\" is no symbol"),
+    ] {
+        let refused = with(symbols).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{symbols}: {refused}");
+    }
+}
+
+#[test]
+fn what_is_known_of_keys_may_be_a_second_old_at_least() {
+    let with = |age: &str| {
+        let address = "address_limit = \"per-address\"";
+        parsed(&changed(address, &format!("{address}\nkey_max_age = \"{age}\"")))
+    };
+    assert!(with("1s").is_ok());
+    for age in ["0s", "400ms", "999ms"] {
+        let refused = with(age).unwrap_err().to_string();
+        assert!(refused.contains("every half second") && refused.contains("\"1s\""), "{refused}");
+    }
 }
 
 #[test]

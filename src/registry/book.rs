@@ -205,6 +205,11 @@ pub trait Registry: fmt::Debug + Send + Sync {
     /// revision it was true at.
     fn key_tags(&self) -> Answer<'_, (Vec<u64>, u64)>;
 
+    /// Names of accounts that have keys, each once, in the order of their bytes, from behind `after` on, at most `limit`.
+    fn holders(&self, _after: Option<String>, _limit: usize) -> Answer<'_, Vec<String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// Keeps each of `words` that is later than what is known of its id, as long as there is room
     /// ([`Topic::most`]), and forgets words of the topic from before `forget`. They make no revision, and a crash may
     /// lose those that came last. A registry that keeps none has nothing to tell.

@@ -93,6 +93,39 @@ async fn the_last_use_of_each_secret_is_shown_and_how_far_uses_are_known() {
 }
 
 #[tokio::test]
+async fn accounts_that_have_keys_are_listed_with_those_of_which_something_was_said() {
+    let rig = Rig::start().await;
+    for account in ["eve", "ann", "cat"] {
+        rig.key(account).await;
+    }
+    rig.key("ann").await;
+    for account in ["bob", "cat", "dan"] {
+        let path = format!("/v1/accounts/{account}/freeze");
+        rig.call(OPERATOR, "POST", &path, Value::Null).await.is(200);
+    }
+    let shown = |page: &Value| -> Vec<(String, bool, u64)> {
+        let one = |item: &Value| {
+            let (id, version) = (item["id"].as_str().unwrap(), item["version"].as_u64().unwrap());
+            (id.to_owned(), item["frozen"].as_bool().unwrap(), version)
+        };
+        page["items"].as_array().unwrap().iter().map(one).collect()
+    };
+    let all = [("ann", 0), ("bob", 1), ("cat", 1), ("dan", 1), ("eve", 0)];
+    let all = all.map(|(name, version)| (name.to_owned(), version == 1, version));
+    assert_eq!(shown(&rig.get("/v1/accounts").await.is(200).body), all);
+    for limit in 1..=5 {
+        let (mut found, mut path) = (Vec::new(), format!("/v1/accounts?limit={limit}"));
+        for _ in 0..6 {
+            let page = rig.get(&path).await.is(200).body;
+            found.extend(shown(&page));
+            let Some(next) = page["next"].as_str() else { break };
+            path = format!("/v1/accounts?limit={limit}&after={next}");
+        }
+        assert_eq!(found, all, "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_lifted_ban_is_told_to_no_gateway_that_starts_later() {
     let rig = Rig::start().await;
     let ban = |id: &str| Word { id: id.into(), at: NOW + Duration::from_mins(2), detail: 0 };

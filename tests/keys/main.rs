@@ -16,6 +16,7 @@ mod cuts;
 mod feed;
 mod fleet;
 mod gateways;
+mod issued;
 mod lookups;
 #[expect(dead_code, reason = "what other tests do to a server is not done here")]
 #[path = "../registry/server.rs"]

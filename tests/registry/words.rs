@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use countersign::clock::Micros;
-use countersign::registry::book::Registry;
+use countersign::registry::book::{Kind, Registry, Write};
 use countersign::registry::embedded::Embedded;
 use countersign::registry::gossip::{Place, Topic, Word};
 
 use super::server::Server;
+use super::support::{key, note};
 
 fn word(id: &str, at: u64, detail: u32) -> Word {
     Word { id: id.into(), at: Micros(at), detail }
@@ -102,6 +103,29 @@ fn told_all(tellers: &[tokio::task::JoinHandle<()>]) -> bool {
     tellers.iter().all(tokio::task::JoinHandle::is_finished)
 }
 
+async fn holders_of_keys_are_listed_once_each_and_go_on_behind_the_cursor(store: &dyn Registry) {
+    let of = |id: &str, kind, account: Option<&str>| Write {
+        kind,
+        account: account.map(str::to_owned),
+        ..key(id, None)
+    };
+    let writes = vec![
+        of("1", Kind::Key, Some("bolt")),
+        of("2", Kind::Key, Some("acme")),
+        of("3", Kind::Key, Some("acme")),
+        of("4", Kind::Key, Some("a\u{10ffff}")),
+        of("5", Kind::Key, None),
+        of("frozen", Kind::Account, Some("frozen")),
+    ];
+    store.commit(writes, note(1)).await.unwrap();
+    let holders = |after: Option<&str>, limit| store.holders(after.map(str::to_owned), limit);
+    assert_eq!(holders(None, 10).await.unwrap(), ["acme", "a\u{10ffff}", "bolt"]);
+    assert_eq!(holders(None, 2).await.unwrap(), ["acme", "a\u{10ffff}"]);
+    assert_eq!(holders(Some("acme"), 1).await.unwrap(), ["a\u{10ffff}"]);
+    assert_eq!(holders(Some("bolt"), 1).await.unwrap(), <[&str; 0]>::default());
+    assert_eq!(holders(None, 0).await.unwrap(), <[&str; 0]>::default());
+}
+
 #[tokio::test]
 async fn the_embedded_registry_passes_words_on() {
     let directory = tempfile::tempdir().unwrap();
@@ -114,6 +138,7 @@ async fn the_embedded_registry_passes_words_on() {
     let store = Embedded::open(&file).unwrap();
     assert_eq!(heard(&store, Topic::Ban, Place::default()).await.0, [word("d", 6, 0)]);
     who_tells_at_the_same_time_loses_nothing(Arc::new(Embedded::in_memory().unwrap())).await;
+    holders_of_keys_are_listed_once_each_and_go_on_behind_the_cursor(&store).await;
 }
 
 #[tokio::test]
@@ -122,6 +147,7 @@ async fn postgres_passes_words_on() {
     let (store, _) = server.registry().await;
     words_are_told_in_turn_once_until_they_change_or_are_taken_back(&store).await;
     a_flood_of_words_fills_no_more_than_there_is_room(&store).await;
+    holders_of_keys_are_listed_once_each_and_go_on_behind_the_cursor(&store).await;
     let (store, _) = server.registry().await;
     who_tells_at_the_same_time_loses_nothing(Arc::new(store)).await;
 }

@@ -132,6 +132,10 @@ impl Registry for Embedded {
         self.ask(tables::key_tags)
     }
 
+    fn holders(&self, after: Option<String>, limit: usize) -> Answer<'_, Vec<String>> {
+        self.ask(move |db| tables::holders(db, after, limit))
+    }
+
     fn tell(&self, topic: Topic, words: Vec<Word>, forget: Option<Micros>) -> Answer<'_, ()> {
         self.ask(move |db| gossip::tell(db, topic, &latest(words), forget))
     }

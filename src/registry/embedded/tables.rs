@@ -232,6 +232,29 @@ pub(super) fn list(db: &Database, query: Query) -> Result<Vec<Record>, RegistryE
     Ok(found)
 }
 
+/// Accounts that have keys, found by leaping from one to the next.
+pub(super) fn holders(
+    db: &Database,
+    after: Option<String>,
+    limit: usize,
+) -> Result<Vec<String>, RegistryError> {
+    let tx = db.begin_read().map_err(failed)?;
+    let index = tx.open_table(BY_ACCOUNT).map_err(failed)?;
+    let kind = Kind::Key.name();
+    let (mut found, mut from) = (Vec::new(), from_after(after));
+    while found.len() < limit {
+        let Some(row) = index.range((kind, &*from, "")..).map_err(failed)?.next() else { break };
+        let name = row.map_err(failed)?.0;
+        let (its_kind, account, _) = name.value();
+        if its_kind != kind {
+            break;
+        }
+        found.push(account.to_owned());
+        from = from_after(Some(account.to_owned()));
+    }
+    Ok(found)
+}
+
 pub(super) fn history(
     db: &Database,
     kind: Kind,

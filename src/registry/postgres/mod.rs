@@ -232,6 +232,11 @@ impl Registry for Postgres {
         self.on_runtime(async move { at_leisure(reader::key_tags(&options)).await })
     }
 
+    fn holders(&self, after: Option<String>, limit: usize) -> Answer<'_, Vec<String>> {
+        let after: Arc<str> = after.unwrap_or_default().into();
+        self.ask(move |live| reader::holders(live, Arc::clone(&after), limit))
+    }
+
     fn tell(&self, topic: Topic, words: Vec<Word>, forget: Option<Micros>) -> Answer<'_, ()> {
         let words: Arc<[Word]> = latest(words).into();
         self.ask(move |live| gossip::tell(live, topic, Arc::clone(&words), forget))

@@ -51,6 +51,16 @@ pub(super) async fn list(live: Arc<Live>, query: Arc<Query>) -> Result<Vec<Recor
     Ok(rows.iter().map(|row| record(*kind, row)).collect::<Result<_, _>>()?)
 }
 
+pub(super) async fn holders(
+    live: Arc<Live>,
+    after: Arc<str>,
+    limit: usize,
+) -> Result<Vec<String>, Failure> {
+    let (after, limit) = (after.as_bytes(), signed(limit as u64));
+    let rows = live.client.query(&live.statements.holders, &[&after, &limit]).await?;
+    Ok(rows.iter().map(|row| text(field(row, 0)?)).collect::<Result<_, _>>()?)
+}
+
 pub(super) async fn history(
     live: Arc<Live>,
     kind: Kind,

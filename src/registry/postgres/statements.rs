@@ -15,6 +15,7 @@ pub(super) struct Statements {
     pub(super) of_revision: Statement,
     pub(super) standing: Statement,
     pub(super) write: Statement,
+    pub(super) holders: Statement,
     pub(super) tell: Statement,
     pub(super) forget: Statement,
     pub(super) told: Statement,
@@ -49,7 +50,8 @@ impl Statements {
             client.prepare(STANDING),
             client.prepare(WRITE),
         )?;
-        let (tell, forget, told, told_of, unsay) = tokio::try_join!(
+        let (holders, tell, forget, told, told_of, unsay) = tokio::try_join!(
+            client.prepare(HOLDERS),
             client.prepare(TELL),
             client.prepare(FORGET),
             client.prepare(TOLD),
@@ -68,6 +70,7 @@ impl Statements {
             of_revision,
             standing,
             write,
+            holders,
             tell,
             forget,
             told,
@@ -121,6 +124,17 @@ INSERT INTO countersign.record (kind, id, version, revision, account, applicatio
 SELECT kind, id, version, revision, account, application, body FROM written WHERE stands
 ON CONFLICT (kind, id) DO UPDATE SET version = EXCLUDED.version, revision = EXCLUDED.revision,
     account = EXCLUDED.account, application = EXCLUDED.application, body = EXCLUDED.body";
+
+// From one account to the next by the index, however many keys each has.
+const HOLDERS: &str = "
+WITH RECURSIVE holder AS (
+    (SELECT account FROM countersign.record WHERE kind = 'key' AND account > $1 ORDER BY account LIMIT 1)
+    UNION ALL
+    SELECT (SELECT account FROM countersign.record WHERE kind = 'key' AND account > holder.account
+        ORDER BY account LIMIT 1)
+    FROM holder WHERE holder.account IS NOT NULL
+)
+SELECT account FROM holder WHERE account IS NOT NULL LIMIT $2";
 
 const TELL: &str = "
 WITH turn AS (
