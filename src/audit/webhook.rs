@@ -61,7 +61,16 @@ impl Outbox {
         clock: Arc<dyn Clock>,
         meter: &AuditMeter,
     ) -> io::Result<Self> {
-        let sender = Sender::new(webhook, clock, meter.clone())?;
+        Self::with(webhook, clock, meter, PATIENCE)
+    }
+
+    fn with(
+        webhook: &Webhook,
+        clock: Arc<dyn Clock>,
+        meter: &AuditMeter,
+        patience: Patience,
+    ) -> io::Result<Self> {
+        let sender = Sender { patience, ..Sender::new(webhook, clock, meter.clone())? };
         let (queue, messages) = sync_channel(QUEUE);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let run = move || sender.run(&runtime, &messages);
@@ -79,12 +88,24 @@ impl Outbox {
     }
 }
 
+/// How long a message is tried.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// How often.
+    tries: u32,
+    /// The pause before the second try; each further one is twice as long.
+    pause: Duration,
+    /// The longest that one try takes.
+    within: Duration,
+}
+
 struct Sender {
     url: Uri,
     secret: Arc<Zeroizing<Vec<u8>>>,
     tls: Option<TlsConnector>,
     clock: Arc<dyn Clock>,
     meter: AuditMeter,
+    patience: Patience,
 }
 
 impl Sender {
@@ -99,22 +120,23 @@ impl Sender {
             tls,
             clock,
             meter,
+            patience: PATIENCE,
         })
     }
 
     /// Sends until nobody can ask for it any more.
     fn run(&self, runtime: &tokio::runtime::Runtime, messages: &Receiver<Vec<u8>>) {
         while let Ok(record) = messages.recv() {
-            let mut pause = FIRST_PAUSE;
+            let Patience { tries, mut pause, within } = self.patience;
             let mut taken = false;
             let id = message_id();
-            for attempt in 0..TRIES {
+            for attempt in 0..tries {
                 if attempt > 0 {
                     std::thread::sleep(pause);
                     pause *= 2;
                 }
                 let sent = runtime.block_on(async {
-                    tokio::time::timeout(PATIENCE, self.send(&id, &record)).await
+                    tokio::time::timeout(within, self.send(&id, &record)).await
                 });
                 match sent {
                     Ok(Ok(status)) if status.is_success() => {
@@ -236,19 +258,145 @@ const SYSTEM: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Messages that wait at a time.
 const QUEUE: usize = 256;
-/// How often a message is tried.
-const TRIES: u32 = 6;
-/// The pause before the second try; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest that one try takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Patience =
+    Patience { tries: 6, pause: Duration::from_secs(1), within: Duration::from_secs(10) };
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::{BufRead as _, BufReader, Read, Write};
+    use std::net::{SocketAddr, TcpListener};
+
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
     use super::*;
     use crate::clock::{ManualClock, Micros};
+
+    const RECORD: &[u8] = b"{\"v\":1,\"event\":\"new_network\",\"time\":\"t\"\n";
+    const SECRET: &[u8] = b"a secret";
+
+    /// Tries soon, and gives up soon.
+    const QUICK: Patience =
+        Patience { tries: 3, pause: Duration::from_millis(1), within: Duration::from_millis(200) };
+
+    fn outbox(url: &str, ca: Option<PathBuf>, patience: Patience) -> (Outbox, AuditMeter) {
+        let url = url.parse().unwrap();
+        let webhook = Webhook { url, secret: Arc::new(secret(SECRET)), ca };
+        let clock = Arc::new(ManualClock::at(Micros::from_millis(1_700_000_000_000)));
+        let meter = crate::audit::tests::meter();
+        (Outbox::with(&webhook, clock, &meter, patience).unwrap(), meter)
+    }
+
+    /// Waits until so many messages were delivered, and so many lost.
+    fn counted(meter: &AuditMeter, delivered: u64, lost: u64) {
+        for _ in 0..3_000 {
+            if meter.webhooks() == (delivered, lost) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{:?} is not {:?}", meter.webhooks(), (delivered, lost));
+    }
+
+    /// Reads a message whole, sees that its signature holds, and answers its id and its body.
+    fn received(stream: &mut (impl Read + Write), status: &str) -> Option<(String, String)> {
+        let mut reader = BufReader::new(stream);
+        let (mut fields, mut line) = (Vec::new(), String::new());
+        while reader.read_line(&mut line).ok()? > 2 {
+            let (name, value) = line.trim_end().split_once(": ").unwrap_or_default();
+            fields.push((name.to_owned(), value.to_owned()));
+            line.clear();
+        }
+        let field = |name: &str| {
+            fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        };
+        let mut body = vec![0; field("content-length")?.parse().unwrap()];
+        reader.read_exact(&mut body).ok()?;
+        let (id, seconds) = (field("webhook-id")?, field("webhook-timestamp")?);
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET);
+        let signed = [format!("{id}.{seconds}.").as_bytes(), &body].concat();
+        let given = field("webhook-signature")?;
+        let given = BASE64.decode(given.strip_prefix("v1,").unwrap().as_bytes()).unwrap();
+        ring::hmac::verify(&key, &signed, &given).expect("the signature holds");
+        assert_eq!(seconds, "1700000000");
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        reader.get_mut().write_all(answer.as_bytes()).ok()?;
+        reader.get_mut().flush().ok()?;
+        Some((id, String::from_utf8(body).unwrap()))
+    }
+
+    /// A certificate for this machine, and a server's configuration with it.
+    fn certificate(directory: &Path) -> (PathBuf, Arc<ServerConfig>) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let path = directory.join("ca.pem");
+        std::fs::write(&path, made.cert.pem()).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        (path, Arc::new(config))
+    }
+
+    /// A listener that the name `localhost` leads to.
+    fn listen() -> (TcpListener, String) {
+        let here = ("localhost", 0).to_socket_addrs().unwrap().collect::<Vec<SocketAddr>>();
+        let listener = TcpListener::bind(here.first().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, format!("https://localhost:{port}/hook"))
+    }
+
+    #[test]
+    fn a_message_goes_over_tls_to_who_proves_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ca, config) = certificate(directory.path());
+        let (listener, url) = listen();
+        let (outbox, meter) = outbox(&url, Some(ca), PATIENCE);
+        outbox.post(RECORD);
+        let (socket, _) = listener.accept().unwrap();
+        let connection = ServerConnection::new(config).unwrap();
+        let mut stream = StreamOwned::new(connection, socket);
+        let (id, body) = received(&mut stream, "200 OK").unwrap();
+        assert!(id.starts_with("msg_") && body.contains("key.new_network"), "{id} {body}");
+        counted(&meter, 1, 0);
+    }
+
+    #[test]
+    fn who_proves_another_name_gets_nothing_and_is_asked_only_so_often() {
+        let directory = tempfile::tempdir().unwrap();
+        let (ca, _) = certificate(directory.path());
+        let (_, config) = certificate(tempfile::tempdir().unwrap().path());
+        let (listener, url) = listen();
+        let (outbox, meter) = outbox(&url, Some(ca), QUICK);
+        outbox.post(RECORD);
+        for _ in 0..QUICK.tries {
+            let (socket, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            assert!(received(&mut StreamOwned::new(connection, socket), "200 OK").is_none());
+        }
+        counted(&meter, 0, 1);
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "it is not asked again");
+    }
+
+    #[test]
+    fn a_receiver_that_hangs_keeps_nobody_and_costs_so_many_messages_at_most() {
+        let (listener, url) = listen();
+        let (outbox, meter) = outbox(&url.replace("https", "http"), None, QUICK);
+        let hung = std::thread::spawn(move || -> Vec<_> {
+            (0..QUICK.tries * 2).map(|_| listener.accept().unwrap()).collect()
+        });
+        // More than there is room for: whoever posts does not wait.
+        for _ in 0..QUEUE + 10 {
+            outbox.post(RECORD);
+        }
+        let (delivered, lost) = meter.webhooks();
+        assert!(delivered == 0 && lost >= 9, "{lost} found no room");
+        assert_eq!(hung.join().unwrap().len(), 6, "each message is tried so often, and no more");
+    }
 
     #[test]
     fn a_message_is_signed_as_the_standard_shows() {
@@ -265,36 +413,17 @@ mod tests {
 
     #[test]
     fn a_message_is_tried_again_until_it_is_taken() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap()).parse().unwrap();
-        let webhook = Webhook { url, secret: Arc::new(secret(b"a secret")), ca: None };
-        let clock = Arc::new(ManualClock::at(Micros::from_millis(1_700_000_000_000)));
-        let outbox = Outbox::start(&webhook, clock, &crate::audit::tests::meter()).unwrap();
-        outbox.post(b"{\"v\":1,\"event\":\"new_network\",\"time\":\"t\"\n");
-        let mut ids = Vec::new();
-        for status in ["503 Service Unavailable", "200 OK"] {
+        let (listener, url) = listen();
+        let patience = Patience { within: Duration::from_secs(30), ..QUICK };
+        let (outbox, meter) = outbox(&url.replace("https", "http"), None, patience);
+        outbox.post(RECORD);
+        let ids = ["503 Service Unavailable", "200 OK"].map(|status| {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut text = String::new();
-            while !text.ends_with("\"}}") && !text.ends_with("new_network\"}") {
-                let mut bytes = [0; 4096];
-                let read = stream.read(&mut bytes).unwrap();
-                assert!(read > 0, "{text}");
-                text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
-            }
-            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-            stream.write_all(answer.as_bytes()).unwrap();
-            let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            let field = |name: &str| {
-                let line = head.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-                line.trim().to_owned()
-            };
-            assert_eq!(field("webhook-timestamp:"), "1700000000");
-            let id = field("webhook-id:");
-            let signed = signature(b"a secret", &id, 1_700_000_000, body.as_bytes());
-            assert_eq!(field("webhook-signature:"), signed);
+            let (id, body) = received(&mut stream, status).unwrap();
             assert!(body.contains("\"type\":\"key.new_network\""), "{body}");
-            ids.push(id);
-        }
+            id
+        });
         assert_eq!(ids[0], ids[1]);
+        counted(&meter, 1, 0);
     }
 }

@@ -84,4 +84,10 @@ impl AuditMeter {
     pub fn webhook(&self, delivered: bool) {
         if delivered { self.delivered.inc() } else { self.undelivered.inc() }
     }
+
+    /// Messages that the webhook took, and those it did not.
+    #[cfg(test)]
+    pub(crate) fn webhooks(&self) -> (u64, u64) {
+        (self.delivered.get(), self.undelivered.get())
+    }
 }

@@ -15,6 +15,7 @@ mod approvals;
 mod hostile;
 mod life;
 mod lists;
+mod provider;
 mod roles;
 mod schemathesis;
 mod secrets;
