@@ -13,7 +13,7 @@ use crate::checks::{
 };
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Claim, Dialect, Inbound, Outgoing, Room, TimeKind};
+use crate::dialect::{Claim, Dialect, Inbound, Nonce, Outgoing, Room, TimeKind};
 use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
 use crate::store::{Limit, Repeat, Store, Verdict};
@@ -332,7 +332,11 @@ fn same(a: &Arc<str>, b: &Arc<str>) -> bool {
 }
 
 fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Result<(), Denial> {
-    let Some(time) = claim.time else { return Ok(()) };
+    let Some(time) = claim.time else {
+        let near = |nonce: Nonce<'_>| Some((Micros::from_millis(nonce.number), nonce.near?));
+        let near = claim.nonce.and_then(near);
+        return near.map_or(Ok(()), |(at, bound)| freshness::stamp(at, now, bound, bound));
+    };
     match dialect.time_kind() {
         TimeKind::Stamp => freshness::stamp(time.at, now, claim.window, dialect.future()),
         TimeKind::Deadline => {
@@ -349,6 +353,7 @@ fn settle(verdict: Verdict, costs: Costs) -> Result<Standing, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(Standing::new(costs, levels)),
         Verdict::Seen => Err(Denial::Replayed),
+        Verdict::Low => Err(Denial::Stale(Duration::ZERO)),
         Verdict::StepSpent => Err(Denial::CodeSpent),
         Verdict::Outdated => Err(Denial::KeyInactive),
         Verdict::Over { cost, retry_after, level } => {

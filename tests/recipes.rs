@@ -1,13 +1,22 @@
 //! What each recipe's rules refuse, and what they let pass beside it.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::duration_suboptimal_units, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use countersign::clock::Micros;
-use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, SecretForm, builtin};
+use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
+use countersign::clock::{ManualClock, Micros};
+use countersign::dialect::{
+    BUILTIN, Credentials, Dialect, Draft, Facts, Inbound, SecretForm, builtin,
+};
+use countersign::key::{Algorithm, Allowlist, Key, Permission, Permissions, State, Tag, Venue};
 use countersign::offline::{Accepted, Judge, Recorded};
-use http::Method;
+use countersign::registry::fixed::FixedKeys;
+use countersign::store::Repeat;
+use countersign::store::memory::{MemoryStore, Options};
+use http::{HeaderMap, HeaderName, Method};
 
 const KEY: &str = "k3yAbCdEf0123456789ABCDEFabcdef0123456789";
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -15,6 +24,11 @@ const PASSPHRASE: &str = "Pass phr@se+1";
 
 /// A request of `dialect` as its client signs it: `METHOD /path?query` and a body.
 fn signed(dialect: &str, request: &str, body: &str) -> Recorded {
+    signed_with(dialect, request, body, None)
+}
+
+fn signed_with(dialect: &str, request: &str, body: &str, nonce: Option<u64>) -> Recorded {
+    let nonce = nonce.map(|nonce| nonce.to_string());
     let dialect = builtin(dialect).unwrap().unwrap();
     let (method, target) = request.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -33,7 +47,7 @@ fn signed(dialect: &str, request: &str, body: &str) -> Recorded {
         host: "api.example",
         window_ms: None,
         lead_ms: 5_000,
-        nonce: None,
+        nonce: nonce.as_deref(),
     };
     let by = Credentials { key_id: KEY, signer: &signer, passphrase };
     let request = dialect.sign(&draft, &by, Micros::from_millis(NOW_MS));
@@ -63,6 +77,122 @@ fn judge(request: &Recorded) -> Result<Accepted, &'static str> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let judged = runtime.block_on(judge.judge(request)).unwrap();
     judged.verdict.map_err(|denial| denial.reason())
+}
+
+/// Judges with a memory, each request at its own time: what the client is told, if it is refused.
+fn judge_in_turn(dialect: &str, requests: &[Recorded]) -> Vec<Option<String>> {
+    let dialect = Arc::new(builtin(dialect).unwrap().unwrap());
+    let first = requests.first().unwrap();
+    let algorithm = Algorithm::named(&first.algorithm).unwrap();
+    let mut keys = FixedKeys::default();
+    keys.insert(Key {
+        id: KEY.into(),
+        tag: Tag::of(KEY),
+        account: "a".into(),
+        account_tag: Tag::of("a"),
+        venue: Venue("main".into()),
+        dialect: Arc::clone(dialect.name()),
+        passphrase: None,
+        secret: dialect.read_secret(algorithm, first.secret.as_bytes()).unwrap(),
+        permissions: Permissions::NONE.with(Permission::TRADE),
+        allowlist: Allowlist::default(),
+        state: State::Active,
+        expires: None,
+        limits: Arc::from([]),
+        epoch: 0,
+        bindings: None,
+    });
+    let options = Options { volatile_marks: true, max_records: 1_000, ..Options::default() };
+    let gate = Gate {
+        keys,
+        store: MemoryStore::open(&options, Micros::from_millis(NOW_MS - 600_000)).unwrap(),
+        clock: ManualClock::at(Micros::from_millis(NOW_MS)),
+        decoys: Decoys::new().unwrap(),
+        guard: Guard::off(),
+        switches: Arc::default(),
+    };
+    let route = Route {
+        name: "order".into(),
+        id: 0,
+        ask: Ask::Signed(Arc::clone(&dialect)),
+        venue: Venue("main".into()),
+        permissions: Permissions::NONE.with(Permission::TRADE),
+        effect: Effect::Write,
+        weight: 1,
+        body_cap: 1 << 16,
+        key_max_age: Duration::from_secs(30),
+        lead: Duration::from_secs(60),
+        repeat: Repeat::Never,
+        address_limit: None,
+        second_factor: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut scratch = Scratch::new();
+    let mut judged = |request: &Recorded| {
+        let method = Method::from_bytes(request.method.as_bytes()).unwrap();
+        let headers: HeaderMap = request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect();
+        let inbound = Inbound {
+            method: &method,
+            path: &request.target,
+            query: None,
+            host: "api.example",
+            headers: &headers,
+            body: request.body.as_bytes(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+        };
+        gate.clock.set(Micros::from_millis(request.now_ms));
+        let denial = runtime.block_on(gate.admit(&inbound, &route, &mut scratch)).err()?;
+        let answer = dialect.refuse(&denial, true, &Facts::default());
+        Some(format!("{} {}", answer.status.as_u16(), String::from_utf8_lossy(&answer.body)))
+    };
+    requests.iter().map(&mut judged).collect()
+}
+
+const GROWING: [(&str, &str, &str, [&str; 2]); 4] = [
+    ("kraken", "/0/private/AddOrder", "a=1", ["EAPI:Invalid nonce", "duplicate"]),
+    ("bitfinex", "/v2/auth/w/order/submit", r#"{"a":"1"}"#, ["nonce: small", "duplicate"]),
+    ("gemini", "/v1/order/new", r#"{"a":"1"}"#, ["InvalidNonce", "Duplicate"]),
+    ("whitebit", "/api/v4/order/new", r#"{"a":"1"}"#, ["Too many requests.", "Duplicate"]),
+];
+
+#[test]
+fn a_number_that_was_outgrown_is_told_as_the_exchange_tells_it_and_only_a_copy_as_a_duplicate() {
+    for (dialect, path, body, [low, copy]) in GROWING {
+        let at = |nonce: u64| signed_with(dialect, &format!("POST {path}"), body, Some(nonce));
+        let told = judge_in_turn(dialect, &[at(20), at(10), at(20), at(21), at(20)]);
+        let [None, Some(outgrown), Some(again), None, Some(later)] = &told[..] else {
+            panic!("{dialect}: {told:?}")
+        };
+        assert!(outgrown.contains(low) && !outgrown.contains(copy), "{dialect}: {outgrown}");
+        assert!(again.contains(copy) && later == again, "{dialect}: {again}");
+        // Other content under a number that was used is no copy.
+        let other = body.replace('1', "2");
+        let other = signed_with(dialect, &format!("POST {path}"), &other, Some(20));
+        let told = judge_in_turn(dialect, &[at(20), other]);
+        assert_eq!(told, [None, Some(outgrown.clone())], "{dialect}");
+    }
+}
+
+#[test]
+fn whitebit_numbers_that_are_said_to_be_clocks_pass_once_in_any_order_near_the_clock() {
+    let at = |nonce: u64, flag: &str| {
+        let body = format!(r#"{{"nonceWindow":{flag},"a":"1"}}"#);
+        signed_with("whitebit", "POST /api/v4/order/new", &body, Some(nonce))
+    };
+    let clock = |offset: i64| at(NOW_MS.saturating_add_signed(offset), "true");
+    let all: Vec<_> = [0, -4_000, 4_999, -5_000, -4_000, -5_001, 5_000, 0].map(clock).into();
+    let passed: Vec<_> = judge_in_turn("whitebit", &all).iter().map(Option::is_none).collect();
+    assert_eq!(passed, [true, true, true, true, false, false, false, false]);
+    // The control: without the flag only what grows passes, near the clock or not.
+    for flag in ["false", "\"true\"", "1"] {
+        let told = judge_in_turn("whitebit", &[at(100, flag), at(99, flag), at(101, flag)]);
+        let passed: Vec<_> = told.iter().map(Option::is_none).collect();
+        assert_eq!(passed, [true, false, true], "{flag}");
+    }
 }
 
 /// The verdict when the target is another under the same signature.

@@ -47,7 +47,7 @@ fn signed_time(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>, route: &Ro
             None => SignedTime::Growing {
                 key: signed.secret().tag(),
                 nonce: claim.nonce.map_or(0, |nonce| nonce.number),
-                window: dialect.nonce_window(),
+                window: claim.nonce.map_or(0, |nonce| nonce.window),
             },
         },
     }

@@ -105,6 +105,13 @@ fn time(dialect: &Dialect, out: &mut String) {
         Some(NonceKind::Growing) => "a number that grows with every request of its key",
     };
     let _ = writeln!(out, "- Nonce: {nonce}.");
+    if let Some((member, within)) = dialect.clocked_nonce() {
+        let seconds = within.as_secs();
+        let _ = writeln!(
+            out,
+            "- Where `{member}` is `true`, the nonce is a clock in milliseconds, at most {seconds} s from the server's, and passes once in any order."
+        );
+    }
 }
 
 fn nonce_word(dialect: &Dialect) -> &'static str {

@@ -35,7 +35,7 @@ pub enum Denial {
     Ambiguous(&'static str),
     /// The client asks for a longer window than the dialect allows.
     WindowTooLarge,
-    /// Signed too long ago, by this much beyond the window.
+    /// Signed too long ago, by this much beyond the window; or with a number that was outgrown.
     Stale(Duration),
     /// Signed in the future, by this much in all.
     Ahead(Duration),

@@ -227,7 +227,7 @@ impl Dialect {
             None => None,
         };
         let nonce = match self.nonce.as_ref().zip(nonce_text) {
-            Some((rule, text)) => Some(rule.read(text)?),
+            Some((rule, text)) => Some(rule.read(text, details.object)?),
             None => None,
         };
         let window_text = offers.of(Credential::Window);

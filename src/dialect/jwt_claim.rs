@@ -45,7 +45,7 @@ impl Dialect {
         let object = signs_json.then(|| member::object(request.body)).transpose()?;
         let token = self.token(&tokens.rule, request, room)?;
         let nonce = match self.nonce.as_ref().zip(token.nonce) {
-            Some((rule, text)) => Some(rule.read(text)?),
+            Some((rule, text)) => Some(rule.read(text, None)?),
             None => None,
         };
         Ok(Claim {

@@ -78,8 +78,8 @@ pub(crate) use response::ReplyRule;
 pub(crate) use sign::Marks;
 pub use sign::{Credentials, Draft, SignedRequest};
 pub(crate) use sole::{array_length, sole_member, sole_parameter};
+pub(crate) use time::{ClockedRule, Nonce, NonceRule, TimeRule, WindowRule};
 pub use time::{NonceKind, Time, TimeKind, TimeUnit};
-pub(crate) use time::{NonceRule, TimeRule, WindowRule};
 pub use unsignable::Unsignable;
 
 use crate::denial::{Condition, Denial};
@@ -326,6 +326,13 @@ impl Dialect {
     /// How far below the highest number of its key a growing nonce may lie; zero where it must exceed all before.
     pub fn nonce_window(&self) -> u64 {
         self.nonce.as_ref().map_or(0, |nonce| nonce.window)
+    }
+
+    /// The member of the JSON by which clients say that their growing nonce is a clock in milliseconds, and how far it
+    /// may then be from the server's; where the dialect has such.
+    pub fn clocked_nonce(&self) -> Option<(&str, Duration)> {
+        let rule = self.nonce.as_ref()?.clocked.as_ref()?;
+        Some((&rule.member, rule.within))
     }
 
     /// Whether some reading of it decodes.

@@ -112,6 +112,14 @@ pub(super) struct RawNonce {
     pub(super) length: Option<usize>,
     #[serde(default)]
     pub(super) window: u64,
+    pub(super) clocked: Option<RawClocked>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawClocked {
+    pub(super) by: String,
+    pub(super) within_ms: u64,
 }
 
 #[derive(Clone, Copy, Deserialize)]

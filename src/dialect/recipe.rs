@@ -12,16 +12,17 @@ use super::json_names::{Names, Sets};
 use super::jwt_rule::RawToken;
 use super::place::{Place, Places};
 use super::raw::{
-    Raw, RawBody, RawEncoding, RawExample, RawKind, RawMessage, RawNonce, RawNonceKind, RawPart,
-    RawPassphrase, RawPath, RawPlace, RawSecret, RawSignature, RawTime, RawUnit, RawWindow,
+    Raw, RawBody, RawClocked, RawEncoding, RawExample, RawKind, RawMessage, RawNonce, RawNonceKind,
+    RawPart, RawPassphrase, RawPath, RawPlace, RawSecret, RawSignature, RawTime, RawUnit,
+    RawWindow,
 };
 use super::reading::Reading;
 use super::refusal::Refusals;
 use super::signatures::{self, RawSignatures};
 use super::{
-    BodyKind, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule, PassphraseRule,
-    PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit, WindowRule, jwt_rule,
-    lenient, message, response, sound,
+    BodyKind, ClockedRule, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule,
+    PassphraseRule, PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit,
+    WindowRule, jwt_rule, lenient, message, response, sound,
 };
 use crate::key::Algorithm;
 
@@ -202,7 +203,20 @@ fn nonce(raw: &RawNonce) -> Result<NonceRule, String> {
         },
         length: raw.length,
         window: raw.window,
+        clocked: raw.clocked.as_ref().map(|rule| clocked(raw, rule)).transpose()?,
     })
+}
+
+fn clocked(nonce: &RawNonce, rule: &RawClocked) -> Result<ClockedRule, String> {
+    let grows = matches!(nonce.kind, RawNonceKind::Growing);
+    match (grows, Place::parse(&nonce.r#in)?, Place::parse(&rule.by)?) {
+        (true, Place::Field(_), Place::Field(member)) => {
+            Ok(ClockedRule { member, within: Duration::from_millis(rule.within_ms) })
+        }
+        _ => {
+            Err("nonce: `clocked` is for growing numbers, where both are fields of the JSON".into())
+        }
+    }
 }
 
 fn passphrase(raw: &RawPassphrase) -> Result<PassphraseRule, String> {

@@ -325,7 +325,8 @@ mod tests {
 
     fn found(text: &str) -> Result<Vec<Seam>, String> {
         let place = Place::parse("header x-nonce").unwrap();
-        let nonce = NonceRule { place, kind: NonceKind::Growing, length: None, window: 0 };
+        let nonce =
+            NonceRule { place, kind: NonceKind::Growing, length: None, window: 0, clocked: None };
         let shape = Shape {
             unit: Some(TimeUnit::Millis),
             nonce: Some(&nonce),

@@ -192,7 +192,7 @@ impl Dialect {
             time: Some(input.created()?),
             window: input.window(self.window.default, self.window.max)?,
             window_text: "",
-            nonce: input.nonce().map(|text| Nonce { text, number: 0 }),
+            nonce: input.nonce().map(|text| Nonce { text, ..Nonce::default() }),
             signature,
             algorithm: input.algorithm().map(|name| self.offered(name)).transpose()?,
             passphrase: None,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Place;
+use super::json::{Kind, Object};
 use super::reading::percent_decoded;
 use crate::clock::Micros;
 use crate::denial::{Credential, Denial};
@@ -85,18 +86,37 @@ pub(crate) struct NonceRule {
     pub(crate) length: Option<usize>,
     /// How far below the highest number accepted another may lie, for clients that send in parallel.
     pub(crate) window: u64,
+    pub(crate) clocked: Option<ClockedRule>,
+}
+
+/// How a client may say that its growing number is a clock in milliseconds: then it may come in any order, once.
+#[derive(Clone, Debug)]
+pub(crate) struct ClockedRule {
+    /// The member of the JSON that is `true` then.
+    pub(crate) member: Box<str>,
+    /// How far such a number may be from the server's clock.
+    pub(crate) within: Duration,
 }
 
 /// A nonce, as sent and as signed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Nonce<'r> {
     pub(crate) text: &'r str,
     /// Its value, where it is a growing number; zero otherwise.
     pub(crate) number: u64,
+    /// How far below the highest number of its key it may lie.
+    pub(crate) window: u64,
+    /// How far from the server's clock, where its client says that it is one.
+    pub(crate) near: Option<Duration>,
 }
 
 impl NonceRule {
-    pub(super) fn read<'r>(&self, text: &'r str) -> Result<Nonce<'r>, Denial> {
+    /// Reads what stands in its place, beside other members where it stands in JSON.
+    pub(super) fn read<'r>(
+        &self,
+        text: &'r str,
+        object: Option<Object<'_>>,
+    ) -> Result<Nonce<'r>, Denial> {
         let garbled = Denial::Garbled(Credential::Nonce);
         let number = match self.kind {
             NonceKind::Growing => plain_number(text).ok_or(garbled)?,
@@ -111,7 +131,14 @@ impl NonceRule {
                 0
             }
         };
-        Ok(Nonce { text, number })
+        let is_clock = |rule: &&ClockedRule| {
+            let member = object.and_then(|object| object.member(&rule.member));
+            member.is_some_and(|member| member.value.kind() == Kind::True)
+        };
+        let near = self.clocked.as_ref().filter(is_clock).map(|rule| rule.within);
+        // What is within the bound on either side of a clock lies within twice that of each other.
+        let spread = near.map(|within| u64::try_from(2 * within.as_millis()).unwrap_or(u64::MAX));
+        Ok(Nonce { text, number, window: spread.unwrap_or(self.window), near })
     }
 
     /// A fresh one: of the moment where it must grow or is nobody's business, random where it must be unique.
@@ -399,15 +426,21 @@ mod tests {
     #[test]
     fn a_growing_nonce_is_a_number_and_a_unique_one_has_its_length() {
         let place = Place::parse("header x-nonce").unwrap();
-        let rule = |kind, length| NonceRule { place: place.clone(), kind, length, window: 0 };
+        let rule = |kind, length| NonceRule {
+            place: place.clone(),
+            kind,
+            length,
+            window: 0,
+            clocked: None,
+        };
         let growing = rule(NonceKind::Growing, None);
-        assert_eq!(growing.read("18446744073709551615").unwrap().number, u64::MAX);
+        assert_eq!(growing.read("18446744073709551615", None).unwrap().number, u64::MAX);
         for text in ["", "18446744073709551616", "01", "1.5", "x"] {
-            assert!(growing.read(text).is_err(), "{text}");
+            assert!(growing.read(text, None).is_err(), "{text}");
         }
         let uuid = rule(NonceKind::Unique, Some(36));
-        assert!(uuid.read(&uuid.write(Micros(0)).unwrap()).is_ok());
-        assert!(uuid.read("short").is_err());
-        assert!(rule(NonceKind::Unique, None).read("a b").is_err());
+        assert!(uuid.read(&uuid.write(Micros(0)).unwrap(), None).is_ok());
+        assert!(uuid.read("short", None).is_err());
+        assert!(rule(NonceKind::Unique, None).read("a b", None).is_err());
     }
 }

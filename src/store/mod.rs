@@ -226,6 +226,8 @@ pub enum Verdict {
     New(Levels),
     /// These signed bytes were seen before; nothing was charged.
     Seen,
+    /// A growing number that does not exceed its key's highest, of a request that never passed; nothing was charged.
+    Low,
     /// Over the limit at index `cost`; nothing was recorded nor charged.
     Over {
         /// Which of [`Charge::costs`].

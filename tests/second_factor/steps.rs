@@ -79,6 +79,7 @@ fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::New(_) => "new",
         Verdict::Seen => "seen",
+        Verdict::Low => "low",
         Verdict::StepSpent => "step spent",
         Verdict::Over { .. } => "over",
         Verdict::Fenced { .. } => "fenced",

@@ -232,7 +232,7 @@ fn key(id: &str, account: &str, limits: &[Limit], dialect: &Dialect) -> Key {
         allowlist: Allowlist::default(),
         state: State::Active,
         expires: None,
-        limits: Arc::from(limits),
+        limits: limits.iter().map(|limit| (*limit).into()).collect(),
         epoch: 0,
         bindings: (account != "bare").then(|| {
             let factor = Some(Arc::new(Factor::read(FACTOR32).unwrap()));

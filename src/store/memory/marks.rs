@@ -53,8 +53,10 @@ pub(super) enum Keeping {
 pub(super) enum Judged<'a> {
     /// It may be accepted; [`Raise::commit`] does.
     Grows(Raise<'a>),
-    /// Not above the mark.
+    /// Not above the mark, and perhaps a copy of what was accepted.
     Stale,
+    /// Not above the mark, and never accepted.
+    Low,
     /// So far ahead that it could lock its owner out; acceptable after this long.
     TooFar(Duration),
     /// It must be reserved first: ask again once [`Marks::poll_flushed`] is ready for this count.
@@ -73,6 +75,7 @@ pub(super) struct Raise<'a> {
     key: [u8; 16],
     nonce: u64,
     window: u64,
+    print: u64,
     /// The largest number that may be accepted now.
     most: u64,
 }
@@ -119,7 +122,15 @@ impl Marks {
         Fill { live: self.live.load(Ordering::Relaxed), capacity: self.capacity }
     }
 
-    pub(super) fn judge(&self, now: Micros, key: [u8; 16], nonce: u64, window: u64) -> Judged<'_> {
+    /// `print` tells requests with the same number apart.
+    pub(super) fn judge(
+        &self,
+        now: Micros,
+        key: [u8; 16],
+        nonce: u64,
+        window: u64,
+        print: u64,
+    ) -> Judged<'_> {
         if self.keeping == Keeping::None {
             return Judged::Unkept;
         }
@@ -136,12 +147,13 @@ impl Marks {
         let Some(mut keyed) = self.keyed(key) else { return Judged::Unkept };
         let reserved = if let Some(mark) = keyed.get(&key) {
             if !mark.accepted.lets_pass(nonce, window) {
-                return Judged::Stale;
+                let passed = mark.accepted.may_have_passed(nonce, print);
+                return if passed { Judged::Stale } else { Judged::Low };
             }
             mark.reserved
         } else {
             if nonce == 0 {
-                return Judged::Stale;
+                return Judged::Low;
             }
             if self.live.fetch_add(1, Ordering::Relaxed) >= self.capacity {
                 self.live.fetch_sub(1, Ordering::Relaxed);
@@ -155,7 +167,7 @@ impl Marks {
             self.ask(&mut keyed, key, nonce, most);
             return Judged::Unreserved(flushes);
         }
-        Judged::Grows(Raise { marks: self, keyed, key, nonce, window, most })
+        Judged::Grows(Raise { marks: self, keyed, key, nonce, window, print, most })
     }
 
     /// Ready once reservations asked for before `since` was counted are written, or could not be.
@@ -239,7 +251,7 @@ impl Raise<'_> {
     pub(super) fn commit(mut self) -> bool {
         let (nonce, most) = (self.nonce, self.most);
         let Some(mark) = self.keyed.get_mut(&self.key) else { return false };
-        mark.accepted.add(nonce, self.window);
+        mark.accepted.add(nonce, self.window, self.print);
         let soon = nonce.saturating_add(step(nonce) / 2).min(most);
         let ask = self.marks.keeping == Keeping::Durable && soon > mark.reserved.max(mark.asked);
         if ask {

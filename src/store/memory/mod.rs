@@ -254,13 +254,15 @@ impl MemoryStore {
     }
 
     fn attempt_growing(&self, charge: &Charge, key: [u8; 16], nonce: u64, window: u64) -> Settled {
-        let raise = match self.durable.marks.judge(charge.now, key, nonce, window) {
+        let print = charge.identity.0.first_chunk().copied().map_or(0, u64::from_le_bytes);
+        let raise = match self.durable.marks.judge(charge.now, key, nonce, window, print) {
             Judged::Grows(raise) => raise,
             Judged::Unreserved(flushes) => {
                 self.durable.ring();
                 return Settled::AfterFlush(flushes);
             }
             Judged::Stale => return Settled::Done(Verdict::Seen),
+            Judged::Low => return Settled::Done(Verdict::Low),
             Judged::TooFar(retry_after) => return Settled::Done(Verdict::Fenced { retry_after }),
             Judged::Full => return Settled::Done(Verdict::Full),
             Judged::Unkept => return Settled::Done(Verdict::Unavailable),
