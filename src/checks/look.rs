@@ -34,7 +34,13 @@ pub(super) fn settle(
     // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
     let drawn = alike().nth(if count > 1 { decoys.draw(claim.key_id, count) } else { 0 });
     let own = key.map(|key| key.secret.algorithm());
-    let own = alike().find(|algorithm| own == Some(*algorithm));
+    // Through all of them, whether it is found at once or there is no key: time must not tell which.
+    let own = alike().fold(
+        None,
+        |found, algorithm| {
+            if own == Some(algorithm) { Some(algorithm) } else { found }
+        },
+    );
     own.or(drawn).map(|algorithm| (algorithm, length))
 }
 
