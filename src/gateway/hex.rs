@@ -10,8 +10,8 @@ pub(super) fn pairs<const N: usize>(bytes: &[u8; N]) -> [[u8; 2]; N] {
     pairs
 }
 
-const fn digit(value: u8) -> u8 {
-    value + b'0' + (value > 9) as u8 * (b'a' - b'0' - 10)
+fn digit(value: u8) -> u8 {
+    value + b'0' + u8::from(value > 9) * (b'a' - b'0' - 10)
 }
 
 #[cfg(test)]

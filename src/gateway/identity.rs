@@ -150,13 +150,14 @@ fn encode(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Whether a byte does not stand for itself. Without a branch or a table, so that many are looked at at once.
-const fn is_reserved(byte: u8) -> bool {
-    ((byte | 0x20).wrapping_sub(b'a') > b'z' - b'a')
-        & (byte.wrapping_sub(b'0') > b'9' - b'0')
-        & (byte != b'.')
-        & (byte != b'_')
-        & (byte != b'~')
-        & (byte != b'-')
+fn is_reserved(byte: u8) -> bool {
+    let plain = u8::from((byte | 0x20).wrapping_sub(b'a') <= b'z' - b'a')
+        | u8::from(byte.wrapping_sub(b'0') <= b'9' - b'0')
+        | u8::from(byte == b'.')
+        | u8::from(byte == b'_')
+        | u8::from(byte == b'~')
+        | u8::from(byte == b'-');
+    plain == 0
 }
 
 /// SHA-256 of nothing, in lower hexadecimal.
@@ -209,6 +210,14 @@ mod tests {
     fn the_digest_of_an_empty_body_is_the_one_that_is_computed() {
         let digest = Sha256::digest(b"").into();
         assert_eq!(hex::pairs(&digest).as_flattened(), EMPTY_DIGEST);
+    }
+
+    #[test]
+    fn what_stands_for_itself_is_what_is_said_to() {
+        for byte in 0..=u8::MAX {
+            let plain = byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+            assert_eq!(is_reserved(byte), !plain, "{byte}");
+        }
     }
 
     #[test]

@@ -165,16 +165,17 @@ fn special(name: &[u8]) -> Special {
 
 /// Whether a byte does not stand in a target as it is, for every parser of paths and queries: it is none of RFC 3986's
 /// unreserved and reserved ones, or `#`, `[` or `]`, and not `%`.
-const fn is_unusual(byte: u8) -> bool {
+fn is_unusual(byte: u8) -> bool {
     // Without a branch or a table, so that many are looked at at once.
-    (byte.wrapping_sub(b'!') > b'~' - b'!')
-        | (byte == b'"')
-        | (byte == b'#')
-        | (byte == b'<')
-        | (byte == b'>')
-        | (byte.wrapping_sub(b'[') <= b'^' - b'[')
-        | (byte == b'`')
-        | (byte.wrapping_sub(b'{') <= b'}' - b'{')
+    let found = u8::from(byte.wrapping_sub(b'!') > b'~' - b'!')
+        | u8::from(byte == b'"')
+        | u8::from(byte == b'#')
+        | u8::from(byte == b'<')
+        | u8::from(byte == b'>')
+        | u8::from(byte.wrapping_sub(b'[') <= b'^' - b'[')
+        | u8::from(byte == b'`')
+        | u8::from(byte.wrapping_sub(b'{') <= b'}' - b'{');
+    found != 0
 }
 
 /// Heads with more fields are rare.
