@@ -185,6 +185,8 @@ impl Case {
             lead: dialect.lead().unwrap_or(Duration::from_mins(1)),
             repeat: Repeat::Never,
             address_limit: None,
+            symbol: None,
+            charges: None,
             second_factor: None,
         };
         let bare = Bare::of(algorithm, secret.as_bytes());

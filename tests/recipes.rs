@@ -124,6 +124,8 @@ fn judge_in_turn(dialect: &str, requests: &[Recorded]) -> Vec<Option<String>> {
         lead: Duration::from_secs(60),
         repeat: Repeat::Never,
         address_limit: None,
+        symbol: None,
+        charges: None,
         second_factor: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

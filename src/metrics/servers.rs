@@ -64,8 +64,8 @@ impl ServerMeter {
 #[derive(Clone, Debug)]
 pub struct VerdictMeter([IntCounter; LABELS.len()]);
 
-const LABELS: [&str; 8] =
-    ["new", "seen", "over", "fenced", "outdated", "step_spent", "full", "unavailable"];
+const LABELS: [&str; 9] =
+    ["new", "seen", "low", "over", "fenced", "outdated", "step_spent", "full", "unavailable"];
 
 impl VerdictMeter {
     pub(super) fn new(families: &Families) -> Self {
@@ -77,12 +77,13 @@ impl VerdictMeter {
         let place = match verdict {
             Verdict::New(_) => 0,
             Verdict::Seen => 1,
-            Verdict::Over { cost: _, retry_after: _, level: _ } => 2,
-            Verdict::Fenced { retry_after: _ } => 3,
-            Verdict::Outdated => 4,
-            Verdict::StepSpent => 5,
-            Verdict::Full => 6,
-            Verdict::Unavailable => 7,
+            Verdict::Low => 2,
+            Verdict::Over { cost: _, retry_after: _, level: _ } => 3,
+            Verdict::Fenced { retry_after: _ } => 4,
+            Verdict::Outdated => 5,
+            Verdict::StepSpent => 6,
+            Verdict::Full => 7,
+            Verdict::Unavailable => 8,
         };
         if let Some(counter) = self.0.get(place) {
             counter.inc();
