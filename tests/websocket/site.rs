@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use countersign::clock::{Clock as _, SystemClock};
 use countersign::config::{Config, System};
 use countersign::registry::records::KeyRecord;
 use countersign::service::{Service, Source};
@@ -71,9 +73,12 @@ impl Site {
         let source = Source { registry: Arc::<Book>::clone(&book), open: open_key() };
         let service = Service::start_over(config, Some(source)).unwrap();
         service.ready().await;
+        // The fence at start ends between two of the milliseconds that clients sign.
+        let signed_from = service.ready_at().unwrap() + Duration::from_millis(5);
+        let clock = SystemClock::start();
         let informed = async {
-            while !service.gate().keys.is_informed() {
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            while !service.gate().keys.is_informed() || clock.now() < signed_from {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         timeout(BOUND, informed).await.expect("it reaches the registry");
@@ -132,7 +137,7 @@ impl Site {
     pub(crate) async fn comes_to(&self, line: &str, value: u64) {
         let wait = async {
             while self.metric(line).await != value {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         timeout(BOUND, wait).await.unwrap_or_else(|_| panic!("{line} {value}"));
