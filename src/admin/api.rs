@@ -83,6 +83,10 @@ impl AdminApi {
         let begun = Instant::now();
         let at = self.api.desk.clock.now();
         let id: Arc<str> = self.api.next_id(at);
+        if request::is_of_a_page(request.headers()) {
+            tracing::warn!(address = ?peer.address, "a browser asked the admin API for a page");
+            return refusal(&Problem::of_a_page(), &id);
+        }
         let caller = match self.api.access.identify(peer, request.headers(), at) {
             Ok(caller) => caller,
             Err(failure) => {

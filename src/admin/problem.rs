@@ -83,6 +83,12 @@ impl Problem {
         .cured("send `Authorization: Bearer TOKEN` with a token of `[[admin.token]]`, or use the unix socket")
     }
 
+    /// A page asked for it, through somebody's browser.
+    pub(super) fn of_a_page() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "A page in a browser asked for this; pages may not.")
+            .cured("ask from a program, without Origin and Sec-Fetch-Site")
+    }
+
     /// Too many wrong credentials came from there.
     pub(super) fn throttled(seconds: u64) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, ORIGIN};
 
 use super::idempotency::KEY_CAP;
 use super::operation::{Operation, Scalar};
@@ -13,6 +13,15 @@ const NAME_CAP: usize = 256;
 
 /// The longest parameter of a query, in characters: a cursor after the longest name fits.
 pub(super) const PARAMETER_CAP: usize = 512;
+
+/// Whether a browser sent it for a page: a certificate that the browser shows by itself must serve no page.
+pub(super) fn is_of_a_page(fields: &HeaderMap) -> bool {
+    let sites = fields.get_all(SEC_FETCH_SITE);
+    fields.contains_key(ORIGIN) || sites.iter().any(|site| site.as_bytes() != b"none")
+}
+
+/// Where a request comes from, as browsers tell: `none` is what somebody typed.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses names that nothing can have.
 pub(super) fn names(path: &[(String, String)]) -> Result<(), Problem> {

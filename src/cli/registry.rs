@@ -38,7 +38,7 @@ enum Command {
     ///
     /// Example: countersign registry status --config gateway.toml
     Status(Which),
-    Rewrap(rewrap::Args),
+    Rewrap(Box<rewrap::Args>),
 }
 
 #[derive(clap::Args, Debug)]

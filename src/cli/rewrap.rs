@@ -119,9 +119,10 @@ impl Told {
             let told = |name| clean(text(problem, name));
             self.problem = Some(format!("{}: {}", told("title"), told("detail")));
         }
-        match line {
-            Value::Object(end) if end.get("done") == Some(&json!(true)) => self.end = Some(end),
-            _ => {}
+        if let Value::Object(end) = line
+            && end.get("done") == Some(&json!(true))
+        {
+            self.end = Some(end);
         }
     }
 }

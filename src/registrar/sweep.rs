@@ -80,11 +80,11 @@ impl Registrar {
         let act = Act { version: None, ..*act };
         let mut page = self.page_of(name, None, BATCH).await?;
         loop {
-            let last = page.last().filter(|_| page.len() == BATCH).map(|last| last.id.clone());
+            let end = page.last().filter(|_| page.len() == BATCH).map(|last| last.id.clone());
             // The next page is read while this one is written.
             let next = async {
-                match &last {
-                    Some(last) => self.page_of(name, Some(last.clone()), BATCH).await.map(Some),
+                match end {
+                    Some(end) => self.page_of(name, Some(end), BATCH).await.map(Some),
                     None => Ok(None),
                 }
             };

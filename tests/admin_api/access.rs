@@ -153,6 +153,10 @@ async fn a_client_certificate_says_who_calls() {
         known.body,
         json!({"actor": "cert:ann@ops.example", "role": "operator", "proof": "certificate"})
     );
+    // The browser of whoever has it shows it to every page's requests.
+    ask(Some("known"), "origin: https://evil.example\r\n").await.unwrap().is(403);
+    ask(Some("known"), "sec-fetch-site: cross-site\r\n").await.unwrap().is(403);
+    ask(Some("known"), "sec-fetch-site: none\r\n").await.unwrap().is(200);
     ask(Some("unknown"), "").await.unwrap().is(401);
     ask(None, "").await.unwrap().is(401);
     let token = format!("authorization: Bearer {SECURITY}\r\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign::admin::{BODY_CAP, Bounds, Verb, operations};
 use serde_json::{Value, json};
 
-use super::support::{Answer, OPERATOR, Rig, SECURITY, VIEWER};
+use super::support::{Answer, OPERATOR, Rig, SECOND, SECURITY, VIEWER};
 
 fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
@@ -203,4 +203,68 @@ async fn no_value_of_any_type_in_any_place_breaks_an_operation() {
         }
     }
     rig.get("/v1/keys").await.is(200);
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_changes_nothing_whatever_it_shows() {
+    let rig = Rig::start().await;
+    let id = rig.key("ann").await["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/keys/{id}/revoke");
+    for fields in [
+        &[("origin", "https://evil.example")][..],
+        &[("origin", "null")],
+        &[("origin", "")],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-origin")],
+        &[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+    ] {
+        rig.send(SECURITY, "POST", &path, fields, Value::Null).await.is(403);
+    }
+    assert_eq!(rig.get(&format!("/v1/keys/{id}")).await.is(200).body["state"], "active");
+    rig.send(SECURITY, "POST", &path, &[("sec-fetch-site", "none")], Value::Null).await.is(200);
+}
+
+/// What one person was answered under a key of theirs, nobody else gets, and nobody's key stands in another's way.
+#[tokio::test]
+async fn an_idempotency_key_is_its_senders_alone() {
+    let rig = Rig::start().await;
+    let id = rig.key("ann").await["id"].as_str().unwrap().to_owned();
+    let once = [("idempotency-key", "same")];
+    let rotate = format!("/v1/keys/{id}/rotate");
+    let body = json!({"overlap": "1h"});
+    let first = rig.send(SECURITY, "POST", &rotate, &once, body.clone()).await.is(200);
+    let again = rig.send(SECURITY, "POST", &rotate, &once, body.clone()).await.is(409);
+    assert!(!again.text.contains(first.body["secret"].as_str().unwrap()));
+    let other = rig.send(SECOND, "POST", &rotate, &once, body.clone()).await;
+    assert!(other.status != 409 || !other.text.contains("shown"), "{}", other.text);
+    assert!(other.field("idempotency-replayed").is_none(), "{}", other.head);
+    // Who may no longer do it is not told what came of it.
+    rig.send(VIEWER, "POST", &rotate, &once, body).await.is(403);
+}
+
+#[tokio::test]
+async fn nothing_in_an_id_leads_elsewhere() {
+    let rig = Rig::start().await;
+    rig.key("ann").await;
+    for id in [
+        "..",
+        "%2e%2e",
+        "..%2f..%2faccounts%2fann",
+        "%2e%2e%2faccounts%2fann",
+        "a%2fb",
+        "%00",
+        "%0d%0ax-evil:%201",
+        "%ff",
+        "%",
+        "csk_%E2%80%AE",
+        ";",
+        "?",
+        "%3f",
+        "a%20b",
+        "//",
+    ] {
+        let answer = rig.get(&format!("/v1/keys/{id}")).await;
+        assert!([400, 404].contains(&answer.status), "{id}: {}", answer.text);
+        assert!(!answer.head.contains("x-evil"), "{id}");
+    }
 }

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::format_push_string,
     reason = "a test fails by panicking, in its helpers too"
 )]
 

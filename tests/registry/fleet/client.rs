@@ -16,7 +16,7 @@ use serde_json::Value;
 /// Who may do everything.
 pub(crate) const TOKEN: &str = "the-token-of-whoever-runs-these-gateways";
 /// Only a failure waits so long.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 
 /// Signs for the keys it was given, no request like another.
 pub(crate) struct Signatory {
@@ -92,9 +92,9 @@ impl Client {
 
 /// Reads one answer whole.
 fn answer(stream: &mut TcpStream) -> Option<u16> {
-    let (mut held, mut piece) = (Vec::new(), [0; 4 << 10]);
+    let (mut come, mut piece) = (Vec::new(), [0; 4 << 10]);
     loop {
-        let text = String::from_utf8_lossy(&held).into_owned();
+        let text = String::from_utf8_lossy(&come).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let head = head.to_lowercase();
             let length = head.split("content-length: ").nth(1).unwrap();
@@ -104,7 +104,7 @@ fn answer(stream: &mut TcpStream) -> Option<u16> {
             }
         }
         let count = stream.read(&mut piece).ok().filter(|count| *count > 0)?;
-        held.extend(&piece[..count]);
+        come.extend(&piece[..count]);
     }
 }
 

@@ -35,9 +35,7 @@ pub(crate) struct Site {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) masters: MasterKeys,
     runtime: Runtime,
-    _beside: Beside,
-    _directory: TempDir,
-    _server: Option<Arc<Server>>,
+    _kept: (Beside, TempDir, Option<Arc<Server>>),
 }
 
 /// A gateway.
@@ -108,8 +106,7 @@ impl Site {
                 counts.age.is_some() && counts.known.is_some()
             });
         }
-        let (_beside, _directory, _server) = (beside, directory, server);
-        Self { gateways, registry, masters, runtime, _beside, _directory, _server }
+        Self { gateways, registry, masters, runtime, _kept: (beside, directory, server) }
     }
 
     /// Waits for what the registry says.

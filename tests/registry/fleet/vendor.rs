@@ -115,20 +115,20 @@ fn recover(site: &Site, name: &str, keys: usize, replace: bool) {
     }
     let began = Instant::now();
     let (told, took, died) = std::thread::scope(|scope| {
-        let last = scope.spawn(|| {
+        let dying = scope.spawn(|| {
             until("the last key is good no longer", || {
                 client.send(&signatory, victim, (&Method::GET, "/orders")) == Some(400)
             });
             began.elapsed()
         });
         let told = command_line(site.admin(), &arguments);
-        (told, began.elapsed(), last.join().unwrap())
+        (told, began.elapsed(), dying.join().unwrap())
     });
     let confirmed = site.confirmed().saturating_duration_since(began);
-    let per_second = keys as f64 / took.as_secs_f64();
+    let per_second = u128::try_from(keys).unwrap() * 1_000 / took.as_millis().max(1);
     let with = if replace { "with" } else { "without" };
     say(&format!(
-        "{name}: {keys} keys, {with} replacement: {took:.2?} ({per_second:.0} keys/s); the last of them was refused \
+        "{name}: {keys} keys, {with} replacement: {took:.2?} ({per_second} keys/s); the last of them was refused \
          after {died:.1?}; every gateway has applied all of it after {confirmed:.2?}"
     ));
     let told: Value = serde_json::from_str(&told).unwrap();
