@@ -52,7 +52,12 @@ impl Registrar {
         name: &str,
     ) -> Result<Kept<AccountRecord>, RegistrarError> {
         let reason = act.reason.map(ToOwned::to_owned);
-        self.set_account(act, "accounts.freeze", name, AccountRecord { frozen: true, reason }).await
+        let next = |before: AccountRecord| AccountRecord {
+            frozen: true,
+            reason: reason.clone(),
+            epoch: before.epoch + u64::from(!before.frozen),
+        };
+        self.set_account(act, "accounts.freeze", name, next).await
     }
 
     /// Lets a frozen account go on.
@@ -62,8 +67,8 @@ impl Registrar {
         name: &str,
     ) -> Result<Kept<AccountRecord>, RegistrarError> {
         let reason = act.reason.map(ToOwned::to_owned);
-        let says = AccountRecord { frozen: false, reason };
-        self.set_account(act, "accounts.unfreeze", name, says).await
+        let next = |before| AccountRecord { frozen: false, reason: reason.clone(), ..before };
+        self.set_account(act, "accounts.unfreeze", name, next).await
     }
 
     async fn set_account(
@@ -71,11 +76,14 @@ impl Registrar {
         act: &Act<'_>,
         action: &str,
         name: &str,
-        says: AccountRecord,
+        next: impl Fn(AccountRecord) -> AccountRecord,
     ) -> Result<Kept<AccountRecord>, RegistrarError> {
         if !id::is_sendable(name) {
             return Err(Invalid::Text("account").into());
         }
-        self.change(act, action, Kind::Account, name, |_| Ok(says.clone())).await
+        let next = |found: Option<&Kept<AccountRecord>>| {
+            Ok(next(found.map(|found| found.says.clone()).unwrap_or_default()))
+        };
+        self.change(act, action, Kind::Account, name, next).await
     }
 }

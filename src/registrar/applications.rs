@@ -68,6 +68,7 @@ impl Registrar {
             allowlist: new.allowlist,
             stopped: false,
             compromised: None,
+            epoch: 0,
         };
         let made =
             self.replace(act, "apps.create", Kind::Application, &new.name, None, says).await?;
@@ -125,10 +126,23 @@ impl Registrar {
     ) -> Result<Kept<ApplicationRecord>, RegistrarError> {
         let next = |found: Option<&Kept<ApplicationRecord>>| {
             let missing = || RegistrarError::NotFound(Kind::Application, name.to_owned());
-            let mut says = found.ok_or_else(missing)?.says.clone();
+            let before = &found.ok_or_else(missing)?.says;
+            let mut says = before.clone();
             change(&mut says);
+            says.epoch += u64::from(narrows(before, &says));
             Ok(says)
         };
         self.change(act, action, Kind::Application, name, next).await
     }
+}
+
+/// Whether keys of `next` can do less than those of `before`. Where that is hard to say it is taken so.
+fn narrows(before: &ApplicationRecord, next: &ApplicationRecord) -> bool {
+    let covered = |old: &IpNet| next.allowlist.iter().any(|new| new.contains(old));
+    let allowlist = !next.allowlist.is_empty()
+        && (before.allowlist.is_empty() || !before.allowlist.iter().all(covered));
+    allowlist
+        || before.permissions.iter().any(|name| !next.permissions.contains(name))
+        || (next.stopped && !before.stopped)
+        || next.compromised > before.compromised
 }

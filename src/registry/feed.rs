@@ -30,6 +30,8 @@ pub enum News<'r> {
     Ban(&'r Record),
     /// The record of a key that has changed.
     Key(&'r Record),
+    /// The record of an account or application that has changed, and with it what all its keys may do.
+    Holder(&'r Record),
     /// A change was applied, so long after it was made.
     Applied(Duration),
     /// Keys have ended that requests under way have: they are to be cut.
@@ -272,8 +274,14 @@ impl Feed {
                         live.cast_off(key);
                     }
                 }
-                Kind::Account => drop(accounts.insert(&*record.id, is_frozen(record))),
-                Kind::Application => drop(applications.insert(&*record.id)),
+                Kind::Account => {
+                    (self.tell)(News::Holder(record));
+                    accounts.insert(&*record.id, is_frozen(record));
+                }
+                Kind::Application => {
+                    (self.tell)(News::Holder(record));
+                    applications.insert(&*record.id);
+                }
                 Kind::Switch => self.throw(record),
                 Kind::Factor => drop(accounts.entry(&*record.id).or_insert(false)),
                 Kind::Ban => (self.tell)(News::Ban(record)),

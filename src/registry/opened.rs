@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::book::Record;
 use super::records::{
     AccountRecord, ApplicationRecord, FactorRecord, KeyRecord, Life, SecretMaterial, SecretRecord,
+    epoch_of,
 };
 use crate::admit::Meter;
 use crate::config::{Config, NamedLimit};
@@ -247,7 +248,7 @@ pub fn open(
         state,
         expires: says.expires,
         limits: limits.unwrap_or_default().into(),
-        epoch: says.epoch,
+        epoch: epoch_of(says, account, application),
         bindings: bindings.bind().then(|| Box::new(bindings)),
     };
     Ok(Opened { key, missing })

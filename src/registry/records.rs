@@ -117,6 +117,9 @@ pub struct AccountRecord {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// One more with every change that takes something from its keys.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
 }
 
 /// A vetted third party that keys are made for. A key made for it can do no more than it may.
@@ -136,6 +139,25 @@ pub struct ApplicationRecord {
     /// Keys made no later are good no longer: the application lost them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compromised: Option<Micros>,
+    /// One more with every change that takes something from its keys.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub epoch: u64,
+}
+
+/// The epoch that keys are admitted under: that of the key and of all that binds it beside. None of them ever falls.
+pub fn epoch_of(
+    key: &KeyRecord,
+    account: Option<&AccountRecord>,
+    application: Option<&ApplicationRecord>,
+) -> u64 {
+    let beside = account.map_or(0, |account| account.epoch)
+        + application.map_or(0, |application| application.epoch);
+    key.epoch + beside
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The second factor of an account.

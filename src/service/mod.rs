@@ -37,6 +37,7 @@ use crate::store::redis::RedisStore;
 use audited::Audited;
 use control::Control;
 use counted::Counted;
+use epochs::Epochs;
 use gossip::Gossip;
 
 /// The gate of a gateway with an embedded store, and keys of its configuration and a registry.
@@ -189,10 +190,12 @@ impl Service {
         let follower = {
             let (metrics, cutter) = (Arc::clone(&metrics), running.cutter.clone());
             let heeding = Arc::clone(&gate);
+            let epochs = Epochs::new(Arc::clone(&gate), Arc::clone(&registry));
             let tell = Box::new(move |news: News<'_>| match news {
                 News::Applied(lag) => metrics.registry_lag(lag),
                 News::Ended | News::Switched => cutter.cut(),
-                News::Key(record) => epochs::raise(&heeding, record),
+                News::Key(record) => epochs.raise(record),
+                News::Holder(record) => epochs.raise_all(record),
                 News::Ban(record) => {
                     if let Err(error) = bans::heed(&heeding.guard, record, heeding.clock.now()) {
                         tracing::error!(%error, "a ban of the registry is not kept to");

@@ -66,6 +66,7 @@ async fn of_an_application_that_lost_its_keys_the_newer_ones_live_on() {
         allowlist: vec![],
         stopped: false,
         compromised,
+        epoch: 0,
     };
     let of = |created| KeyRecord { application: Some("bot".into()), created, ..record("a") };
     book.put(Kind::Application, "bot", ("", Some("bot")), json(&says(None)));

@@ -26,6 +26,7 @@ fn application(stopped: bool, compromised: Option<Micros>) -> Vec<u8> {
         allowlist: vec![],
         stopped,
         compromised,
+        epoch: 0,
     })
 }
 

@@ -121,7 +121,7 @@ impl Book {
     }
 
     pub(crate) fn freeze(&self, account: &str, frozen: bool) {
-        let says = AccountRecord { frozen, reason: None };
+        let says = AccountRecord { frozen, reason: None, epoch: 0 };
         self.put(Kind::Account, account, (account, None), json(&says));
     }
 

@@ -75,7 +75,7 @@ limits = ["account"]
 }
 
 /// A backend that counts what it gets.
-fn backend() -> (SocketAddr, Arc<AtomicUsize>) {
+pub(crate) fn backend() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counted = Arc::clone(&count);
@@ -125,7 +125,7 @@ fn order(number: u32) -> Vec<u8> {
     bytes
 }
 
-fn status(gateway: &Service, request: &[u8]) -> u16 {
+pub(crate) fn status(gateway: &Service, request: &[u8]) -> u16 {
     let mut socket = TcpStream::connect(gateway.listeners[0]).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     socket.write_all(request).unwrap();

@@ -3,12 +3,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::format_push_string,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
     reason = "a panic is how a test fails"
 )]
 
 mod answers;
+mod deaf;
+mod epochs;
 mod gateways;
 mod limits;
 mod server;

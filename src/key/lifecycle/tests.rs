@@ -48,6 +48,7 @@ fn application(permissions: &[&str]) -> ApplicationRecord {
         allowlist: Vec::new(),
         stopped: false,
         compromised: None,
+        epoch: 0,
     }
 }
 
