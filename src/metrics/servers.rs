@@ -32,12 +32,12 @@ impl ServerMeter {
     }
 
     /// A call took so long, whatever came of it.
-    pub(crate) fn called(&self, span: Duration) {
+    pub fn called(&self, span: Duration) {
         self.calls.observe(seconds(span));
     }
 
     /// Counts an error.
-    pub(crate) fn failed(&self, ailment: Ailment) {
+    pub fn failed(&self, ailment: Ailment) {
         let place = Ailment::ALL.iter().position(|(known, _)| *known == ailment);
         if let Some(counter) = place.and_then(|place| self.errors.get(place)) {
             counter.inc();
@@ -45,17 +45,17 @@ impl ServerMeter {
     }
 
     /// Sets whether it is asked.
-    pub(crate) fn set_usable(&self, usable: bool) {
+    pub fn set_usable(&self, usable: bool) {
         self.usable.set(i64::from(usable));
     }
 
     /// It remembers anew, or is known for the first time.
-    pub(crate) fn born(&self) {
+    pub fn born(&self) {
         self.births.inc();
     }
 
     /// Sets how far its clock lies from ours, at least.
-    pub(crate) fn set_clock(&self, apart: Duration) {
+    pub fn set_clock(&self, apart: Duration) {
         self.clock.set(seconds(apart));
     }
 }
@@ -73,7 +73,7 @@ impl VerdictMeter {
     }
 
     /// Counts one.
-    pub(crate) fn counted(&self, verdict: &Verdict) {
+    pub fn counted(&self, verdict: &Verdict) {
         let place = match verdict {
             Verdict::New(_) => 0,
             Verdict::Seen => 1,

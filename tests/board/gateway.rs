@@ -14,6 +14,8 @@ use countersign::metrics::{
     UpstreamOutcome,
 };
 use countersign::registry::cache::Counts;
+use countersign::store::Verdict;
+use countersign::store::redis::Ailment;
 use tokio::net::TcpListener;
 
 /// Labels of a small configuration.
@@ -94,6 +96,13 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.set_cache(&CACHE);
     metrics.registry_lag(Duration::from_millis(3));
     audit(metrics.audit());
+    let server = metrics.server("10.0.0.5:6379");
+    server.called(Duration::from_micros(300));
+    server.failed(Ailment::Timeout);
+    server.set_usable(true);
+    server.born();
+    server.set_clock(Duration::from_millis(2));
+    metrics.verdicts().counted(&Verdict::Seen);
     metrics.listener(0).unwrap().opened();
     metrics.listener(0).unwrap().closed();
     metrics.listener(0).unwrap().handshake_failed();

@@ -232,7 +232,7 @@ async fn a_quorum_serves_on_while_one_server_talks_nonsense() {
         // Until it is known for what it is, a request whose limits it keeps may be lost.
         assert!(passed >= 7, "{name}: {passed}");
         liar.say(Instead::Nothing);
-        while store.troubles() != [] {
+        while !store.troubles().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -71,11 +71,11 @@ async fn serve(mut socket: TcpStream, clock: Arc<SystemClock>, arrivals: Arc<Mut
 
 /// The first whole request among `held`, and its length.
 fn whole(held: &[u8]) -> Option<(&str, usize)> {
-    let head = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&held[..head]).unwrap();
+    let begun = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&held[..begun]).unwrap();
     let length: usize = field(text, "content-length").map_or(0, |length| length.parse().unwrap());
-    let all = held.get(..head + length)?;
-    Some((std::str::from_utf8(all).unwrap(), head + length))
+    let all = held.get(..begun + length)?;
+    Some((std::str::from_utf8(all).unwrap(), begun + length))
 }
 
 pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {

@@ -1,6 +1,6 @@
 //! Reads the backend's own record: what came twice, what came late, what came too often.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::traffic::{Answer, Phase, Sent};
 /// What may pass between a gateway's last look at the clock and ours, on a busy machine.
 const SLACK: Duration = Duration::from_millis(250);
 /// A charge may reach the backend so much later than it was made: a gateway that stood still meanwhile.
-const HELD: Duration = Duration::from_millis(1_000);
+const HELD: Duration = Duration::from_secs(1);
 
 /// What is wrong.
 #[derive(Clone, Debug, Default)]
@@ -83,9 +83,9 @@ fn exceeded(moments: &[Micros], faults: &[Fault]) -> Option<(usize, Micros, Micr
         for (count, to) in moments[place..].iter().enumerate() {
             let span = to.since(*from) + HELD;
             let refilled = span.as_secs_f64() * f64::from(QUOTA);
-            let moved = faults.iter().filter(|fault| fault.moves_limits);
+            let moving = faults.iter().filter(|fault| fault.moves_limits);
             // Once when it goes wrong, once when it is set right.
-            let moves = moved
+            let moves = moving
                 .flat_map(|fault| [fault.began, fault.healed])
                 .filter(|at| *at + HELD * 2 >= *from && *at <= *to)
                 .count();
@@ -123,14 +123,14 @@ pub(crate) fn served(
     sent: &[Sent],
     phase: Phase,
 ) -> (usize, usize, Vec<Sent>) {
-    let came: HashMap<u64, ()> = arrivals.iter().map(|arrival| (arrival.number, ())).collect();
+    let came: HashSet<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
     let mut counts = (0, 0, Vec::new());
     for sent in sent.iter().filter(|sent| !sent.is_greedy && phase.holds(sent.at)) {
         counts.0 += 1;
         let is_served = match sent.answered {
             Some((_, Answer::Served)) => true,
             // The attacker's copy came first.
-            Some((_, Answer::Refused(_))) => came.contains_key(&sent.number),
+            Some((_, Answer::Refused(_))) => came.contains(&sent.number),
             Some((_, Answer::Lost)) | None => false,
         };
         if is_served {

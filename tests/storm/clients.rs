@@ -1,5 +1,6 @@
 //! How requests are signed, by dialects of each kind of time that a shared store serves.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,9 +163,9 @@ impl Client {
 pub(crate) fn bytes(request: &SignedRequest) -> Vec<u8> {
     let mut text = format!("{} {} HTTP/1.1\r\nhost: storm\r\n", request.method, request.target);
     for (name, value) in &request.headers {
-        text += &format!("{name}: {}\r\n", value.to_str().unwrap());
+        write!(text, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
     }
-    text += &format!("content-length: {}\r\n\r\n{}", request.body.len(), request.body);
+    write!(text, "content-length: {}\r\n\r\n{}", request.body.len(), request.body).unwrap();
     text.into_bytes()
 }
 
@@ -174,7 +175,7 @@ pub(crate) fn disguised(request: &SignedRequest, style: &Style, dice: &mut Dice)
     match dice.below(10) {
         0..=3 => {}
         4 | 5 => respell(&mut other, style, dice),
-        6 => other.target = style.paths[1].to_owned(),
+        6 => style.paths[1].clone_into(&mut other.target),
         7 => other.method = Method::from_bytes(style.methods[1].as_bytes()).unwrap(),
         8 => {
             // From the body into the query.
@@ -214,7 +215,9 @@ fn respell(request: &mut SignedRequest, style: &Style, dice: &mut Dice) {
             if let Some((rest, signature)) = request.body.rsplit_once(&format!("&{name}=")) {
                 let respelt = match dice.below(2) {
                     0 => change(signature, dice).trim().to_owned(),
-                    _ => signature.bytes().map(|byte| format!("%{byte:02x}")).collect(),
+                    _ => signature
+                        .bytes()
+                        .fold(String::new(), |text, byte| text + &format!("%{byte:02x}")),
                 };
                 request.body = format!("{rest}&{name}={respelt}");
             }

@@ -1,6 +1,7 @@
 //! The same with one safeguard taken away: the checker must find it. No configuration takes one away; the options of the
 //! store are changed in the program that is the test, so these gateways are no processes of their own.
 
+use std::fmt::Write;
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
@@ -164,10 +165,12 @@ pub(crate) fn refused_over_redis() {
     for (dialect, path) in [("kraken", "/0/private/AddOrder"), ("upbit", "/v1/orders")] {
         let address = ([127, 0, 0, 1], 1).into();
         let mut text = configuration(0, 0, &[1], address, 20);
-        text += &format!(
+        write!(
+            text,
             "[[route]]\nname = \"timeless\"\nmethods = [\"POST\"]\npath = \"{path}\"\nupstream = \"exchange\"\n\
              dialect = \"{dialect}\"\npermission = \"trade\"\n"
-        );
+        )
+        .unwrap();
         let refused = Config::parse(&text, Path::new("storm.toml"), &Environment).unwrap_err();
         let says = format!("dialect {dialect} signs no time");
         assert!(refused.to_string().contains(&says), "{refused}");

@@ -1,5 +1,6 @@
 //! A gateway as a process of its own, on a fixed address, so that it can be killed and come back.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -35,7 +36,7 @@ pub(crate) fn configuration(
     deadline_ms: u64,
 ) -> String {
     let servers: Vec<_> = servers.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
-    let mut text = format!(
+    let text = format!(
         r#"version = 1
 [server]
 workers = 1
@@ -69,23 +70,32 @@ per = "1s"
 "#,
         servers.join(", ")
     );
+    text + &routes_and_keys()
+}
+
+fn routes_and_keys() -> String {
+    let mut text = String::new();
     for style in &STYLES {
         for (n, path) in style.paths.iter().enumerate() {
-            text += &format!(
+            write!(
+                text,
                 "[[route]]\nname = \"{0}-{n}\"\nmethods = [\"POST\", \"PUT\", \"DELETE\"]\npath = \"{path}\"\n\
                  upstream = \"exchange\"\ndialect = \"{0}\"\npermission = \"trade\"\neffect = \"write\"\nlead = \"{1}s\"\n",
                 style.dialect,
                 LEAD.as_secs()
-            );
+            )
+            .unwrap();
         }
     }
     for (clients, limit) in [(honest(), "wide"), (greedy(), "tight")] {
         for Client { key, style, .. } in clients {
-            text += &format!(
+            write!(
+                text,
                 "[[key]]\nid = \"{key}\"\naccount = \"{key}\"\ndialect = \"{}\"\nsecret = {{ env = \"S\" }}\n\
                  permissions = [\"trade\"]\nlimits = [\"{limit}\"]\n",
                 style.dialect
-            );
+            )
+            .unwrap();
             if style.dialect == "kucoin" {
                 text += "passphrase = { env = \"P\" }\n";
             }
@@ -165,7 +175,7 @@ impl GatewayProcess {
     pub(crate) fn wait_until_ready(&self) {
         let begun = Instant::now();
         while !self.is_ready() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", self.log());
+            assert!(begun.elapsed() < Duration::from_mins(1), "{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -7,6 +7,7 @@ use countersign::clock::Micros;
 
 use crate::dice::Dice;
 use crate::fault_proxy::Mode;
+use crate::redis_server::RedisServer;
 use crate::world::{GATEWAYS, World};
 
 /// What may happen.
@@ -78,57 +79,19 @@ pub(crate) struct Fault {
     pub(crate) moves_limits: bool,
 }
 
-/// Lets one thing go wrong, for at most `longest`, and sets it right.
+/// Lets one thing go wrong, for at most `longest` milliseconds, and sets it right.
 pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) -> Fault {
     let held = dice.ms(500..longest.max(501));
     let (server, gateway) = (dice.below(world.servers.len()), dice.below(GATEWAYS));
     let mut began = world.now();
     match kind {
-        Kind::RestartEmpty => {
-            let mut server = world.servers[server].lock().unwrap();
-            server.lose_snapshot();
-            server.kill();
-            sleep(dice.ms(0..400));
-            server.restart();
+        Kind::RestartEmpty | Kind::RestartSnapshot => {
+            began = restart(world, server, kind == Kind::RestartSnapshot, dice);
         }
-        Kind::RestartSnapshot => {
-            let mut server = world.servers[server].lock().unwrap();
-            server.run(&["SAVE"]).unwrap();
-            sleep(dice.ms(200..900));
-            began = world.now();
-            server.kill();
-            sleep(dice.ms(0..200));
-            server.restart();
-            server.lose_snapshot();
-        }
-        Kind::StopServer => {
-            let server = world.servers[server].lock().unwrap();
-            server.signal("STOP");
-            sleep(held);
-            server.signal("CONT");
-        }
-        Kind::Flush => drop(world.servers[server].lock().unwrap().run(&["FLUSHALL"]).unwrap()),
-        Kind::Full => {
-            let server = world.servers[server].lock().unwrap();
-            server.run(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
-            sleep(held);
-            server.run(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
-        }
-        Kind::Evicting => {
-            let server = world.servers[server].lock().unwrap();
-            server.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).unwrap();
-            server.run(&["CONFIG", "SET", "maxmemory", "1400kb"]).unwrap();
-            sleep(held);
-            server.run(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
-            server.run(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).unwrap();
-        }
-        Kind::Clock => {
-            // The last one's can be set.
-            let server = world.servers.last().unwrap().lock().unwrap();
-            server.set_clock(dice.one(&[-30, -10, -3, 3, 10, 30]));
-            sleep(held + Duration::from_secs(1));
-            server.set_clock(0);
-            sleep(Duration::from_secs(1));
+        Kind::StopServer | Kind::Flush | Kind::Full | Kind::Evicting | Kind::Clock => {
+            // The last one's clock can be set.
+            let server = if kind == Kind::Clock { world.servers.len() - 1 } else { server };
+            trouble(&world.servers[server].lock().unwrap(), kind, held, dice);
         }
         Kind::Hold | Kind::Reset | Kind::HalfClose | Kind::Delay | Kind::Throttle => {
             let mode = match kind {
@@ -150,29 +113,78 @@ pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) 
             world.links.iter().for_each(|links| links[server].set(Mode::Pass));
         }
         Kind::KillGateway | Kind::StopGateway => {
-            let traffic = world.traffic.as_ref().unwrap();
-            let mut process = world.gateways[gateway].lock().unwrap();
-            traffic.set_open(gateway, false);
-            if kind == Kind::KillGateway {
-                process.kill();
-                sleep(dice.ms(0..500));
-                process.restart();
-            } else {
-                process.signal("STOP");
-                sleep(held);
-                process.signal("CONT");
-            }
-            drop(process);
-            // A balancer sends nobody there before it says that it is ready; with one server that is lost meanwhile
-            // it may take long.
-            for _ in 0..100 {
-                if world.gateways[gateway].lock().unwrap().is_ready() {
-                    break;
-                }
-                sleep(Duration::from_millis(30));
-            }
-            traffic.set_open(gateway, true);
+            fell(world, gateway, (kind == Kind::StopGateway).then_some(held), dice);
         }
     }
     Fault { kind, began, healed: world.now(), moves_limits: kind.moves_limits() }
+}
+
+/// Kills a server, which comes back with what it saved a while before, or with nothing; when it was killed.
+fn restart(world: &World, server: usize, saved: bool, dice: &mut Dice) -> Micros {
+    let mut server = world.servers[server].lock().unwrap();
+    if saved {
+        server.run(&["SAVE"]).unwrap();
+        sleep(dice.ms(200..900));
+    }
+    let began = world.now();
+    server.kill();
+    sleep(dice.ms(0..400));
+    server.restart();
+    server.lose_snapshot();
+    began
+}
+
+fn trouble(server: &RedisServer, kind: Kind, held: Duration, dice: &mut Dice) {
+    let set = |name, value| drop(server.run(&["CONFIG", "SET", name, value]).unwrap());
+    match kind {
+        Kind::StopServer => {
+            server.signal("STOP");
+            sleep(held);
+            server.signal("CONT");
+        }
+        Kind::Flush => drop(server.run(&["FLUSHALL"]).unwrap()),
+        Kind::Full => {
+            set("maxmemory", "1");
+            sleep(held);
+            set("maxmemory", "0");
+        }
+        Kind::Evicting => {
+            set("maxmemory-policy", "allkeys-random");
+            set("maxmemory", "1400kb");
+            sleep(held);
+            set("maxmemory", "0");
+            set("maxmemory-policy", "noeviction");
+        }
+        _ => {
+            server.set_clock(dice.one(&[-30, -10, -3, 3, 10, 30]));
+            sleep(held + Duration::from_secs(1));
+            server.set_clock(0);
+            sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+/// Kills a gateway, or lets it stand still for a while. Meanwhile a balancer sends nobody there, nor before it says that
+/// it is ready.
+fn fell(world: &World, gateway: usize, held: Option<Duration>, dice: &mut Dice) {
+    let traffic = world.traffic.as_ref().unwrap();
+    let mut process = world.gateways[gateway].lock().unwrap();
+    traffic.set_open(gateway, false);
+    if let Some(held) = held {
+        process.signal("STOP");
+        sleep(held);
+        process.signal("CONT");
+    } else {
+        process.kill();
+        sleep(dice.ms(0..500));
+        process.restart();
+    }
+    // With one server that is lost meanwhile it may take long.
+    for _ in 0..100 {
+        if process.is_ready() {
+            break;
+        }
+        sleep(Duration::from_millis(30));
+    }
+    traffic.set_open(gateway, true);
 }

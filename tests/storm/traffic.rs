@@ -232,10 +232,10 @@ impl Door {
 
 /// The answer, once it is whole, and whether the connection goes on.
 fn read(held: &[u8]) -> Option<(Answer, bool)> {
-    let head = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
-    let text = std::str::from_utf8(&held[..head]).ok()?;
+    let begun = held.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&held[..begun]).ok()?;
     let length: usize = field(text, "content-length").map_or(0, |length| length.parse().unwrap());
-    let body = held.get(head..head + length)?;
+    let body = held.get(begun..begun + length)?;
     let keep = !field(text, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let status: u16 = text.split(' ').nth(1)?.parse().ok()?;
     let answer =

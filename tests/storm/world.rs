@@ -127,7 +127,7 @@ impl World {
 struct Thread {
     handle: tokio::runtime::Handle,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    joined: Option<JoinHandle<()>>,
 }
 
 impl Thread {
@@ -142,7 +142,7 @@ impl Thread {
             runtime.shutdown_timeout(Duration::from_secs(1));
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).unwrap();
-        Self { handle: told.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+        Self { handle: told.recv().unwrap(), stop: Some(stop), joined: Some(thread) }
     }
 
     fn run<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> T {
@@ -155,7 +155,7 @@ impl Thread {
 impl Drop for Thread {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.joined.take() {
             let _ = thread.join();
         }
     }

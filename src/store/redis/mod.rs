@@ -305,13 +305,13 @@ impl<C: Clock> RedisStore<C> {
     fn believe(&self, place: usize, bytes: &[u8], costs: &[Cost], sent: Micros) -> Option<Vote> {
         let server = self.servers.get(place)?;
         let Ok(vote) = packed::read(bytes, costs) else {
-            server.lapse(Trouble::Refuses("an answer that cannot be read".into()));
+            server.lapse(&Trouble::Refuses("an answer that cannot be read".into()));
             return None;
         };
         let apart = apart(vote.at, sent, self.clock.now());
         if apart > self.margins.bound {
             server.note(&Trouble::Clock(apart));
-            server.judge(Some(Trouble::Clock(apart)));
+            server.judge(Some(&Trouble::Clock(apart)));
             return None;
         }
         server.thrive();

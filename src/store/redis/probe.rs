@@ -66,7 +66,7 @@ pub(super) async fn look(
         *connection = None;
     }
     if server.trouble() != after {
-        server.judge(after);
+        server.judge(after.as_ref());
     }
 }
 
@@ -193,7 +193,7 @@ async fn wake(
         if apart > bound {
             return Err(Trouble::Clock(apart));
         }
-        known = told.next().unwrap_or_default().to_owned();
+        told.next().unwrap_or_default().clone_into(&mut known);
         if known.is_empty() {
             return Ok(born);
         }

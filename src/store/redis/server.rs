@@ -100,13 +100,13 @@ impl Server {
     }
 
     /// Asks it again, or no longer.
-    pub(super) fn judge(&self, trouble: Option<Trouble>) {
+    pub(super) fn judge(&self, trouble: Option<&Trouble>) {
         let usable = trouble.is_none();
         let before = {
             let mut held = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *held, trouble.clone())
+            std::mem::replace(&mut *held, trouble.cloned())
         };
-        match (&before, &trouble) {
+        match (&before, trouble) {
             (Some(_), None) => tracing::info!(server = %self.name, "the store is used"),
             (None | Some(Trouble::Unknown), Some(trouble)) => {
                 tracing::error!(server = %self.name, "the store is not used: it {trouble}");
@@ -186,7 +186,7 @@ impl Server {
                 if line.silent.fetch_add(1, Ordering::Relaxed) + 1 >= LAPSES {
                     line.drop_connection();
                 }
-                self.lapse(Trouble::Slow);
+                self.lapse(&Trouble::Slow);
                 Err(Fault::Unknown)
             }
         }
@@ -205,7 +205,7 @@ impl Server {
                 Err(error) => Trouble::of(&error),
             };
             let is_lost = matches!(trouble, Trouble::Unreachable(_) | Trouble::Slow);
-            self.lapse(trouble);
+            self.lapse(&trouble);
             if !is_lost {
                 return Err(fault);
             }
@@ -227,8 +227,8 @@ impl Server {
     }
 
     /// One call brought nothing. After a few in a row it is not asked until a probe finds it in order.
-    pub(super) fn lapse(&self, trouble: Trouble) {
-        self.note(&trouble);
+    pub(super) fn lapse(&self, trouble: &Trouble) {
+        self.note(trouble);
         if self.lapses.fetch_add(1, Ordering::Relaxed) + 1 >= LAPSES {
             self.judge(Some(trouble));
         }
@@ -263,7 +263,7 @@ impl Server {
             Err(error) => {
                 let trouble = Trouble::of(&error);
                 self.note(&trouble);
-                self.judge(Some(trouble));
+                self.judge(Some(&trouble));
                 State::Down
             }
         };
