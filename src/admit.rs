@@ -12,7 +12,7 @@ use crate::checks::{
     state, symbol, syntax,
 };
 use crate::clock::{Clock, Micros};
-use crate::denial::Denial;
+use crate::denial::{Denial, Shadowed};
 use crate::dialect::{Claim, Dialect, Inbound, Nonce, Outgoing, Room, TimeKind};
 use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
@@ -101,6 +101,7 @@ pub struct Permit {
     standing: Standing,
     good_until: Option<Micros>,
     seal: Option<Box<Seal>>,
+    shadowed: Shadowed,
 }
 
 impl Permit {
@@ -119,9 +120,23 @@ impl Permit {
         &self.standing
     }
 
+    /// What rules in shadow would have refused.
+    pub fn shadowed(&self) -> Shadowed {
+        self.shadowed
+    }
+
     /// What signs the reply, where the dialect's clients check that.
     pub fn take_seal(&mut self) -> Option<Box<Seal>> {
         self.seal.take()
+    }
+
+    /// With what limits in shadow would have refused.
+    fn watched(mut self) -> Self {
+        for denial in self.standing.shadowed() {
+            // Limits can all be in shadow.
+            let _noted = self.shadowed.note(denial);
+        }
+        self
     }
 
     /// When the signature stops being good: nothing may be sent to a backend after it.
@@ -208,12 +223,18 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
-        address::check(signed.key(), request.peer)?;
-        permission::check(signed.key(), route, &self.switches, now)?;
-        symbol::check(signed.key(), route, request, &claim)?;
+        let mut shadowed = Shadowed::default();
+        self.check_key(signed.key(), request.peer, route, now, &mut shadowed)?;
+        watching(route, symbol::check(signed.key(), route, request, &claim), &mut shadowed)?;
         let load = load::of(route, request)?;
         let asked = route.second_factor.as_ref();
-        let code = otp::check(asked, dialect, request, &claim, &signed, &watch)?;
+        let (code, mut cut) = if route.shadow().second_factor {
+            let (cut, denial) = otp::watch(asked, dialect, request, &claim, &signed, &watch)?;
+            denial.map_or(Ok(()), |denial| shadowed.note(denial))?;
+            (None, cut)
+        } else {
+            (otp::check(asked, dialect, request, &claim, &signed, &watch)?, None)
+        };
 
         let costs = limit::costs(Payer::Holder(signed.key()), route, request.peer, load);
         let mut charge = replay::charge(&signed, dialect, &claim, route, costs, now);
@@ -235,10 +256,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         watch.proved(signed.secret().algorithm());
         let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request)
-            .without_code(code.and_then(otp::Code::into_cut));
+            .without_code(code.and_then(otp::Code::into_cut).or_else(|| cut.take()));
         let good_until = replay::good_until(dialect, &claim);
         let seal = signature::seal(&signed, dialect, &claim);
-        Ok(Permit { key: Some(signed.into_key()), outgoing, standing, good_until, seal })
+        let key = Some(signed.into_key());
+        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed }.watched())
     }
 
     /// A key id alone proves little: no address, permission or venue is waived, and nothing is recorded.
@@ -254,16 +276,17 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let room = &mut Room::default();
         let key = self.find(dialect, dialect.key_id(request, room)?, route).await??;
         let now = self.clock.now();
+        let mut shadowed = Shadowed::default();
         state::check(&key, &route.venue, now)
-            .and_then(|()| address::check(&key, request.peer))
-            .and_then(|()| permission::check(&key, route, &self.switches, now))
-            .and_then(|()| symbol::check_unread(&key, route))
+            .and_then(|()| self.check_key(&key, request.peer, route, now, &mut shadowed))
+            .and_then(|()| watching(route, symbol::check_unread(&key, route), &mut shadowed))
             .map_err(|_| Denial::UnknownKey)?;
         let load = load::of(route, request)?;
         let costs = limit::costs(Payer::Claimant(&key), route, request.peer, load);
         let outgoing = Outgoing::unproven(dialect, request)?;
         let standing = self.pay(costs).await?;
-        Ok(Permit { key: Some(key), outgoing, standing, good_until: None, seal: None })
+        let (key, good_until, seal) = (Some(key), None, None);
+        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed }.watched())
     }
 
     async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
@@ -272,7 +295,30 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let costs = limit::costs(Payer::Anyone, route, request.peer, load);
         let standing = self.pay(costs).await?;
         let outgoing = Outgoing::default();
-        Ok(Permit { key: None, outgoing, standing, good_until: None, seal: None })
+        let (good_until, seal, shadowed) = (None, None, Shadowed::default());
+        Ok(Permit { key: None, outgoing, standing, good_until, seal, shadowed }.watched())
+    }
+
+    /// Whether the key may be used from there, for that; rules in shadow only note what they think.
+    fn check_key(
+        &self,
+        key: &Key,
+        peer: IpAddr,
+        route: &Route,
+        now: Micros,
+        shadowed: &mut Shadowed,
+    ) -> Result<(), Denial> {
+        let shadow = route.shadow();
+        match address::check(key, peer) {
+            Err(denial) if shadow.address => shadowed.note(denial)?,
+            checked => checked?,
+        }
+        match permission::check(key, route, &self.switches, now) {
+            Err(denial) if shadow.permission => {
+                shadowed.note(permission::check_in_shadow(denial, route, &self.switches)?)
+            }
+            checked => checked,
+        }
     }
 
     /// Whether `key` may go on at `route` from `peer`, as of now: the key as it stands. It is asked now and then of what
@@ -313,6 +359,24 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         let verdict = self.store.pay(self.clock.now(), &costs).await;
         settle(verdict, costs)
+    }
+}
+
+impl Route {
+    fn shadow(&self) -> Shadow {
+        self.charges.as_ref().map_or_else(Shadow::default, |charges| charges.shadow)
+    }
+}
+
+/// What was checked, but where the route's permissions are in shadow: there it is noted alone.
+fn watching(
+    route: &Route,
+    checked: Result<(), Denial>,
+    shadowed: &mut Shadowed,
+) -> Result<(), Denial> {
+    match checked {
+        Err(denial) if route.shadow().permission => shadowed.note(denial),
+        Ok(()) | Err(_) => checked,
     }
 }
 

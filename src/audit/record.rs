@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 
 use super::text::{conceal, escape, moment, number};
 use crate::clock::Micros;
-use crate::denial::Denial;
+use crate::denial::{Denial, Shadowed};
 use crate::gateway::forward::ForwardFault;
 use crate::gateway::observe::{Outcome, Parting, Passed};
 use crate::key::{Key, Tag};
@@ -48,6 +48,8 @@ pub struct Ending {
     pub outcome: Outcome,
     /// Why it was refused, if it was: a place in [`Denial::REASONS`].
     pub denial: Option<usize>,
+    /// What rules in shadow would have refused.
+    pub shadowed: Shadowed,
     /// What the client was told: the backend's status, if it answered.
     pub status: Option<StatusCode>,
     /// Time from head to end, in microseconds.
@@ -174,6 +176,10 @@ impl Entry {
         plain("verdict", verdict(ending.outcome), out);
         if let Some(reason) = ending.reason() {
             plain("reason", reason, out);
+        }
+        if !ending.shadowed.is_empty() {
+            let names = ending.shadowed.places().filter_map(|place| Denial::REASONS.get(place));
+            plain("shadow", &names.copied().collect::<Vec<_>>().join(" "), out);
         }
         if let Some(status) = ending.status {
             count("status", u64::from(status.as_u16()), out);

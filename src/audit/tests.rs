@@ -70,6 +70,7 @@ fn ended(denial: Option<Denial>) -> Ending {
     Ending {
         outcome: if denial.is_some() { Outcome::Denied } else { Outcome::Forwarded },
         denial: denial.map(|denial| denial.index()),
+        shadowed: crate::denial::Shadowed::default(),
         status: Some(StatusCode::OK),
         took: 812,
     }

@@ -41,10 +41,13 @@ impl Standing {
         self.costs.iter().zip(self.levels.iter().copied())
     }
 
-    /// The numbers of the limits in shadow that did not hold.
-    pub fn shadowed(&self) -> impl Iterator<Item = u8> {
-        let beyond = self.charged().filter(|(cost, level)| *level > cost.limit.quota);
-        beyond.filter_map(|(cost, _)| cost.shadow.map(u8::from))
+    /// What the limits in shadow would have refused.
+    pub(crate) fn shadowed(&self) -> impl Iterator<Item = Denial> {
+        let is_beyond = |cost: &Cost, level: u32| cost.shadow && level > cost.limit.quota;
+        let beyond = self.levels.iter().enumerate().filter(move |(place, level)| {
+            self.costs.get(*place).is_some_and(|cost| is_beyond(cost, **level))
+        });
+        beyond.map(|(place, level)| exceeded(&self.costs, place, *level, Duration::ZERO))
     }
 }
 
@@ -135,9 +138,11 @@ fn put(meter: &Meter, subject: Subject, spans_accounts: bool, load: Load, to: &m
         Counts::Orders if load.orders == 0 => return,
         Counts::Orders => load.orders,
     };
-    let Meter { limit, window, scope, shadow, .. } = *meter;
+    let Meter { limit, window, scope, counts, charged, shadow, lane: _, name: _ } = *meter;
+    let cost =
+        Cost { subject, limit, weight, spans_accounts, window, scope, shadow, counts, charged };
     // Configuration sees to it that there is room.
-    let _full = to.try_push(Cost { subject, limit, weight, spans_accounts, window, scope, shadow });
+    let _full = to.try_push(cost);
 }
 
 /// What the store says of a limit that does not hold.
@@ -146,6 +151,9 @@ pub(crate) fn exceeded(costs: &[Cost], place: usize, level: u32, retry_after: Du
     let excess = Excess { retry_after, level, quota: cost.limit.quota, period: cost.limit.period };
     match cost.scope {
         Scope::Address => Denial::AddressLimited(excess),
+        Scope::Key | Scope::Account | Scope::Global if cost.counts == Counts::Orders => {
+            Denial::OrdersLimited(excess)
+        }
         Scope::Key | Scope::Account | Scope::Global => Denial::Limited(excess),
     }
 }

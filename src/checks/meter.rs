@@ -1,9 +1,8 @@
 //! What a limit counts, for whom, how, and when: all that configuration says of one.
 
-use std::num::NonZeroU8;
-
 use sha2::{Digest, Sha256};
 
+pub use crate::store::{Charged, Counts};
 use crate::store::{Limit, Scope, Subject, Window};
 
 /// A limit with everything that is said of it.
@@ -21,21 +20,11 @@ pub struct Meter {
     pub lane: Lane,
     /// Which of them, once the backend has answered.
     pub charged: Charged,
-    /// Where it is counted and not enforced, the number by which it is told.
-    pub shadow: Option<NonZeroU8>,
+    /// Whether it is counted and not enforced.
+    pub shadow: bool,
     /// A digest of its name: requests that name the same limit share it, on every gateway. 0 for a limit that is not
     /// shared.
     pub name: u64,
-}
-
-/// What a request takes of a limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Counts {
-    /// Its weight.
-    #[default]
-    Weight,
-    /// The orders that it places; a request that places none is not counted.
-    Orders,
 }
 
 /// The requests that a limit is for.
@@ -46,31 +35,6 @@ pub enum Lane {
     All,
     /// Those that only cancel: what places anything too does not ride here.
     Cancel,
-}
-
-/// Which requests are charged in the end. Each is charged before it is sent, so that no limit is ever exceeded
-/// meanwhile; what is given back is given back once, and only what still counts.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Charged {
-    /// All that were sent.
-    #[default]
-    Always,
-    /// Those that the backend refused: one that it answers with 2xx is given back.
-    Refused,
-    /// Those that it accepted: one that it answers with 4xx is given back.
-    Accepted,
-}
-
-impl Charged {
-    /// Whether a request is given back that the backend answered with this status. What it neither accepted nor
-    /// refused stays charged: it may have acted.
-    pub const fn gives_back(self, status: u16) -> bool {
-        match self {
-            Self::Always => false,
-            Self::Refused => matches!(status, 200..=299),
-            Self::Accepted => matches!(status, 400..=499),
-        }
-    }
 }
 
 impl Meter {
@@ -103,7 +67,7 @@ impl From<Limit> for Meter {
             counts: Counts::Weight,
             lane: Lane::All,
             charged: Charged::Always,
-            shadow: None,
+            shadow: false,
             name: 0,
         }
     }

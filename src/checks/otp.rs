@@ -80,6 +80,28 @@ pub(crate) fn check(
     Ok(Some(Code { step: factor.step_of(code, watch.now()), cut }))
 }
 
+/// What a rule in shadow has to say of a request: the pair that no backend sees, and why it would be refused. No step
+/// is spent, and no try.
+pub(crate) fn watch(
+    asked: Option<&SecondFactor>,
+    dialect: &Dialect,
+    request: &Inbound<'_>,
+    claim: &Claim<'_>,
+    signed: &Signed,
+    watch: &Watch<'_>,
+) -> Result<(Option<CodeCut>, Option<Denial>), Denial> {
+    let Some(asked) = asked else { return Ok((None, None)) };
+    let (_, cut) = asked.find(request, claim)?;
+    let denial = match check(Some(asked), dialect, request, claim, signed, watch) {
+        Ok(code) => {
+            watch.give_try_back(signed.key());
+            code.is_some_and(|code| code.step.is_none()).then_some(Denial::BadCode)
+        }
+        Err(denial) => Some(denial),
+    };
+    Ok((cut, denial))
+}
+
 impl Code {
     /// Spends the step of a right code with the charge; makes one of a wrong code that records and costs nothing.
     pub(crate) fn bind(&self, charge: &mut Charge) {

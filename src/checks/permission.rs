@@ -33,3 +33,13 @@ pub(crate) fn check(
     }
     if switches.leave(held, asked) { Ok(()) } else { Err(Denial::SwitchedOff) }
 }
+
+/// What may not pass though the rule is in shadow: what is switched off, for whoever held all that opens the route.
+pub(crate) fn check_in_shadow(
+    denial: Denial,
+    route: &Route,
+    switches: &Switches,
+) -> Result<Denial, Denial> {
+    let asked = route.permissions;
+    if switches.leave(asked, asked) { Ok(denial) } else { Err(Denial::SwitchedOff) }
+}

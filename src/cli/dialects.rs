@@ -137,7 +137,7 @@ fn show(dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
             writeln!(out, "  not signed     {part}: {fate}")?;
         }
     }
-    let told: Vec<_> = dialect.reply_header_names().map(http::HeaderName::as_str).collect();
+    let told: Vec<_> = dialect.reply_header_names().collect();
     if !told.is_empty() {
         writeln!(out, "\nevery reply says how much of a limit is used: {}", told.join(", "))?;
     }
@@ -219,7 +219,7 @@ fn as_json(dialect: &Dialect) -> Value {
         "window_ms": dialect.default_window().as_millis(),
         "max_window_ms": dialect.max_window().as_millis(),
         "messages": messages.collect::<Vec<_>>(),
-        "reply_headers": dialect.reply_header_names().map(http::HeaderName::as_str).collect::<Vec<_>>(),
+        "reply_headers": dialect.reply_header_names().collect::<Vec<_>>(),
         "refusals": refusals.collect::<Vec<_>>(),
         "notes": dialect.notes(),
         "sources": dialect.sources(),

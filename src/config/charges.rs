@@ -50,7 +50,7 @@ pub(super) fn charges(table: &Table<'_>, of: &Of<'_>) -> Result<Charged, Reporte
         });
         match meter.ok_or(Reported)? {
             Meter {
-                limit, window: Window::Bucket, counts: Counts::Weight, shadow: None, ..
+                limit, window: Window::Bucket, counts: Counts::Weight, shadow: false, ..
             } => {
                 address_limit = Some(limit);
             }

@@ -1,6 +1,5 @@
 //! `[[limit]]`: named limits, which keys and routes refer to.
 
-use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use crate::store::{Limit, Scope, Window};
 
 pub(super) fn limits(root: &Table<'_>) -> Vec<NamedLimit> {
     let mut names = Vec::new();
-    let mut shadows = 0;
     let mut all = Vec::new();
     for table in root.tables("limit") {
         let name_node = table.need("name", "keys and routes refer to it");
@@ -22,7 +20,7 @@ pub(super) fn limits(root: &Table<'_>) -> Vec<NamedLimit> {
         let per = table.need("per", "the period, as per = \"1m\"");
         let scope =
             table.find("scope").map_or(Some(Scope::Key), |node| node.read(word("scope", &SCOPES)));
-        let ways = ways(&table, scope, &mut shadows);
+        let ways = ways(&table, scope);
         table.finish();
         let name = name_node.and_then(|node| {
             node.read(|value| {
@@ -51,7 +49,7 @@ pub(super) fn limits(root: &Table<'_>) -> Vec<NamedLimit> {
 }
 
 /// How a limit is counted and for which requests; what is wrong counts as usual.
-fn ways(table: &Table<'_>, scope: Option<Scope>, shadows: &mut u8) -> Meter {
+fn ways(table: &Table<'_>, scope: Option<Scope>) -> Meter {
     let usual = Meter::from(Limit { quota: 1, period: Duration::from_secs(1) });
     let kind =
         table.or("kind", Some(Window::Bucket), |value| word("kind", &KINDS)(value).map(Some));
@@ -88,12 +86,7 @@ fn ways(table: &Table<'_>, scope: Option<Scope>, shadows: &mut u8) -> Meter {
         refuse(&node, fault, cure);
         charged
     });
-    let shadow = table.find("shadow").filter(|node| node.read(boolean) == Some(true));
-    let shadow = shadow.and_then(|node| {
-        *shadows = shadows.saturating_add(1);
-        refuse(&node, (*shadows == u8::MAX).then_some("more than 254 limits are in shadow"), "");
-        NonZeroU8::new(*shadows)
-    });
+    let shadow = table.or("shadow", false, boolean);
     Meter { window: kind.unwrap_or_default(), counts, lane, charged, shadow, ..usual }
 }
 

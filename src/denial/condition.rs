@@ -51,6 +51,8 @@ pub enum Condition {
     ReplayedWrite,
     /// The key's or account's limit is spent.
     RateLimited,
+    /// The key's or account's limit of orders is spent.
+    OrderLimited,
     /// The address's limit is spent.
     IpRateLimited,
     /// The address is banned for a while.
@@ -61,7 +63,7 @@ pub enum Condition {
 
 impl Condition {
     /// Every condition, with the name recipes use for it.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::NotFound, "not_found"),
         (Self::Malformed, "malformed"),
         (Self::TooLarge, "too_large"),
@@ -85,6 +87,7 @@ impl Condition {
         (Self::ReplayedRead, "replayed_read"),
         (Self::ReplayedWrite, "replayed_write"),
         (Self::RateLimited, "rate_limited"),
+        (Self::OrderLimited, "order_rate_limited"),
         (Self::IpRateLimited, "ip_rate_limited"),
         (Self::IpBanned, "ip_banned"),
         (Self::Unavailable, "unavailable"),
@@ -161,6 +164,7 @@ impl Denial {
                 }
             }
             Self::Limited(_) => Condition::RateLimited,
+            Self::OrdersLimited(_) => Condition::OrderLimited,
             Self::Fenced(_) | Self::StoreFull | Self::Unavailable => Condition::Unavailable,
         }
     }
@@ -203,6 +207,7 @@ impl Denial {
             | Self::Replayed
             | Self::CodeSpent
             | Self::Limited(_)
+            | Self::OrdersLimited(_)
             | Self::AddressLimited(_)
             | Self::StoreFull
             | Self::Unavailable => self.condition(write),

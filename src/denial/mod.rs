@@ -7,12 +7,14 @@
 mod challenge;
 mod condition;
 mod credential;
+mod shadowed;
 
 use std::time::Duration;
 
 pub use challenge::Challenge;
 pub use condition::Condition;
 pub use credential::Credential;
+pub use shadowed::Shadowed;
 
 /// A reason to turn a request away, in the order the checks run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,6 +94,8 @@ pub enum Denial {
     CodeSpent,
     /// The key's or account's limit is spent.
     Limited(Excess),
+    /// The key's or account's limit of orders is spent.
+    OrdersLimited(Excess),
     /// The address's limit is spent.
     AddressLimited(Excess),
     /// No room to remember another request.
@@ -154,6 +158,7 @@ impl Denial {
             Self::Replayed => "replayed",
             Self::CodeSpent => "code_spent",
             Self::Limited(_) => "limited",
+            Self::OrdersLimited(_) => "orders_limited",
             Self::AddressLimited(_) => "address_limited",
             Self::StoreFull => "store_full",
             Self::Unavailable => "unavailable",
@@ -161,7 +166,7 @@ impl Denial {
     }
 
     /// Every label that [`Denial::reason`] can give, in check order.
-    pub const REASONS: [&'static str; 40] = [
+    pub const REASONS: [&'static str; 41] = [
         "no_route",
         "malformed",
         "too_large",
@@ -199,6 +204,7 @@ impl Denial {
         "replayed",
         "code_spent",
         "limited",
+        "orders_limited",
         "address_limited",
         "store_full",
         "unavailable",
@@ -244,9 +250,10 @@ impl Denial {
             Self::Replayed => 34,
             Self::CodeSpent => 35,
             Self::Limited(_) => 36,
-            Self::AddressLimited(_) => 37,
-            Self::StoreFull => 38,
-            Self::Unavailable => 39,
+            Self::OrdersLimited(_) => 37,
+            Self::AddressLimited(_) => 38,
+            Self::StoreFull => 39,
+            Self::Unavailable => 40,
         }
     }
 
@@ -255,6 +262,7 @@ impl Denial {
         match self {
             Self::Fenced(wait) => Some(*wait),
             Self::Limited(excess)
+            | Self::OrdersLimited(excess)
             | Self::AddressLimited(excess)
             | Self::Banned(excess)
             | Self::TooManyFailures(excess)
@@ -299,6 +307,7 @@ impl Denial {
     pub const fn excess(&self) -> Option<Excess> {
         match self {
             Self::Limited(excess)
+            | Self::OrdersLimited(excess)
             | Self::AddressLimited(excess)
             | Self::Banned(excess)
             | Self::TooManyFailures(excess)
@@ -379,6 +388,7 @@ impl Denial {
             | Self::Replayed
             | Self::CodeSpent
             | Self::Limited(_)
+            | Self::OrdersLimited(_)
             | Self::AddressLimited(_)
             | Self::StoreFull
             | Self::Unavailable => "",
@@ -432,6 +442,7 @@ mod tests {
             Denial::Replayed,
             Denial::CodeSpent,
             Denial::Limited(excess),
+            Denial::OrdersLimited(excess),
             Denial::AddressLimited(excess),
             Denial::StoreFull,
             Denial::Unavailable,

@@ -32,6 +32,7 @@ mod raw;
 mod reading;
 mod recipe;
 mod refusal;
+mod reply_field;
 mod response;
 pub(crate) mod rfc9421;
 mod seam;
@@ -386,7 +387,10 @@ impl Dialect {
     }
 
     /// The header fields that every reply carries, as used limits.
-    pub fn reply_headers(&self, facts: &Facts) -> impl Iterator<Item = (HeaderName, Said)> {
+    pub fn reply_headers<'f>(
+        &'f self,
+        facts: &'f [Facts],
+    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
         self.refusals.reply_headers(facts)
     }
 
@@ -414,7 +418,7 @@ const fn fallback(condition: Condition) -> Option<Condition> {
         | Condition::FutureTimestamp => Condition::StaleTimestamp,
         Condition::ReplayedRead => Condition::ReplayedWrite,
         Condition::IpBanned => Condition::IpRateLimited,
-        Condition::IpRateLimited => Condition::RateLimited,
+        Condition::IpRateLimited | Condition::OrderLimited => Condition::RateLimited,
         Condition::WindowTooLarge | Condition::TooLarge | Condition::NotFound => {
             Condition::Malformed
         }

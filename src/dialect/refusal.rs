@@ -9,8 +9,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::Answer;
+use super::reply_field::ReplyField;
 use crate::clock::Micros;
 use crate::denial::{Condition, Denial};
+use crate::store::{Counts, Window};
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,14 +46,18 @@ impl From<Said> for HeaderValue {
 pub struct Facts {
     /// The server's time.
     pub now: Micros,
-    /// Units spent of the first limit.
+    /// Units spent of the limit.
     pub used: u32,
-    /// Units allowed by the first limit.
+    /// Units allowed by it.
     pub limit: u32,
     /// After how long to try again.
     pub retry_after: Duration,
-    /// The period of the first limit.
+    /// Its period.
     pub period: Duration,
+    /// What its units are.
+    pub counts: Counts,
+    /// How it is counted.
+    pub window: Window,
 }
 
 impl Facts {
@@ -67,6 +73,13 @@ impl Facts {
             limit: excess.quota,
             retry_after: waiting,
             period: excess.period,
+            counts: if matches!(denial, Denial::OrdersLimited(_)) {
+                Counts::Orders
+            } else {
+                Counts::Weight
+            },
+            // It is told when to come back, whatever the window.
+            window: Window::Bucket,
         }
     }
 
@@ -75,7 +88,16 @@ impl Facts {
         if self.limit == 0 || !self.retry_after.is_zero() {
             return self.retry_after;
         }
-        self.period.saturating_mul(self.used) / self.limit
+        match self.window {
+            Window::Bucket => self.period.saturating_mul(self.used) / self.limit,
+            Window::Sliding if self.used == 0 => Duration::ZERO,
+            // The present fifteenth counts until its end is a period old.
+            Window::Sliding => self.period + self.period / 15,
+            Window::Fixed => {
+                let period = u64::try_from(self.period.as_micros()).unwrap_or(u64::MAX).max(1);
+                Duration::from_micros(period - self.now.0 % period)
+            }
+        }
     }
 }
 
@@ -84,7 +106,7 @@ impl Facts {
 pub(super) struct Refusals {
     by_condition: Box<[(Condition, Wording)]>,
     /// Fields on every reply, refused or not: used limits.
-    on_all: Box<[(HeaderName, Text)]>,
+    on_all: Box<[ReplyField]>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,7 +119,7 @@ struct Wording {
 
 /// A text with `<now_ms>`-like places to fill.
 #[derive(Clone, Debug)]
-struct Text(Box<[Piece]>);
+pub(super) struct Text(Box<[Piece]>);
 
 #[derive(Clone, Debug)]
 enum Piece {
@@ -113,6 +135,7 @@ enum Fact {
     RetryAtMs,
     RetryAtS,
     Used,
+    Orders,
     Limit,
     Left,
     PeriodS,
@@ -122,13 +145,14 @@ enum Fact {
     ResetAtS,
 }
 
-const FACTS: [(&str, Fact); 13] = [
+const FACTS: [(&str, Fact); 14] = [
     ("now_ms", Fact::NowMs),
     ("now_s", Fact::NowS),
     ("retry_after_s", Fact::RetryAfterS),
     ("retry_at_ms", Fact::RetryAtMs),
     ("retry_at_s", Fact::RetryAtS),
     ("used", Fact::Used),
+    ("orders", Fact::Orders),
     ("limit", Fact::Limit),
     ("left", Fact::Left),
     ("period_s", Fact::PeriodS),
@@ -156,7 +180,8 @@ impl Refusals {
                     .into(),
             );
         }
-        Ok(Self { by_condition: by_condition.into(), on_all: headers("reply_headers", on_all)? })
+        let on_all = on_all.iter().map(|(name, text)| ReplyField::compile(name, text));
+        Ok(Self { by_condition: by_condition.into(), on_all: on_all.collect::<Result<_, _>>()? })
     }
 
     /// The answer in the dialect's words, or `None` where the recipe has none for this condition.
@@ -182,14 +207,20 @@ impl Refusals {
         })
     }
 
-    /// The fields that every reply carries.
-    pub(super) fn reply_headers(&self, facts: &Facts) -> impl Iterator<Item = (HeaderName, Said)> {
-        self.on_all.iter().filter_map(|(name, text)| Some((name.clone(), text.said(facts)?)))
+    /// The fields that every reply carries: those of one limit speak of the first that counts weight, or of the first
+    /// of all where the recipe has none for each.
+    pub(super) fn reply_headers<'f>(
+        &'f self,
+        facts: &'f [Facts],
+    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
+        let has_each = self.on_all.iter().any(ReplyField::is_for_each);
+        let first = facts.iter().find(|facts| !has_each || facts.counts == Counts::Weight);
+        self.on_all.iter().flat_map(move |field| field.values(facts, first))
     }
 
     /// The names of the fields that every reply carries.
-    pub(super) fn reply_header_names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.on_all.iter().map(|(name, _)| name)
+    pub(super) fn reply_header_names(&self) -> impl Iterator<Item = &str> {
+        self.on_all.iter().map(ReplyField::name)
     }
 
     /// The conditions that are worded, with the places of facts as the recipe has them.
@@ -198,8 +229,8 @@ impl Refusals {
     }
 
     /// The fields that every reply carries, in the same way.
-    pub(super) fn reply_wording(&self) -> impl Iterator<Item = (&HeaderName, String)> {
-        self.on_all.iter().map(|(name, text)| (name, text.to_string()))
+    pub(super) fn reply_wording(&self) -> impl Iterator<Item = (&str, String)> {
+        self.on_all.iter().map(|field| (field.name(), field.text().to_string()))
     }
 
     /// The conditions that are worded, with status and body as the recipe has them.
@@ -249,7 +280,12 @@ fn headers(
 }
 
 impl Text {
-    fn compile(text: &str) -> Result<Self, String> {
+    /// Whether it tells of orders.
+    pub(super) fn tells_orders(&self) -> bool {
+        self.0.iter().any(|piece| matches!(piece, Piece::Fact(Fact::Orders)))
+    }
+
+    pub(super) fn compile(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((literal, after)) = rest.split_once('<') {
@@ -277,12 +313,12 @@ impl Text {
         out
     }
 
-    fn value(&self, facts: &Facts) -> Option<HeaderValue> {
+    pub(super) fn value(&self, facts: &Facts) -> Option<HeaderValue> {
         self.said(facts).map(HeaderValue::from)
     }
 
     /// A text that is one fact alone, as most are, is left a number: no memory is taken for it.
-    fn said(&self, facts: &Facts) -> Option<Said> {
+    pub(super) fn said(&self, facts: &Facts) -> Option<Said> {
         if let [Piece::Fact(fact)] = &*self.0 {
             return Some(Said::Number(fact.of(facts)));
         }
@@ -302,7 +338,7 @@ impl Fact {
             }
             Self::RetryAtMs => retry_at.0.div_ceil(1_000),
             Self::RetryAtS => retry_at.0.div_ceil(1_000_000),
-            Self::Used => facts.used.into(),
+            Self::Used | Self::Orders => facts.used.into(),
             Self::Limit => facts.limit.into(),
             Self::Left => facts.limit.saturating_sub(facts.used).into(),
             Self::PeriodS => facts.period.as_secs(),
@@ -331,6 +367,12 @@ mod tests {
             period: Duration::from_mins(1),
             ..Facts::default()
         };
+        let fixed = Facts { window: Window::Fixed, now: Micros(61_000_000), ..spent };
+        assert_eq!(Fact::ResetAfterMs.of(&fixed), 59_000);
+        assert_eq!(Fact::ResetAfterMs.of(&Facts { now: Micros(59_999_999), ..fixed }), 1);
+        let sliding = Facts { window: Window::Sliding, ..spent };
+        assert_eq!(Fact::ResetAfterMs.of(&sliding), 64_000);
+        assert_eq!(Fact::ResetAfterMs.of(&Facts { used: 0, ..sliding }), 0);
         assert_eq!(Fact::ResetAfterMs.of(&spent), 15_000);
         assert_eq!(Fact::ResetAtS.of(&spent), 20);
         let refused = Facts { retry_after: Duration::from_millis(700), used: 12, ..spent };

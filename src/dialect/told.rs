@@ -14,8 +14,9 @@ impl Dialect {
         &self.title
     }
 
-    /// The names of the header fields that every reply carries to a client with a limit.
-    pub fn reply_header_names(&self) -> impl Iterator<Item = &HeaderName> {
+    /// The names of the header fields that every reply carries to a client with a limit; one with `<interval>` is there
+    /// for each limit of its kind.
+    pub fn reply_header_names(&self) -> impl Iterator<Item = &str> {
         self.refusals.reply_header_names()
     }
 
@@ -65,7 +66,7 @@ impl Dialect {
     }
 
     /// The header fields that every reply carries, as the recipe has them.
-    pub fn reply_wording(&self) -> impl Iterator<Item = (&HeaderName, String)> {
+    pub fn reply_wording(&self) -> impl Iterator<Item = (&str, String)> {
         self.refusals.reply_wording()
     }
 

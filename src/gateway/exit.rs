@@ -21,7 +21,7 @@ use super::request::REQUEST_ID;
 use super::request_id::RequestId;
 use super::serve::Line;
 use crate::clock::Micros;
-use crate::denial::Denial;
+use crate::denial::{Denial, Shadowed};
 use crate::key::Key;
 
 /// What is known of a request while it lives. Reported when dropped, so that no way out can miss it.
@@ -40,6 +40,8 @@ pub(super) struct Record<T: Tally> {
     pub(super) route: Option<u16>,
     pub(super) outcome: Option<Outcome>,
     pub(super) denial: Option<Denial>,
+    /// What rules in shadow would have refused.
+    pub(super) shadowed: Shadowed,
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
     pub(super) skew: Option<Skew>,
@@ -103,6 +105,7 @@ impl<T: Tally> Record<T> {
             route: None,
             outcome: None,
             denial: None,
+            shadowed: Shadowed::default(),
             verify: Duration::ZERO,
             upstream: None,
             skew: None,
@@ -211,6 +214,7 @@ impl<T: Tally> Drop for Record<T> {
                 outcome => outcome.filter(|_| self.status.is_some()).unwrap_or(lost),
             },
             denial: self.denial.as_ref(),
+            shadowed: self.shadowed,
             status: self.status,
             complete: self.complete,
             verify: self.verify,

@@ -11,7 +11,7 @@ use super::forward::ForwardFault;
 use super::request_id::RequestId;
 use crate::audit::Unrecorded;
 use crate::clock::Micros;
-use crate::denial::Denial;
+use crate::denial::{Denial, Shadowed};
 use crate::key::Key;
 
 /// Hears of every connection. Called on the data plane: it must not block.
@@ -251,6 +251,8 @@ pub struct Finished<'r> {
     pub outcome: Outcome,
     /// Why it was refused, if it was.
     pub denial: Option<&'r Denial>,
+    /// What rules in shadow would have refused.
+    pub shadowed: Shadowed,
     /// What the client was told; `None` when it was told nothing.
     pub status: Option<StatusCode>,
     /// Whether the whole reply was handed to the connection.

@@ -101,7 +101,7 @@ fn denied(
         let facts = Facts::of(denial, now);
         let mut reply = worded(dialect.refuse(denial, write, &facts));
         if denial.excess().is_some() {
-            let told = dialect.reply_headers(&facts);
+            let told = dialect.reply_headers(std::slice::from_ref(&facts));
             reply.headers_mut().extend(told.map(|(name, said)| (name, said.into())));
         }
         if let Denial::Challenged(challenge) = denial {
@@ -210,7 +210,9 @@ const fn status(condition: Condition) -> StatusCode {
         | Condition::BadCode
         | Condition::IpBanned => StatusCode::FORBIDDEN,
         Condition::ReplayedRead | Condition::ReplayedWrite => StatusCode::CONFLICT,
-        Condition::RateLimited | Condition::IpRateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Condition::RateLimited | Condition::OrderLimited | Condition::IpRateLimited => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         Condition::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

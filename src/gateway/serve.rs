@@ -7,8 +7,9 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Body, Incoming};
@@ -31,7 +32,7 @@ use crate::denial::Denial;
 use crate::dialect::{Facts, Inbound, Room, Said};
 use crate::key::Key;
 use crate::registry::Keys;
-use crate::store::Store;
+use crate::store::{Cost, Counts, Store, Window};
 
 /// The connection that a request came by.
 #[derive(Debug)]
@@ -214,7 +215,8 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.proven = key.map(|key| kept.known(key, method, entry));
         let mut permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
         record.hold(endings);
-        let standing = standing(&permit, now);
+        record.shadowed = permit.shadowed();
+        let standing = standing(&permit);
         if entry.audit.intent {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
         }
@@ -251,7 +253,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 }
             }
         };
-        tell(&mut reply, standing, entry);
+        tell(&mut reply, &standing, now, entry);
         Ok(reply)
     }
 
@@ -352,19 +354,48 @@ impl Kept<'_> {
     }
 }
 
-/// Tells the client how full its limit is, in the words of the route's dialect.
-fn tell(reply: &mut Reply, standing: Option<Facts>, entry: &Entry) {
-    if let (Some(facts), Some(dialect)) = (standing, refusal::dialect(entry)) {
-        for (name, said) in dialect.reply_headers(&facts) {
-            reply.set(name, Value::Said(said));
-        }
+/// Tells the client how full its limits are, in the words of the route's dialect.
+fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &Entry) {
+    let Some(dialect) = refusal::dialect(entry).filter(|_| !standing.is_empty()) else { return };
+    let facts = |told: &Told| Facts {
+        now,
+        used: told.used,
+        limit: told.limit,
+        period: Duration::from_millis(told.period_ms.into()),
+        counts: told.counts,
+        window: told.window,
+        retry_after: Duration::ZERO,
+    };
+    let facts: ArrayVec<Facts, MOST_TOLD> = standing.iter().map(facts).collect();
+    for (name, said) in dialect.reply_headers(&facts) {
+        reply.set(name, Value::Said(said));
     }
 }
 
-/// How full the first limit is, where there is one.
-fn standing(permit: &Permit, now: Micros) -> Option<Facts> {
-    let (limit, used) = permit.standing().limits().next()?;
-    Some(Facts { now, used, limit: limit.quota, period: limit.period, ..Facts::default() })
+/// How full a limit is: small, since a request that waits for its backend carries it along.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    used: u32,
+    limit: u32,
+    period_ms: u32,
+    counts: Counts,
+    window: Window,
+}
+
+/// The most limits that a client is told of.
+const MOST_TOLD: usize = 6;
+
+/// How full the limits are that were charged; none in shadow is spoken of.
+fn standing(permit: &Permit) -> ArrayVec<Told, MOST_TOLD> {
+    let enforced = permit.standing().charged().filter(|(cost, _)| !cost.shadow);
+    let told = |(cost, used): (&Cost, u32)| Told {
+        used,
+        limit: cost.limit.quota,
+        period_ms: u32::try_from(cost.limit.period.as_millis()).unwrap_or(u32::MAX),
+        counts: cost.counts,
+        window: cost.window,
+    };
+    enforced.map(told).take(MOST_TOLD).collect()
 }
 
 /// The body, if it came along with the head; judging the head twice would cost more than to take it.

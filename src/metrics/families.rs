@@ -31,6 +31,7 @@ const LAG_BUCKETS: [f64; 10] = [1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 5
 pub(super) struct Families {
     pub(super) requests: IntCounterVec,
     pub(super) rejections: IntCounterVec,
+    pub(super) shadow_refusals: IntCounterVec,
     pub(super) verify_duration: HistogramVec,
     pub(super) request_duration: HistogramVec,
     pub(super) clock_skew: HistogramVec,
@@ -81,6 +82,7 @@ impl Families {
         Ok(Self {
             requests: counter(to, "requests_total", "Requests, by how they ended.", &["route", "outcome"])?,
             rejections: counter(to, "rejections_total", "Requests that a check turned away, by reason.", &["reason", "dialect"])?,
+            shadow_refusals: counter(to, "shadow_refusals_total", "Requests that passed, though a rule in shadow would have turned them away, by reason.", &["reason", "dialect"])?,
             verify_duration: histogram(to, "verify_duration_seconds", "Time spent on the checks of a request.", &["dialect", "outcome"], &VERIFY_BUCKETS)?,
             request_duration: histogram(to, "request_duration_seconds", "Time from the head of a request to the end of its answer.", &["route", "outcome"], &REQUEST_BUCKETS)?,
             clock_skew: histogram(to, "clock_skew_seconds", "Signed time of proven or stale requests minus our own; negative when the client is late.", &["dialect"], &SKEW_BUCKETS)?,

@@ -9,7 +9,7 @@ use prometheus::{Histogram, IntCounter};
 
 use super::{Metrics, NONE, Outcome, RoutePlan, UpstreamOutcome, seconds};
 use crate::clock::Micros;
-use crate::denial::Denial;
+use crate::denial::{Denial, Shadowed};
 
 /// After how many observations a histogram is handed to the shared one: rare enough to cost nothing,
 /// often enough that a busy gateway needs no timer.
@@ -116,6 +116,14 @@ impl RouteMeter {
         }
     }
 
+    /// Counts what rules in shadow would have refused.
+    pub fn shadowed(&self, shadowed: Shadowed) {
+        for place in shadowed.places() {
+            let counters = self.dialect.shadow_refusals.iter().zip(Shadowed::PLACES);
+            counters.filter(|(_, known)| *known == place).for_each(|(counter, _)| counter.inc());
+        }
+    }
+
     /// Records how far a client's clock lies from ours. Only for requests that are proven or stale: any
     /// other time is a stranger's claim.
     pub fn skew(&self, signed: Micros, now: Micros) {
@@ -145,6 +153,7 @@ struct DialectMeter {
     refused: Observations,
     skew: Observations,
     rejections: [IntCounter; Denial::REASONS.len()],
+    shadow_refusals: [IntCounter; Shadowed::PLACES.len()],
 }
 
 impl DialectMeter {
@@ -159,6 +168,10 @@ impl DialectMeter {
             skew: Observations::of(&families.clock_skew.with_label_values(&[name])),
             rejections: Denial::REASONS
                 .map(|reason| families.rejections.with_label_values(&[reason, name])),
+            shadow_refusals: Shadowed::PLACES.map(|place| {
+                let reason = Denial::REASONS.get(place).copied().unwrap_or_default();
+                families.shadow_refusals.with_label_values(&[reason, name])
+            }),
         }
     }
 }

@@ -105,6 +105,7 @@ impl Tally for Recorded {
                 let ending = Ending {
                     outcome: finished.outcome,
                     denial: denial.map(Denial::index),
+                    shadowed: finished.shadowed,
                     status: finished.status,
                     took: u64::try_from(finished.total.as_micros()).unwrap_or(u64::MAX),
                 };

@@ -78,6 +78,9 @@ impl Tally for Counts {
             None if finished.verify.is_zero() => {}
             None => route.admitted(finished.verify),
         }
+        if !finished.shadowed.is_empty() {
+            route.shadowed(finished.shadowed);
+        }
         if let Some(skew) = finished.skew {
             route.skew(skew.signed, skew.now);
         }

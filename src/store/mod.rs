@@ -9,7 +9,6 @@ pub mod memory;
 #[cfg(feature = "server")]
 pub mod redis;
 
-use std::num::NonZeroU8;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
@@ -115,6 +114,41 @@ pub enum Scope {
     Global,
 }
 
+/// What a request takes of a limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Counts {
+    /// Its weight.
+    #[default]
+    Weight,
+    /// The orders that it places; a request that places none is not counted.
+    Orders,
+}
+
+/// Which requests are charged in the end. Each is charged before it is sent, so that no limit is ever exceeded
+/// meanwhile; what is given back is given back once, and only what still counts.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Charged {
+    /// All that were sent.
+    #[default]
+    Always,
+    /// Those that the backend refused: one that it answers with 2xx is given back.
+    Refused,
+    /// Those that it accepted: one that it answers with 4xx is given back.
+    Accepted,
+}
+
+impl Charged {
+    /// Whether a request is given back that the backend answered with this status. What it neither accepted nor
+    /// refused stays charged: it may have acted.
+    pub const fn gives_back(self, status: u16) -> bool {
+        match self {
+            Self::Always => false,
+            Self::Refused => matches!(status, 200..=299),
+            Self::Accepted => matches!(status, 400..=499),
+        }
+    }
+}
+
 /// One limit that a request is charged to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
@@ -131,9 +165,13 @@ pub struct Cost {
     pub window: Window,
     /// For whom.
     pub scope: Scope,
-    /// Where it is counted and not enforced, by what number it is told. What does not fit is then not
-    /// charged, and passes: its level lies above the quota.
-    pub shadow: Option<NonZeroU8>,
+    /// Whether it is counted and not enforced. What does not fit is then not charged, and passes: its level lies above
+    /// the quota.
+    pub shadow: bool,
+    /// What its units are.
+    pub counts: Counts,
+    /// Whether it is given back, once the backend has answered.
+    pub charged: Charged,
 }
 
 impl Cost {
@@ -146,7 +184,9 @@ impl Cost {
             spans_accounts: false,
             window: Window::Bucket,
             scope: Scope::Key,
-            shadow: None,
+            shadow: false,
+            counts: Counts::Weight,
+            charged: Charged::Always,
         }
     }
 }

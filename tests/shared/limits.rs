@@ -1,7 +1,6 @@
 //! Limits of accounts over several gateways: counted as one, in every kind of window, and as the embedded store counts.
 
 use std::collections::HashMap;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +55,7 @@ async fn a_limit_in_shadow_refuses_nothing_and_tells_what_did_not_fit() {
     past_fence().await;
     for window in KINDS {
         let limit = Limit { quota: 3, period: 200_000 * HOUR };
-        let watched = Cost { shadow: NonZeroU8::new(9), ..cost(window, Scope::Key, limit, 2) };
+        let watched = Cost { shadow: true, ..cost(window, Scope::Key, limit, 2) };
         let enforced = Cost { subject: Subject(500), ..cost(window, Scope::Key, limit, 1) };
         let of = |n| Charge {
             key: [window as u8 + 1; 16],
@@ -216,8 +215,7 @@ fn costs_of(asks: &[Ask], known: &mut HashMap<u64, Ask>, round: u64, weight: u32
         // A period so long that what passes between the two questions does not count.
         let period = if ask.window == Window::Bucket { 1_000 * HOUR } else { 200_000 * HOUR };
         let limit = Limit { quota: ask.quota, period };
-        let shadow = NonZeroU8::new(u8::from(ask.shadow));
-        costs.push(Cost { subject, shadow, ..cost(ask.window, ask.scope, limit, weight) });
+        costs.push(Cost { subject, shadow: ask.shadow, ..cost(ask.window, ask.scope, limit, weight) });
     }
     costs
 }

@@ -242,7 +242,7 @@ impl Plan<'_> {
         };
         match added {
             Ok(level) => self.levels.push(level),
-            Err(Beyond { never: _, wait: _, level }) if cost.shadow.is_some() => {
+            Err(Beyond { never: _, wait: _, level }) if cost.shadow => {
                 let beyond = level.saturating_add(cost.weight);
                 self.levels.push(beyond.max(cost.limit.quota.saturating_add(1)));
             }
@@ -261,7 +261,7 @@ impl Plan<'_> {
         let step = self.steps.get_mut(place)?;
         let before = step.arrival;
         let after = before.or_now(now).plus(cost.weight, rate);
-        if cost.shadow.is_none() {
+        if !cost.shadow {
             // Where it does not fit nothing is spent, and what comes after it waits for both.
             step.arrival = after;
         }
@@ -273,7 +273,7 @@ impl Plan<'_> {
         if cost.weight > 0 && wait > Duration::ZERO {
             return Some(Err(Beyond { never: false, wait, level: rate.level(before, now) }));
         }
-        if cost.shadow.is_some() {
+        if cost.shadow {
             step.arrival = after;
         }
         Some(Ok(rate.level(after, now)))

@@ -1,6 +1,6 @@
 //! Windows beside a list of everything that was ever admitted, and buckets beside an implementation by others.
 
-use std::num::{NonZeroU8, NonZeroU32};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, FakeRelativeClock, Reference as _};
@@ -250,7 +250,7 @@ fn a_steady_client_gets_fifteen_sixteenths_of_a_sliding_quota() {
 fn a_limit_in_shadow_lets_pass_and_tells_what_did_not_fit() {
     for window in [Window::Bucket, Window::Sliding, Window::Fixed] {
         let limits = limits();
-        let watched = Cost { shadow: NonZeroU8::new(1), ..cost(window, 3, 60_000_000, 2) };
+        let watched = Cost { shadow: true, ..cost(window, 3, 60_000_000, 2) };
         let enforced = Cost { subject: Subject(77), ..cost(window, 100, 60_000_000, 1) };
         let level = |limits: &Limits| spend(limits, START, &[watched, enforced]).unwrap().to_vec();
         assert_eq!(level(&limits), [2, 1], "{window:?}");

@@ -106,7 +106,7 @@ fn kind(cost: &Cost) -> u8 {
         Window::Sliding => 1,
         Window::Fixed => 2,
     };
-    window | u8::from(cost.scope == Scope::Account) << 2 | u8::from(cost.shadow.is_some()) << 3
+    window | u8::from(cost.scope == Scope::Account) << 2 | u8::from(cost.shadow) << 3
 }
 
 /// The length of one packed cost.

@@ -1,0 +1,152 @@
+//! A header field that tells how full limits are: of one limit, or one for each interval as Binance has them.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::refusal::{Facts, Said, Text};
+use crate::store::Counts;
+
+/// A field that replies carry.
+#[derive(Clone, Debug)]
+pub(super) struct ReplyField {
+    name: Box<str>,
+    text: Text,
+    names: Names,
+}
+
+#[derive(Clone, Debug)]
+enum Names {
+    /// Of one limit.
+    One(HeaderName),
+    /// For each limit of a kind: the usual intervals with their names, ready to be told.
+    Each(Counts, Box<[(Duration, HeaderName)]>),
+}
+
+/// What stands for an interval, as `1M` or `10S`.
+const INTERVAL: &str = "<interval>";
+
+impl ReplyField {
+    pub(super) fn compile(name: &str, text: &str) -> Result<Self, String> {
+        let named = |name: &str| {
+            HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes())
+                .map_err(|_| format!("reply_headers: `{name}` is no header name"))
+        };
+        let text = Text::compile(text).map_err(|error| format!("reply_headers: {name}: {error}"))?;
+        let counts = if text.tells_orders() { Counts::Orders } else { Counts::Weight };
+        let names = if name.contains(INTERVAL) {
+            let usual = USUAL.iter().map(|seconds| Duration::from_secs(*seconds));
+            let of = |period| Ok((period, named(&name.replace(INTERVAL, &interval(period)?))?));
+            let each = usual.filter(|period| interval(*period).is_ok()).map(of);
+            Names::Each(counts, each.collect::<Result<_, String>>()?)
+        } else {
+            Names::One(named(name)?)
+        };
+        Ok(Self { name: name.to_ascii_lowercase().into(), text, names })
+    }
+
+    /// Its name, with the place of the interval.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn text(&self) -> &Text {
+        &self.text
+    }
+
+    pub(super) fn is_for_each(&self) -> bool {
+        matches!(self.names, Names::Each(..))
+    }
+
+    /// The fields that tell of `all` limits; of those that share an interval, of the first.
+    pub(super) fn values<'f>(
+        &'f self,
+        all: &'f [Facts],
+        first: Option<&'f Facts>,
+    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
+        let (one, each) = match &self.names {
+            Names::One(name) => (first.map(|facts| (name.clone(), facts)), None),
+            Names::Each(counts, names) => (None, Some((*counts, names))),
+        };
+        let told = each.into_iter().flat_map(move |(counts, names)| {
+            let of_kind = move |facts: &&Facts| facts.counts == counts;
+            let fresh = move |(place, facts): &(usize, &Facts)| {
+                let before = all.iter().filter(of_kind).take(*place);
+                before.into_iter().all(|other| other.period != facts.period)
+            };
+            let named = |(_, facts): (usize, &'f Facts)| Some((self.named(names, facts.period)?, facts));
+            all.iter().filter(of_kind).enumerate().filter(fresh).filter_map(named)
+        });
+        one.into_iter().chain(told).filter_map(|(name, facts)| Some((name, self.text.said(facts)?)))
+    }
+
+    fn named(&self, usual: &[(Duration, HeaderName)], period: Duration) -> Option<HeaderName> {
+        if let Some((_, name)) = usual.iter().find(|(known, _)| *known == period) {
+            return Some(name.clone());
+        }
+        let name = self.name.replace(INTERVAL, &interval(period).ok()?);
+        HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes()).ok()
+    }
+}
+
+/// `10S`, `1M`, `2H`, `1D`; what is no whole number of seconds has no such name.
+fn interval(period: Duration) -> Result<String, String> {
+    let seconds = period.as_secs();
+    if seconds == 0 || period.subsec_nanos() > 0 {
+        return Err("no whole number of seconds".to_owned());
+    }
+    let unit = UNITS.iter().find(|(length, _)| seconds.is_multiple_of(*length));
+    let (length, letter) = unit.unwrap_or(&(1, 'S'));
+    Ok(format!("{}{letter}", seconds / length))
+}
+
+const UNITS: [(u64, char); 4] = [(86_400, 'D'), (3_600, 'H'), (60, 'M'), (1, 'S')];
+/// In seconds.
+const USUAL: [u64; 6] = [1, 10, 60, 300, 3_600, 86_400];
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn told(field: &ReplyField, all: &[Facts]) -> Vec<String> {
+        let tell = |(name, said): (HeaderName, Said)| {
+            format!("{name}: {}", HeaderValue::from(said).to_str().unwrap())
+        };
+        field.values(all, all.first()).map(tell).collect()
+    }
+
+    #[test]
+    fn each_interval_is_told_once_and_orders_apart_from_weight() {
+        let of = |seconds, used, counts| Facts {
+            used,
+            limit: 100,
+            period: Duration::from_secs(seconds),
+            counts,
+            ..Facts::default()
+        };
+        let all = [
+            of(60, 7, Counts::Weight),
+            of(10, 3, Counts::Orders),
+            of(86_400, 50, Counts::Orders),
+            of(60, 9, Counts::Weight),
+            of(15, 5, Counts::Weight),
+        ];
+        let weight = ReplyField::compile("X-Used-<interval>", "<used>").unwrap();
+        assert_eq!(told(&weight, &all), ["x-used-1m: 7", "x-used-15s: 5"]);
+        let orders = ReplyField::compile("X-Orders-<interval>", "<orders>").unwrap();
+        assert_eq!(told(&orders, &all), ["x-orders-10s: 3", "x-orders-1d: 50"]);
+        let one = ReplyField::compile("X-Used", "<used>").unwrap();
+        assert_eq!(told(&one, &all), ["x-used: 7"]);
+        assert_eq!(told(&weight, &all[1..3]), [""; 0]);
+    }
+
+    #[test]
+    fn an_interval_is_named_by_the_largest_unit_that_divides_it() {
+        for (seconds, name) in [(1, "1S"), (10, "10S"), (60, "1M"), (90, "90S"), (7_200, "2H"), (86_400, "1D")] {
+            assert_eq!(interval(Duration::from_secs(seconds)).as_deref(), Ok(name));
+        }
+        assert!(interval(Duration::from_millis(1_500)).is_err());
+    }
+}
