@@ -16,7 +16,7 @@ use crate::denial::{Denial, Shadowed};
 use crate::dialect::{Claim, Dialect, Inbound, Nonce, Outgoing, Room, TimeKind};
 use crate::key::{Key, Permissions, Venue};
 use crate::registry::Keys;
-use crate::store::{Limit, Repeat, Store, Verdict};
+use crate::store::{Limit, Receipt, Repeat, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
@@ -102,6 +102,7 @@ pub struct Permit {
     good_until: Option<Micros>,
     seal: Option<Box<Seal>>,
     shadowed: Shadowed,
+    receipt: Option<Box<Receipt>>,
 }
 
 impl Permit {
@@ -118,6 +119,11 @@ impl Permit {
     /// How full the limits are that were charged.
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// What of its charge may be given back, once the backend has answered.
+    pub fn take_receipt(&mut self) -> Option<Box<Receipt>> {
+        self.receipt.take()
     }
 
     /// What rules in shadow would have refused.
@@ -241,6 +247,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         if let Some(code) = &code {
             code.bind(&mut charge);
         }
+        let mut receipt = Receipt::of(&charge);
         if !self.clock.is_sure() {
             return Err(Denial::Unavailable);
         }
@@ -260,7 +267,10 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let good_until = replay::good_until(dialect, &claim);
         let seal = signature::seal(&signed, dialect, &claim);
         let key = Some(signed.into_key());
-        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed }.watched())
+        if let Some(receipt) = &mut receipt {
+            standing.complete(receipt);
+        }
+        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
     }
 
     /// A key id alone proves little: no address, permission or venue is waived, and nothing is recorded.
@@ -286,7 +296,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let outgoing = Outgoing::unproven(dialect, request)?;
         let standing = self.pay(costs).await?;
         let (key, good_until, seal) = (Some(key), None, None);
-        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed }.watched())
+        let receipt = None;
+        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
     }
 
     async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
@@ -296,7 +307,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let standing = self.pay(costs).await?;
         let outgoing = Outgoing::default();
         let (good_until, seal, shadowed) = (None, None, Shadowed::default());
-        Ok(Permit { key: None, outgoing, standing, good_until, seal, shadowed }.watched())
+        let (key, receipt) = (None, None);
+        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
     }
 
     /// Whether the key may be used from there, for that; rules in shadow only note what they think.

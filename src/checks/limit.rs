@@ -14,7 +14,7 @@ use super::meter::{Counts, Lane, Meter};
 use crate::admit::{Effect, Route};
 use crate::denial::{Denial, Excess};
 use crate::key::{Key, MAX_KEY_LIMITS};
-use crate::store::{Cost, Levels, Limit, MAX_COSTS, Scope, Subject};
+use crate::store::{Cost, Levels, Limit, MAX_COSTS, Receipt, Scope, Subject};
 
 /// The costs of one request.
 pub(crate) type Costs = ArrayVec<Cost, MAX_COSTS>;
@@ -39,6 +39,15 @@ impl Standing {
     /// Each cost with the units spent of its limit; the key's own come first.
     pub fn charged(&self) -> impl Iterator<Item = (&Cost, u32)> {
         self.costs.iter().zip(self.levels.iter().copied())
+    }
+
+    /// Says in the receipt of the same charge when it was counted; what did not fit in shadow was not.
+    pub(crate) fn complete(&self, receipt: &mut Receipt) {
+        receipt.at = self.levels.at;
+        let was_charged = |wanted: &Cost| {
+            self.charged().any(|(cost, level)| cost == wanted && level <= cost.limit.quota)
+        };
+        receipt.costs.retain(|cost| was_charged(cost));
     }
 
     /// What the limits in shadow would have refused.

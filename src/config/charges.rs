@@ -16,6 +16,8 @@ pub(super) struct Of<'a> {
     pub(super) effect: Option<Effect>,
     pub(super) weight: u32,
     pub(super) limits: &'a [NamedLimit],
+    /// Whether it takes money out of an account.
+    pub(super) moves: bool,
 }
 
 /// What a route charges.
@@ -57,7 +59,7 @@ pub(super) fn charges(table: &Table<'_>, of: &Of<'_>) -> Result<Charged, Reporte
             other => meters.push(other),
         }
     }
-    let shadow = table.find("shadow").map_or_else(Shadow::default, |node| shadow(&node));
+    let shadow = table.find("shadow").map_or_else(Shadow::default, |node| shadow(&node, of));
     let nothing = meters.is_empty() && weight_by.is_none() && orders == Orders::None;
     let charges = if nothing && shadow == Shadow::default() {
         None
@@ -165,8 +167,13 @@ fn plain_name(name: &str) -> Result<Box<str>, Fault> {
     Err(Fault::cured(problem, "use up to 64 letters, digits, `-`, `_` and `.`"))
 }
 
-fn shadow(node: &Node<'_>) -> Shadow {
+fn shadow(node: &Node<'_>, of: &Of<'_>) -> Shadow {
     let mut shadow = Shadow::default();
+    if of.moves {
+        let problem =
+            "this route takes money out of accounts: what would be refused must be refused";
+        node.spot.error(Fault::cured(problem, "leave `shadow` out"));
+    }
     node.texts(|rule| {
         match rule {
             "address" => shadow.address = true,

@@ -169,7 +169,8 @@ impl Scene<'_, '_> {
             table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
         let repeat = repeat(table, ask.as_ref(), effect);
         refuse_reopening(table, target.as_ref(), repeat);
-        let of = Of { ask: ask.as_ref(), effect, weight, limits: self.limits };
+        let moves = class.holds_any(moves());
+        let of = Of { ask: ask.as_ref(), effect, weight, limits: self.limits, moves };
         let charged = charges(table, &of);
         let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
         let symbol = symbol(table, ask.as_ref(), rule);

@@ -32,7 +32,8 @@ impl ReplyField {
             HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes())
                 .map_err(|_| format!("reply_headers: `{name}` is no header name"))
         };
-        let text = Text::compile(text).map_err(|error| format!("reply_headers: {name}: {error}"))?;
+        let text =
+            Text::compile(text).map_err(|error| format!("reply_headers: {name}: {error}"))?;
         let counts = if text.tells_orders() { Counts::Orders } else { Counts::Weight };
         let names = if name.contains(INTERVAL) {
             let usual = USUAL.iter().map(|seconds| Duration::from_secs(*seconds));
@@ -74,7 +75,8 @@ impl ReplyField {
                 let before = all.iter().filter(of_kind).take(*place);
                 before.into_iter().all(|other| other.period != facts.period)
             };
-            let named = |(_, facts): (usize, &'f Facts)| Some((self.named(names, facts.period)?, facts));
+            let named =
+                |(_, facts): (usize, &'f Facts)| Some((self.named(names, facts.period)?, facts));
             all.iter().filter(of_kind).enumerate().filter(fresh).filter_map(named)
         });
         one.into_iter().chain(told).filter_map(|(name, facts)| Some((name, self.text.said(facts)?)))
@@ -144,7 +146,9 @@ mod tests {
 
     #[test]
     fn an_interval_is_named_by_the_largest_unit_that_divides_it() {
-        for (seconds, name) in [(1, "1S"), (10, "10S"), (60, "1M"), (90, "90S"), (7_200, "2H"), (86_400, "1D")] {
+        for (seconds, name) in
+            [(1, "1S"), (10, "10S"), (60, "1M"), (90, "90S"), (7_200, "2H"), (86_400, "1D")]
+        {
             assert_eq!(interval(Duration::from_secs(seconds)).as_deref(), Ok(name));
         }
         assert!(interval(Duration::from_millis(1_500)).is_err());

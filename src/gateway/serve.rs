@@ -233,7 +233,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let received =
                     Received { method, path, query, host, headers, body, client, request_id, tls };
                 let at = (now, checked.into());
-                let seal = permit.take_seal();
+                let (seal, receipt) = (permit.take_seal(), permit.take_receipt());
                 let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
                 let (replied, latest) = match (ready, handshake) {
                     (Ok(ready), None) => unless_cut(record, ready.send()).await?,
@@ -246,6 +246,10 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 record.latest = latest;
                 record.upstream = Some((upstream, record.latest - checked));
                 let reply = replied.map_err(Refusal::Failed)?;
+                let status = reply.status().as_u16();
+                if let Some(receipt) = receipt.and_then(|receipt| receipt.given_back(status)) {
+                    self.gate.store.give_back(&receipt, self.gate.clock.now());
+                }
                 match seal {
                     None => reply,
                     // Boxed, so that every other request has less to carry along.

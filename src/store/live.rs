@@ -2,7 +2,7 @@
 
 use super::memory::MemoryStore;
 use super::redis::RedisStore;
-use super::{Charge, Cost, Identity, Store, Verdict};
+use super::{Charge, Cost, Identity, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
 
 /// One of the two stores.
@@ -62,6 +62,13 @@ impl<C: Clock> Store for LiveStore<C> {
             Self::Embedded(store) => store.spend(charge).await,
             // Boxed, so that requests of the embedded store have less to carry along.
             Self::Shared(store) => Box::pin(store.spend(charge)).await,
+        }
+    }
+
+    fn give_back(&self, receipt: &Receipt, now: Micros) {
+        match self {
+            Self::Embedded(store) => store.give_back(receipt, now),
+            Self::Shared(store) => store.give_back(receipt, now),
         }
     }
 

@@ -309,4 +309,53 @@ pub trait Store {
     ///
     /// Not required to be `Send`, as [`Store::spend`].
     fn pay(&self, now: Micros, costs: &[Cost]) -> impl Future<Output = Verdict>;
+
+    /// Gives back what a request was charged, once, as far as it still counts. It may be lost, and then it is not
+    /// given back.
+    ///
+    /// Nobody waits for it.
+    fn give_back(&self, _receipt: &Receipt, _now: Micros) {}
+}
+
+/// What a request was charged that may be given back.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// When, by the clock of whoever counts.
+    pub at: Micros,
+    /// What it is.
+    pub identity: Identity,
+    /// Its account, as in [`Charge::account`].
+    pub account: u64,
+    /// The key that signed it.
+    pub key: [u8; 16],
+    /// When it was signed.
+    pub time: SignedTime,
+    /// The route it came by.
+    pub route: u16,
+    /// What was charged, and may be given back.
+    pub costs: ArrayVec<Cost, MAX_COSTS>,
+}
+
+impl Receipt {
+    /// The receipt of a charge, where some of it may be given back.
+    pub fn of(charge: &Charge) -> Option<Box<Self>> {
+        let may = |cost: &&Cost| cost.charged != Charged::Always && !cost.spans_accounts;
+        charge.costs.iter().any(|cost| may(&cost)).then(|| {
+            Box::new(Self {
+                at: charge.now,
+                identity: charge.identity,
+                account: charge.account,
+                key: charge.key,
+                time: charge.time,
+                route: charge.route,
+                costs: charge.costs.iter().filter(may).copied().collect(),
+            })
+        })
+    }
+
+    /// What of it is given back to a request that the backend answered with this status.
+    pub fn given_back(mut self: Box<Self>, status: u16) -> Option<Box<Self>> {
+        self.costs.retain(|cost| cost.charged.gives_back(status));
+        (!self.costs.is_empty()).then_some(self)
+    }
 }

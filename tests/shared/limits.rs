@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::clock::{Micros, SystemClock};
+use countersign::store::{Charged, Receipt};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
 use countersign::store::redis::RedisStore;
 use countersign::store::{Charge, Cost, Identity, Limit, Scope, Store, Subject, Verdict, Window};
@@ -215,7 +216,11 @@ fn costs_of(asks: &[Ask], known: &mut HashMap<u64, Ask>, round: u64, weight: u32
         // A period so long that what passes between the two questions does not count.
         let period = if ask.window == Window::Bucket { 1_000 * HOUR } else { 200_000 * HOUR };
         let limit = Limit { quota: ask.quota, period };
-        costs.push(Cost { subject, shadow: ask.shadow, ..cost(ask.window, ask.scope, limit, weight) });
+        costs.push(Cost {
+            subject,
+            shadow: ask.shadow,
+            ..cost(ask.window, ask.scope, limit, weight)
+        });
     }
     costs
 }
@@ -260,4 +265,62 @@ fn every_kind_agrees_with_the_embedded_store_whatever_is_asked_together() {
             }
         }
     });
+}
+
+/// Asks until what is given back in the background has come.
+async fn becomes(
+    store: &RedisStore<SystemClock>,
+    ask: impl Fn(u64) -> Charge,
+    wanted: u32,
+) -> bool {
+    for n in 0..200 {
+        if levels(&store.spend(&ask(n)).await) == [wanted] {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn what_is_given_back_is_given_back_once_to_whom_it_was_taken_from() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let mut number = 0;
+    for window in [Window::Sliding, Window::Fixed] {
+        for scope in [Scope::Key, Scope::Account] {
+            number += 100_000;
+            let limit = Limit { quota: 9, period: 200_000 * HOUR };
+            let one = Cost {
+                subject: Subject(number),
+                charged: Charged::Refused,
+                ..cost(window, scope, limit, 3)
+            };
+            let paid = request(number, &[one]);
+            let Verdict::New(now_at) = store.spend(&paid).await else { panic!() };
+            assert_eq!(levels(&store.spend(&request(number + 1, &[one])).await), [6]);
+            let mut receipt = Receipt::of(&paid).unwrap();
+            receipt.at = now_at.at;
+            assert!(receipt.clone().given_back(400).is_none());
+            let receipt = receipt.given_back(200).unwrap();
+            for _ in 0..3 {
+                store.give_back(&receipt, now());
+            }
+            let look = Cost { weight: 0, ..one };
+            let ask = |n| request(number + 10 + n, &[look]);
+            assert!(becomes(&store, ask, 3).await, "{window:?} {scope:?}");
+            // Every one of the three has been carried out by now: they came first.
+            let later = |n| request(number + 1_000 + n, &[look]);
+            assert_eq!(levels(&store.spend(&later(0)).await), [3]);
+            // The record stays: what was given back is a replay all the same.
+            assert_eq!(store.spend(&paid).await, Verdict::Seen);
+            // What no longer is known is not given back.
+            let mut unknown = receipt.clone();
+            unknown.identity = Identity([77; 16]);
+            store.give_back(&unknown, now());
+            assert_eq!(levels(&store.spend(&later(1)).await), [3]);
+            assert_eq!(levels(&store.spend(&later(2)).await), [3]);
+        }
+    }
 }

@@ -40,7 +40,7 @@ use self::replay::{ReplaySet, Standing};
 use self::state::StateDir;
 use self::steps::Steps;
 use self::unique::{Batch, Unique};
-use super::{Charge, Cost, Identity, Levels, SignedTime, Store, Verdict};
+use super::{Charge, Cost, Identity, Levels, Receipt, SignedTime, Store, Verdict};
 use crate::clock::Micros;
 
 /// How much is held, of how much there may be.
@@ -325,6 +325,10 @@ impl Store for MemoryStore {
             }
         }
         Verdict::Unavailable
+    }
+
+    fn give_back(&self, receipt: &Receipt, now: Micros) {
+        self.limits.refund(receipt.at, now, &receipt.costs);
     }
 
     async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {

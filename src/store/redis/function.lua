@@ -48,6 +48,8 @@ end
 -- of a bucket is a part of a microsecond and of how many parts; that of a window what was spent in each of its spans.
 local HEAD = 17
 local SPANS = 16
+-- What stands in a record instead of a call's token once its charge was given back.
+local GIVEN_BACK = '\0\0\0\0\0\0'
 local SIXTEEN = 'I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4I4'
 
 -- Where the limit of a subject lies in a packed value, from a place on.
@@ -148,7 +150,7 @@ local function look(value, subject, kind, period, now)
     spans[place] = spans[place] or 0
     spent = spent + spans[place]
   end
-  return { spans = spans, span = span, width = width, kept = kept, spent = spent }
+  return { spans = spans, span = span, width = width, kept = kept, spent = spent, held = at ~= nil }
 end
 
 -- When `weight` fits into a window: once enough of its oldest spans are over.
@@ -325,6 +327,43 @@ local function forget(keys, args)
   return ''
 end
 
+-- KEYS: records, limits, account. ARGV: identity, route, moment of the charge, costs. Gives back what a request was
+-- charged, once: its record says whether that was done. All of it are windows, where what was spent is known by its span.
+local function refund(keys, args)
+  clock()
+  local record = redis.call('HGET', keys[1], args[1])
+  local given = args[2] .. GIVEN_BACK
+  if not record or string.sub(record, 1, 2) ~= args[2] or record == given then return '' end
+  redis.call('HSET', keys[1], args[1], given)
+  local charged_at = struct.unpack('<I8', args[3])
+  local values = {}
+  local at = 1
+  while at < #args[4] do
+    local subject, kind, quota, period, weight
+    subject, kind, quota, period, weight, at = struct.unpack('<c8I1I4I8I4', args[4], at)
+    kind = kind % 8
+    local place = kind >= 4 and 2 or 1
+    kind = kind % 4
+    local value = values[place]
+    if not value then
+      value = open(place == 1 and redis.call('GET', keys[2]) or place == 2 and redis.call('HGET', keys[3], 'limits'))
+      values[place] = value
+    end
+    local window = kind > 0 and look(value, subject, kind, period, charged_at)
+    if window and window.held then
+      local span = math.floor(charged_at / window.width)
+      if span > window.span - window.kept then
+        local here = span % window.kept
+        window.spans[here] = math.max(window.spans[here] - weight, 0)
+      end
+      value.cells[#value.cells + 1] = pack_window(subject, window)
+    end
+  end
+  if values[1] and #values[1].cells > 0 then redis.call('SET', keys[2], close(values[1], 0), 'KEEPTTL') end
+  if values[2] and #values[2].cells > 0 then redis.call('HSET', keys[3], 'limits', close(values[2], 0)) end
+  return ''
+end
+
 -- KEYS: account. ARGV: key, epoch. From now on what was known of the key under an earlier epoch counts no longer.
 local function raise(keys, args)
   local held = redis.call('HGET', keys[1], args[1])
@@ -368,5 +407,6 @@ end
 
 redis.register_function('countersign_1_spend', spend)
 redis.register_function('countersign_1_forget', forget)
+redis.register_function('countersign_1_refund', refund)
 redis.register_function('countersign_1_raise', raise)
 redis.register_function('countersign_1_wake', wake)

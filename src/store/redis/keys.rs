@@ -35,7 +35,12 @@ pub(super) fn tag_keys() -> impl Iterator<Item = String> {
 
 /// The signed time, which chooses the key that records share: a repetition always meets its original there.
 pub(super) fn signed_at(charge: &Charge) -> Micros {
-    match charge.time {
+    signed_time(charge.time)
+}
+
+/// The same of a time.
+pub(super) fn signed_time(time: SignedTime) -> Micros {
+    match time {
         SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ } => at,
         SignedTime::Growing { key: _, nonce: _, window: _ }
         | SignedTime::Unique { key: _, nonce: _ } => Micros(0),

@@ -30,7 +30,7 @@ use self::probe::apart;
 use self::server::{Fault, Server};
 use self::tally::Tally;
 use super::memory::MemoryStore;
-use super::{Charge, Cost, Store, Verdict};
+use super::{Charge, Cost, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
 use crate::metrics::{Metrics, VerdictMeter};
 
@@ -344,6 +344,24 @@ impl<C: Clock> Store for RedisStore<C> {
             meter.counted(&verdict);
         }
         verdict
+    }
+
+    fn give_back(&self, receipt: &Receipt, _now: Micros) {
+        let signed_at = keys::signed_time(receipt.time);
+        let Some(fence) = packed::fence(receipt.time, self.margins) else { return };
+        let owner = self.owner(receipt.account, fence).and_then(|place| self.servers.get(place));
+        let Some(server) = owner.map(Arc::clone) else { return };
+        let keys = Keys::of(receipt.account, signed_at, receipt.key);
+        let mut command = cmd("FCALL");
+        command.arg("countersign_1_refund").arg(3);
+        command.arg(&keys.records).arg(&keys.limits).arg(&keys.account);
+        command.arg(&packed::field(receipt.identity.0)).arg(&receipt.route.to_le_bytes());
+        command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
+        let deadline = Instant::now() + self.deadline;
+        tokio::spawn(async move {
+            // Where it fails, it costs.
+            let _ = server.call(&command, deadline).await;
+        });
     }
 
     async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {

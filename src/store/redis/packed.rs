@@ -51,7 +51,6 @@ impl Spend {
         let mut record = [0; RECORD];
         let bytes = charge.route.to_le_bytes().into_iter().chain(token.0);
         record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
-        let field = |digest: [u8; 16]| digest.first_chunk().copied().unwrap_or_default();
         let nonce = charge.nonce.map(|nonce| field(nonce.0));
         Self { head, identity: field(charge.identity.0), nonce, record }
     }
@@ -60,6 +59,11 @@ impl Spend {
     pub(super) fn nonce(&self) -> &[u8] {
         self.nonce.as_ref().map_or(&[], |nonce| nonce)
     }
+}
+
+/// What of a digest is remembered.
+pub(super) fn field(digest: [u8; 16]) -> [u8; FIELD] {
+    digest.first_chunk().copied().unwrap_or_default()
 }
 
 /// The moment that a server must have been born before; `None` where the request signs no time: what has none is not
