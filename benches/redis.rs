@@ -94,7 +94,8 @@ fn now() -> Micros {
 fn charge(n: u64, costs: &[Cost], keep: Duration) -> Charge {
     let (now, account) = (now(), n % ACCOUNTS);
     let identity = u128::from(n).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-    let own = costs.iter().map(|cost| Cost { subject: Subject(cost.subject.0 << 32 | account), ..*cost });
+    let own =
+        costs.iter().map(|cost| Cost { subject: Subject(cost.subject.0 << 32 | account), ..*cost });
     Charge {
         now,
         identity: Identity(identity.to_le_bytes()),
@@ -178,7 +179,11 @@ async fn set_beside(server: &Server, calls: u64) {
 }
 
 fn local() -> MemoryStore {
-    let options = MemoryOptions { max_records: 4_000_000, max_records_per_account: 4_000_000, ..MemoryOptions::default() };
+    let options = MemoryOptions {
+        max_records: 4_000_000,
+        max_records_per_account: 4_000_000,
+        ..MemoryOptions::default()
+    };
     MemoryStore::open(&options, now() - Duration::from_secs(3_600)).unwrap()
 }
 
@@ -206,14 +211,28 @@ fn main() {
     }
     let calls = number("COUNTERSIGN_BENCH_CALLS", 200_000);
     let records = number("COUNTERSIGN_BENCH_RECORDS", 1_000_000);
-    let per_call = |seconds: f64, calls: u64| seconds * 1e6 / f64::from(u32::try_from(calls).unwrap());
+    let per_call =
+        |seconds: f64, calls: u64| seconds * 1e6 / f64::from(u32::try_from(calls).unwrap());
     runtime.block_on(async {
         let server = Server::start();
         let before = (server.cpu(), own_cpu());
         set_beside(&server, calls).await;
         let (theirs, ours) = (server.cpu() - before.0, own_cpu() - before.1);
-        writeln!(out, "{:<44} {:>8} {:>9} {:>9}", "us of processor time a call", "redis", "gateway", "embedded").unwrap();
-        writeln!(out, "{:<44} {:>8.2} {:>9.2} {:>9}", "SET NX PX", per_call(theirs, calls), per_call(ours, calls), "-").unwrap();
+        writeln!(
+            out,
+            "{:<44} {:>8} {:>9} {:>9}",
+            "us of processor time a call", "redis", "gateway", "embedded"
+        )
+        .unwrap();
+        writeln!(
+            out,
+            "{:<44} {:>8.2} {:>9.2} {:>9}",
+            "SET NX PX",
+            per_call(theirs, calls),
+            per_call(ours, calls),
+            "-"
+        )
+        .unwrap();
         for (name, costs) in cases() {
             let server = Server::start();
             let store = Rc::new(shared(&server).await);

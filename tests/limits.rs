@@ -441,3 +441,61 @@ fn an_order_that_the_backend_accepts_is_given_back_where_only_refused_ones_cost(
     // What is charged to buckets is not given back.
     assert_eq!(world.used("a", &Method::DELETE, "/order"), [5]);
 }
+
+#[test]
+fn what_would_limit_nothing_or_let_money_go_is_refused_at_load() {
+    let route = |rest: &str| {
+        format!(
+            "[[route]]\nname = \"r\"\nmethods = [\"POST\"]\npath = \"/r\"\nupstream = \"exchange\"\n\
+             dialect = \"binance\"\n{rest}\n"
+        )
+    };
+    for (parts, problem) in [
+        (
+            [limit("a", 1, "charged = \"refused\""), route("permission = \"trade\"")],
+            "cannot be told from",
+        ),
+        (
+            [
+                limit("a", 1, "lane = \"cancel\"\nscope = \"address\""),
+                route("permission = \"trade\""),
+            ],
+            "only limits that keys name have a lane",
+        ),
+        (
+            [limit("a", 1, "lane = \"cancel\""), route("permission = \"trade\"\nlimits = [\"a\"]")],
+            "is a lane for cancels",
+        ),
+        (
+            [limit("a", 1, ""), route("permission = \"withdraw\"\nshadow = [\"permission\"]")],
+            "takes money out of accounts",
+        ),
+        ([limit("a", 1, ""), route("effect = \"cancel\"\norders = 1")], "places orders"),
+        (
+            [limit("a", 4, ""), route("permission = \"trade\"\nlimits = [\"a\"]\nweight = 5")],
+            "less than the weight of one request, 5",
+        ),
+        (
+            [
+                limit("a", 4, "scope = \"global\""),
+                route(
+                    "permission = \"trade\"\nlimits = [\"a\"]\nweight_by = { parameter = \"n\", steps = [[9, 5]] }",
+                ),
+            ],
+            "less than the weight of one request, 5",
+        ),
+        (
+            [
+                limit("a", 4, ""),
+                route(
+                    "permission = \"trade\"\nweight_by = { parameter = \"n\", steps = [[9, 5], [9, 6]] }",
+                ),
+            ],
+            "ascend",
+        ),
+    ] {
+        let text = format!("{HEAD}\n{}\n{}", parts[0], parts[1]);
+        let refused = Config::parse(&text, Path::new("gateway.toml"), &Environment).unwrap_err();
+        assert!(refused.to_string().contains(problem), "{refused}");
+    }
+}

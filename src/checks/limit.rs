@@ -63,7 +63,6 @@ impl Standing {
 /// Whose allowance a cost is taken from, where that is counted in this process alone; hashed with a seed of it.
 #[derive(Hash)]
 enum Owner<'a> {
-    Address(u64, IpAddr),
     /// Whoever names a key at an address, without proof.
     Claimant(&'a [u8; 16], usize, IpAddr),
 }
@@ -107,14 +106,14 @@ pub(crate) fn costs(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load) -
     for meter in meters {
         let owner = match meter.scope {
             Scope::Key | Scope::Account => continue,
-            Scope::Address => of_process(&Owner::Address(meter.name, network(peer))),
+            Scope::Address => of_address(network(peer)) ^ meter.name,
             Scope::Global => meter.name,
         };
         put(meter, meter.subject(owner), true, load, &mut costs);
     }
     if let Some(limit) = route.address_limit {
         let meter = Meter { scope: Scope::Address, ..Meter::from(limit) };
-        let subject = meter.subject(of_process(&Owner::Address(0, network(peer))));
+        let subject = meter.subject(of_address(network(peer)));
         put(&meter, subject, true, load, &mut costs);
     }
     costs
@@ -172,6 +171,20 @@ fn own(key: &Key, place: usize) -> u64 {
     // Odd, so that the allowances of one key differ, whatever its tag.
     let place = u64::try_from(place).unwrap_or(u64::MAX).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     key.tag.short() ^ place
+}
+
+/// An address's allowance, under the same name on every gateway. Whoever chooses among addresses can find two that share
+/// one, and gains less by it.
+fn of_address(network: IpAddr) -> u64 {
+    let bits = match network {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) | 0xffff << 32,
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+    let mixed = u128::from(half(bits) ^ 0x9E37_79B9_7F4A_7C15)
+        * u128::from(half(bits >> 64) ^ 0xD6E8_FEB8_6659_FD93);
+    let folded = u128::from(half(mixed) ^ half(mixed >> 64)) * 0xA076_1D64_78BD_642F;
+    half(folded) ^ half(folded >> 64)
 }
 
 fn of_process(owner: &Owner<'_>) -> u64 {

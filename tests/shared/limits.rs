@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::clock::{Micros, SystemClock};
-use countersign::store::{Charged, Receipt};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
 use countersign::store::redis::RedisStore;
 use countersign::store::{Charge, Cost, Identity, Limit, Scope, Store, Subject, Verdict, Window};
+use countersign::store::{Charged, Receipt};
 use proptest::prelude::*;
 
 use crate::server::RedisServer;
@@ -321,6 +321,32 @@ async fn what_is_given_back_is_given_back_once_to_whom_it_was_taken_from() {
             store.give_back(&unknown, now());
             assert_eq!(levels(&store.spend(&later(1)).await), [3]);
             assert_eq!(levels(&store.spend(&later(2)).await), [3]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_all_share_is_exceeded_by_no_more_than_a_batch_of_each_gateway() {
+    let server = RedisServer::start(&[]);
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        stores.push(gateway(&[&server]).await);
+    }
+    past_fence().await;
+    for (salt, window) in (1..).zip(KINDS) {
+        for (also, (scope, quota)) in (1..).zip([(Scope::Address, 10_u32), (Scope::Global, 320)]) {
+            let limit = Limit { quota, period: 200_000 * HOUR };
+            let one = Cost { spans_accounts: true, ..cost(window, scope, limit, 1) };
+            let one = Cost { subject: Subject(salt * 1_000 + also), ..one };
+            let admitted = storm(&stores, &[one], 300, salt << 8 | also);
+            let batch = usize::try_from(quota / 32).unwrap().max(1);
+            let most = usize::try_from(quota).unwrap() + 4 * batch;
+            // Without what is shared, four gateways would admit four times the quota.
+            assert!(
+                (quota as usize..=most).contains(&admitted.len()),
+                "{window:?} {quota}: {}",
+                admitted.len()
+            );
         }
     }
 }

@@ -19,6 +19,8 @@ local latest = 0
 local STATUS = { new = 0, seen = 1, over = 2, fenced = 3, outdated = 4, step_spent = 5, unborn = 6 }
 -- How long a record outlives its request, in ms, so that a clock that jumps ahead and back drops none unnoticed.
 local MARGIN = 10000
+-- In what steps the life of records is prolonged, in ms.
+local STEP = 4000
 -- How often what is known of buckets is swept, in microseconds.
 local SWEEP = 10000000
 -- How far a clock may run back by being set right a little.
@@ -172,10 +174,44 @@ local function pack_window(subject, window)
     over
 end
 
+-- The same as `plan`, for the one bucket that many keys have and nothing else; nothing where more is stored.
+local function plan_bucket(held, costs, now, charge)
+  local whole, part, parts = now, 0, 0
+  if #held == 25 and string.sub(held, 1, 8) == string.sub(costs, 1, 8) and string.byte(held, 17) == 8 then
+    whole, part, parts = struct.unpack('<I8xI4I4', held, 9)
+  elseif #held > 0 then
+    return nil
+  end
+  local subject, quota, period, weight = struct.unpack('<c8xI4I8I4', costs)
+  if parts ~= quota and part > 0 then whole, part = whole + 1, 0 end
+  if whole < now then whole, part = now, 0 end
+  local after, rest = whole, part
+  if charge then
+    rest = part + weight * (period % quota)
+    after = whole + weight * math.floor(period / quota) + math.floor(rest / quota)
+    rest = rest % quota
+    local wait = after - now - period
+    if rest > 0 then wait = wait + 1 end
+    if weight > quota then wait = period end
+    if weight > 0 and wait > 0 then
+      return nil, { place = 0, wait = wait, never = weight > quota, ahead = whole - now, part = part }
+    end
+  end
+  return {
+    value = struct.pack('<c8I8I1I4I4', subject, after, 8, rest, quota),
+    furthest = after,
+    levels = struct.pack('<I1I8I4', 0, after - now, rest),
+  }
+end
+
 -- What the costs of a request would leave of its limits: what to store, or which of them does not hold. A cost is its
 -- subject, its kind (0 a bucket, 1 a sliding and 2 a fixed window; 4 more for the account's; 8 more in shadow), quota,
 -- period and weight. Without `charge` it is only looked at.
 local function plan(of_key, of_account, costs, count, now, charge)
+  if count == 1 and string.byte(costs, 9) == 0 then
+    local limits, over = plan_bucket(of_key or '', costs, now, charge)
+    if limits or over then return limits, over end
+  end
   local values = { open(of_key), open(of_account) }
   local levels, worst = {}, nil
   local at = 1
@@ -227,6 +263,10 @@ end
 
 -- Stores what a plan left.
 local function charge(limits, keys, now)
+  if limits.value then
+    redis.call('SET', keys[3], limits.value, 'PX', math.ceil((limits.furthest - now + SLACK) / 1000) + 1)
+    return
+  end
   local of_key, of_account = limits.of_key, limits.of_account
   if #of_key.cells > 0 then
     local value = close(of_key, now)
@@ -238,18 +278,23 @@ local function charge(limits, keys, now)
   end
 end
 
--- False where the bucket was lost: it was filled before, and is gone ahead of its time.
-local function remember(generation, bucket, field, record, keep_until, now)
-  redis.call('HSET', bucket, field, record)
-  local wanted, filled = math.ceil(keep_until / 1000) + MARGIN, generations[generation].filled
-  if redis.call('PTTL', bucket) < 0 then
+-- Sees to it that a bucket outlives what was just put there, so many `fields`. False where the bucket was lost: it was
+-- filled before, and is gone ahead of its time. What is known of its end is not asked for again.
+local function outlive(generation, bucket, fields, keep_until, now)
+  local filled = generations[generation].filled
+  local until_then = filled[bucket]
+  -- In steps, so that few records of a bucket move its end.
+  local wanted = math.ceil((keep_until / 1000 + MARGIN) / STEP) * STEP
+  local fresh = redis.call('HLEN', bucket) == fields
+  if fresh then
     redis.call('PEXPIREAT', bucket, wanted)
-    local until_then = filled[bucket]
     filled[bucket] = wanted
     return not (until_then and until_then * 1000 > now)
   end
-  redis.call('PEXPIREAT', bucket, wanted, 'GT')
-  if wanted > (filled[bucket] or 0) then filled[bucket] = wanted end
+  if not until_then or wanted > until_then then
+    redis.call('PEXPIREAT', bucket, wanted, 'GT')
+    filled[bucket] = wanted
+  end
   return true
 end
 
@@ -273,38 +318,43 @@ local function spend(keys, args)
   end
   if known[1] and tonumber(known[1]) > epoch then return struct.pack('<I1I8', STATUS.outdated, now) end
   local identity, nonce, record = args[2], args[3], args[4]
-  local seen = redis.call('HGET', keys[2], identity)
-  local again = false
+  local limits, refused, seen
+  if step > 0 and known[2] and tonumber(known[2]) >= step then
+    refused = struct.pack('<I1I8', STATUS.step_spent, now)
+  elseif count > 0 then
+    local over
+    limits, over = plan(of_key and redis.call('GET', keys[3]), of_account and known[3], args[5], count, latest, true)
+    if over then
+      refused = struct.pack('<I1I8I1I8I8I4', STATUS.over, now, over.place, over.wait, over.ahead, over.part)
+    end
+  end
+  if refused or #nonce > 0 then
+    seen = redis.call('HGET', keys[2], identity)
+    if not seen then
+      if #nonce > 0 and redis.call('HEXISTS', keys[2], nonce) == 1 then return struct.pack('<I1I8', STATUS.seen, now) end
+      if refused then return refused end
+    end
+  end
+  if not seen and redis.call('HSETNX', keys[2], identity, record) == 0 then
+    seen = redis.call('HGET', keys[2], identity)
+  end
   if seen then
     -- The same token is our own retry: it was charged, and passes. Else only a read may repeat, on its own route.
     if seen == record then
-      local held = of_key and redis.call('GET', keys[3])
-      local limits = plan(held, of_account and known[3], args[5], count, latest, false)
+      limits = plan(of_key and redis.call('GET', keys[3]), of_account and known[3], args[5], count, latest, false)
       return struct.pack('<I1I8I8', STATUS.new, now, latest) .. limits.levels
     end
-    again = may_repeat == 1 and string.sub(seen, 1, 2) == string.sub(record, 1, 2)
-    if not again then return struct.pack('<I1I8', STATUS.seen, now) end
-  elseif #nonce > 0 and redis.call('HEXISTS', keys[2], nonce) == 1 then
-    return struct.pack('<I1I8', STATUS.seen, now)
-  end
-  if step > 0 and known[2] and tonumber(known[2]) >= step then
-    return struct.pack('<I1I8', STATUS.step_spent, now)
-  end
-  local limits, over
-  if count > 0 then
-    local held = of_key and redis.call('GET', keys[3])
-    limits, over = plan(held, of_account and known[3], args[5], count, latest, true)
-    if over then
-      return struct.pack('<I1I8I1I8I8I4', STATUS.over, now, over.place, over.wait, over.ahead, over.part)
+    if may_repeat ~= 1 or string.sub(seen, 1, 2) ~= string.sub(record, 1, 2) then
+      return struct.pack('<I1I8', STATUS.seen, now)
     end
-  end
-  if not again then
-    if not remember(keys[1], keys[2], identity, record, keep_until, now) then
+    if refused then return refused end
+  else
+    if #nonce > 0 then redis.call('HSET', keys[2], nonce, record) end
+    if not outlive(keys[1], keys[2], #nonce > 0 and 2 or 1, keep_until, now) then
       -- Evicted, or deleted by hand: nobody knows what else is.
       generations = {}
       return struct.pack('<I1I8', STATUS.unborn, now)
     end
-    if #nonce > 0 then remember(keys[1], keys[2], nonce, record, keep_until, now) end
   end
   if limits then charge(limits, keys, latest) end
   if step > 0 then
@@ -364,6 +414,15 @@ local function refund(keys, args)
   return ''
 end
 
+-- KEYS: limits. ARGV: cost. What a gateway let run up of a limit that more accounts share: whether it fits, or when.
+local function settle(keys, args)
+  clock()
+  local limits, over = plan(redis.call('GET', keys[1]), false, args[1], 1, latest, true)
+  if over then return struct.pack('<I1I8', STATUS.over, over.wait) end
+  charge(limits, { nil, nil, keys[1] }, latest)
+  return struct.pack('<I1I8', STATUS.new, 0)
+end
+
 -- KEYS: account. ARGV: key, epoch. From now on what was known of the key under an earlier epoch counts no longer.
 local function raise(keys, args)
   local held = redis.call('HGET', keys[1], args[1])
@@ -407,6 +466,7 @@ end
 
 redis.register_function('countersign_1_spend', spend)
 redis.register_function('countersign_1_forget', forget)
+redis.register_function('countersign_1_settle', settle)
 redis.register_function('countersign_1_refund', refund)
 redis.register_function('countersign_1_raise', raise)
 redis.register_function('countersign_1_wake', wake)

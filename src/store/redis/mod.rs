@@ -9,6 +9,7 @@ mod own;
 mod packed;
 mod probe;
 mod server;
+mod tabs;
 mod tally;
 mod trouble;
 
@@ -28,9 +29,10 @@ use self::own::Own;
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
 use self::server::{Fault, Server};
+use self::tabs::{Tabs, Taken};
 use self::tally::Tally;
 use super::memory::MemoryStore;
-use super::{Charge, Cost, Receipt, Store, Verdict};
+use super::{Charge, Cost, Levels, Receipt, Scope, Store, Subject, Verdict};
 use crate::clock::{Clock, Micros};
 use crate::metrics::{Metrics, VerdictMeter};
 
@@ -98,6 +100,8 @@ pub struct RedisStore<C> {
     local: MemoryStore,
     /// What this gateway let through itself.
     own: Own,
+    /// What of those limits is settled with the servers.
+    tabs: Tabs,
     clock: C,
     deadline: Duration,
     margins: Margins,
@@ -114,8 +118,9 @@ pub struct RedisStore<C> {
 impl<C: Clock> RedisStore<C> {
     /// A store that is not asked before [`RedisStore::look`] has found its servers in order.
     ///
-    /// `local` counts the limits that span accounts: each gateway grants the whole of them, so that all together
-    /// admit at most as many times a limit as there are gateways.
+    /// `local` counts the limits that span accounts. Each gateway lets a thirty-second of them run up before the servers
+    /// have agreed, so that all together admit at most the limit and that much each; while the servers do not answer,
+    /// each grants the whole.
     pub fn new(options: Options, local: MemoryStore, clock: C) -> Result<Self, getrandom::Error> {
         let mut gateway = [0; 2];
         getrandom::fill(&mut gateway)?;
@@ -134,6 +139,7 @@ impl<C: Clock> RedisStore<C> {
             servers: options.servers.into_iter().map(server).collect(),
             local,
             own: Own::default(),
+            tabs: Tabs::default(),
             clock,
             deadline: options.deadline,
             margins: Margins { skew: options.future_skew, bound: options.clock_bound },
@@ -246,6 +252,41 @@ impl<C: Clock> RedisStore<C> {
         }
         let informed = Micros(self.informed.load(Ordering::Relaxed));
         Some(fence.min(informed - self.margins.bound * 2))
+    }
+
+    /// Charges the limits that span accounts: here, and on their tabs. Dropping what comes with it gives them back.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
+    async fn share<'a>(
+        &'a self,
+        now: Micros,
+        costs: &'a [Cost],
+        signed: bool,
+    ) -> Result<(Levels, Refund<'a, C>), Verdict> {
+        let here =
+            if signed { self.local.charge(now, costs) } else { self.local.pay(now, costs).await };
+        let levels = match here {
+            Verdict::New(levels) => levels,
+            refused => return Err(refused),
+        };
+        let (at, clock) = (levels.at, &self.clock);
+        let mut refund =
+            Refund { local: &self.local, tabs: &self.tabs, clock, at, costs, on_tab: 0 };
+        for (place, cost) in costs.iter().enumerate() {
+            let Subject(subject) = cost.subject;
+            let owner = is_shared(cost).then(|| self.owner(subject, Micros(u64::MAX))).flatten();
+            if let Some(server) = owner.and_then(|owner| self.servers.get(owner)) {
+                let deadline = Instant::now() + self.deadline;
+                match self.tabs.take(cost, server, now, deadline).await {
+                    Taken::Yes => {}
+                    Taken::Over(retry_after) => {
+                        let level = cost.limit.quota;
+                        return Err(Verdict::Over { cost: place, retry_after, level });
+                    }
+                }
+            }
+            refund.on_tab = place + 1;
+        }
+        Ok((levels, refund))
     }
 
     /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
@@ -365,7 +406,16 @@ impl<C: Clock> Store for RedisStore<C> {
     }
 
     async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        self.local.pay(now, costs).await
+        if !costs.iter().any(is_shared) {
+            return self.local.pay(now, costs).await;
+        }
+        match self.share(now, costs, false).await {
+            Ok((levels, refund)) => {
+                refund.keep();
+                Verdict::New(levels)
+            }
+            Err(refused) => refused,
+        }
     }
 }
 
@@ -378,15 +428,13 @@ impl<C: Clock> RedisStore<C> {
         let own =
             charge.costs.iter().position(|cost| cost.spans_accounts).unwrap_or(charge.costs.len());
         let (own, spanning) = charge.costs.split_at(own);
-        let mut charged = match self.local.charge(charge.now, spanning) {
-            Verdict::New(levels) => levels,
-            Verdict::Over { cost, retry_after, level } => {
+        let (mut charged, refund) = match self.share(charge.now, spanning, true).await {
+            Ok(shared) => shared,
+            Err(Verdict::Over { cost, retry_after, level }) => {
                 return Verdict::Over { cost: cost + own.len(), retry_after, level };
             }
-            refused => return refused,
+            Err(refused) => return refused,
         };
-        let refund =
-            Refund { local: &self.local, clock: &self.clock, at: charged.at, costs: spanning };
         match self.judge(charge, own).await {
             Verdict::New(mut levels) => {
                 self.own.add(charge);
@@ -405,9 +453,12 @@ type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
 /// Gives back what was charged here, unless the request passes.
 struct Refund<'a, C: Clock> {
     local: &'a MemoryStore,
+    tabs: &'a Tabs,
     clock: &'a C,
     at: Micros,
     costs: &'a [Cost],
+    /// How many of the costs are on their tabs.
+    on_tab: usize,
 }
 
 impl<C: Clock> Refund<'_, C> {
@@ -420,8 +471,15 @@ impl<C: Clock> Drop for Refund<'_, C> {
     fn drop(&mut self) {
         if !self.costs.is_empty() {
             self.local.refund(self.at, self.clock.now(), self.costs);
+            let on_tab = self.costs.iter().take(self.on_tab).filter(|cost| is_shared(cost));
+            on_tab.for_each(|cost| self.tabs.give_back(cost));
         }
     }
+}
+
+/// Whether all gateways count it together. What nobody has proved of a key each counts for itself.
+fn is_shared(cost: &Cost) -> bool {
+    matches!(cost.scope, Scope::Address | Scope::Global) && !cost.shadow && cost.weight > 0
 }
 
 fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: u8) -> Cmd {

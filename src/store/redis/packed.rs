@@ -197,6 +197,24 @@ fn over(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Said, Unreadable> {
     Ok(Said::Over(Verdict::Over { cost: place, retry_after, level }))
 }
 
+/// What the store says to a tab that is to be settled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Settled {
+    /// It is paid.
+    Granted,
+    /// It does not fit before that time is over.
+    Over(Duration),
+}
+
+/// Reads the answer to a tab.
+pub(super) fn settled(bytes: &[u8]) -> Result<Settled, Unreadable> {
+    let mut rest = Reader(bytes);
+    match (rest.byte()?, rest.long()?) {
+        (0, _) => Ok(Settled::Granted),
+        (_, wait) => Ok(Settled::Over(Duration::from_micros(wait))),
+    }
+}
+
 /// Reads little-endian numbers.
 struct Reader<'a>(&'a [u8]);
 

@@ -1,0 +1,277 @@
+//! Limits that more accounts share, as an address's: each gateway lets a bounded part of them run up, and settles it
+//! with the store behind the requests' backs.
+//!
+//! A tab holds no more than a batch, a thirty-second of the quota, or one request that weighs more. What was settled
+//! never exceeds the quota, so that all gateways together admit at most the quota and one batch each. While the store
+//! does not answer, each gateway counts for itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use redis::cmd;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::packed::{self, Settled};
+use super::server::Server;
+use crate::clock::Micros;
+use crate::store::{Cost, Subject};
+
+/// The tabs of one gateway.
+#[derive(Debug, Default)]
+pub(super) struct Tabs {
+    open: Mutex<HashMap<Subject, Arc<Tab>, RandomState>>,
+}
+
+/// What one subject has run up here.
+#[derive(Debug, Default)]
+struct Tab {
+    state: Mutex<State>,
+    /// Rung when the store has answered.
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Units that the store was not asked for yet.
+    owed: u32,
+    /// Units that it is being asked for.
+    asked: u32,
+    /// Until when nothing more fits.
+    closed_until: Micros,
+    /// Until when this gateway counts for itself, since the store did not answer.
+    alone_until: Micros,
+}
+
+/// What became of a charge.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Taken {
+    /// It is on the tab, or this gateway counts for itself.
+    Yes,
+    /// The store has no more.
+    Over(Duration),
+}
+
+enum Attempt {
+    Taken,
+    Over(Duration),
+    /// The store must answer first.
+    Wait,
+}
+
+impl Tabs {
+    /// Puts a cost on its subject's tab, and waits only while that is full.
+    pub(super) async fn take(
+        &self,
+        cost: &Cost,
+        server: &Arc<Server>,
+        now: Micros,
+        deadline: Instant,
+    ) -> Taken {
+        let Some(tab) = self.tab(cost.subject) else { return Taken::Yes };
+        loop {
+            let answered = tab.settled.notified();
+            let mut answered = std::pin::pin!(answered);
+            answered.as_mut().enable();
+            let (attempt, ask) = tab.attempt(cost, now);
+            if let Some(units) = ask {
+                tokio::spawn(settle(
+                    Arc::clone(&tab),
+                    Arc::clone(server),
+                    *cost,
+                    units,
+                    now,
+                    deadline,
+                ));
+            }
+            match attempt {
+                Attempt::Taken => return Taken::Yes,
+                Attempt::Over(wait) => return Taken::Over(wait),
+                Attempt::Wait => {
+                    if tokio::time::timeout_at(deadline, answered).await.is_err() {
+                        return Taken::Yes;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a cost off again, where the store was not asked for it yet.
+    pub(super) fn give_back(&self, cost: &Cost) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tab) = open.get(&cost.subject) {
+            let mut state = tab.lock();
+            state.owed = state.owed.saturating_sub(cost.weight);
+        }
+    }
+
+    /// The tab of a subject; `None` where there are too many that are in use.
+    fn tab(&self, subject: Subject) -> Option<Arc<Tab>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tab) = open.get(&subject) {
+            return Some(Arc::clone(tab));
+        }
+        if open.len() >= MOST {
+            open.retain(|_, tab| Arc::strong_count(tab) > 1 || !tab.lock().is_idle());
+            if open.len() >= MOST {
+                return None;
+            }
+        }
+        Some(Arc::clone(open.entry(subject).or_default()))
+    }
+}
+
+impl Tab {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tries to put a cost on it, and says how many units the store is to be asked for.
+    fn attempt(&self, cost: &Cost, now: Micros) -> (Attempt, Option<u32>) {
+        let mut state = self.lock();
+        if now < state.alone_until {
+            return (Attempt::Taken, None);
+        }
+        let batch = batch(cost);
+        let run_up = state.owed.saturating_add(state.asked);
+        if now < state.closed_until {
+            return (Attempt::Over(state.closed_until.since(now)), None);
+        }
+        // What did not fit before comes first.
+        let fits =
+            state.closed_until == Micros(0) && (run_up == 0 || run_up + cost.weight <= batch);
+        if fits {
+            state.owed = state.owed.saturating_add(cost.weight);
+        }
+        let is_due = state.owed > batch / 2 || !fits;
+        let ask = (state.asked == 0 && state.owed > 0 && is_due).then(|| {
+            state.asked = std::mem::take(&mut state.owed);
+            state.asked
+        });
+        if !fits && ask.is_none() && state.asked == 0 {
+            // Nothing is owed any more.
+            state.closed_until = Micros(0);
+            state.owed = cost.weight;
+            return (Attempt::Taken, None);
+        }
+        (if fits { Attempt::Taken } else { Attempt::Wait }, ask)
+    }
+
+    fn answered(&self, settled: Option<Settled>, now: Micros) {
+        let mut state = self.lock();
+        let asked = std::mem::take(&mut state.asked);
+        match settled {
+            Some(Settled::Granted) => state.closed_until = Micros(0),
+            Some(Settled::Over(wait)) => {
+                state.owed = state.owed.saturating_add(asked);
+                state.closed_until = now + wait.max(Duration::from_micros(1));
+            }
+            None => {
+                *state = State { alone_until: now + ALONE, ..State::default() };
+            }
+        }
+        drop(state);
+        self.settled.notify_waiters();
+    }
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.owed == 0 && self.asked == 0
+    }
+}
+
+/// The most that one gateway lets run up of a limit, but for a single request that weighs more.
+fn batch(cost: &Cost) -> u32 {
+    (cost.limit.quota / BATCHES).max(1)
+}
+
+async fn settle(
+    tab: Arc<Tab>,
+    server: Arc<Server>,
+    cost: Cost,
+    units: u32,
+    now: Micros,
+    deadline: Instant,
+) {
+    let Subject(subject) = cost.subject;
+    let key = format!("c1:{{{}}}:s{subject:x}", subject % 1_024);
+    let mut command = cmd("FCALL");
+    let whole = Cost { weight: units, shadow: false, scope: crate::store::Scope::Key, ..cost };
+    command.arg("countersign_1_settle").arg(1).arg(&key).arg(packed::costs(&[whole]));
+    let begun = Instant::now();
+    let answer = server.call(&command, deadline).await;
+    let settled = answer.ok().and_then(|bytes| packed::settled(&bytes).ok());
+    tab.answered(settled, now + begun.elapsed());
+}
+
+/// Into how many batches a quota is divided.
+const BATCHES: u32 = 32;
+/// The most subjects with a tab; those beyond are counted here alone.
+const MOST: usize = 65_536;
+/// How long a gateway counts for itself after the store did not answer.
+const ALONE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Limit;
+
+    const NOW: Micros = Micros(1_000_000);
+
+    fn cost(quota: u32, weight: u32) -> Cost {
+        Cost::of_key(Subject(1), Limit { quota, period: Duration::from_secs(1) }, weight)
+    }
+
+    #[test]
+    fn a_tab_holds_a_batch_and_is_settled_from_its_half_on() {
+        let tab = Tab::default();
+        let mut asked = Vec::new();
+        for _ in 0..10 {
+            let (attempt, ask) = tab.attempt(&cost(320, 1), NOW);
+            assert!(matches!(attempt, Attempt::Taken));
+            asked.extend(ask);
+        }
+        assert_eq!(asked, [6]);
+        assert!(matches!(tab.attempt(&cost(320, 1), NOW), (Attempt::Wait, None)));
+        tab.answered(Some(Settled::Granted), NOW);
+        assert!(matches!(tab.attempt(&cost(320, 1), NOW), (Attempt::Taken, None)));
+    }
+
+    #[test]
+    fn what_the_store_has_no_more_of_is_refused_and_stays_owed() {
+        let tab = Tab::default();
+        assert!(matches!(tab.attempt(&cost(10, 1), NOW), (Attempt::Taken, Some(1))));
+        tab.answered(Some(Settled::Over(Duration::from_millis(300))), NOW);
+        let (over, ask) = tab.attempt(&cost(10, 1), NOW + Duration::from_millis(100));
+        assert!(matches!(over, Attempt::Over(wait) if wait == Duration::from_millis(200)));
+        assert_eq!(ask, None);
+        // Then what is owed comes first.
+        let later = NOW + Duration::from_millis(300);
+        assert!(matches!(tab.attempt(&cost(10, 1), later), (Attempt::Wait, Some(1))));
+        tab.answered(Some(Settled::Granted), later);
+        assert!(matches!(tab.attempt(&cost(10, 1), later), (Attempt::Taken, Some(1))));
+    }
+
+    #[test]
+    fn a_request_that_weighs_more_than_a_batch_has_the_tab_for_itself() {
+        let tab = Tab::default();
+        assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Taken, Some(50))));
+        assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Wait, None)));
+        tab.answered(Some(Settled::Granted), NOW);
+        assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Taken, Some(50))));
+    }
+
+    #[test]
+    fn without_an_answer_a_gateway_counts_for_itself_for_a_while() {
+        let tab = Tab::default();
+        assert!(matches!(tab.attempt(&cost(10, 1), NOW), (Attempt::Taken, Some(1))));
+        tab.answered(None, NOW);
+        for _ in 0..50 {
+            assert!(matches!(tab.attempt(&cost(10, 1), NOW), (Attempt::Taken, None)));
+        }
+        assert!(matches!(tab.attempt(&cost(10, 1), NOW + ALONE), (Attempt::Taken, Some(1))));
+    }
+}
