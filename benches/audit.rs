@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use countersign::audit::{Ending, Request, Rules, Trail};
 use countersign::clock::{Clock as _, SystemClock};
+use countersign::denial::Shadowed;
 use countersign::gateway::observe::Outcome;
 use countersign::key::{Algorithm, Allowlist, Key, Permissions, Secret, State, Tag, Venue};
 use countersign::metrics::{Labels, Metrics};
@@ -40,7 +41,7 @@ fn main() {
             signed: true,
         };
         let (outcome, status) = (Outcome::Forwarded, Some(StatusCode::OK));
-        recorder.ended(&request, Ending { outcome, denial: None, status, took: 812 });
+        recorder.ended(&request, Ending { outcome, denial: None, shadowed: Shadowed::default(), status, took: 812 });
         recorder.settle();
         if n % 4_096 == 0 {
             // As fast as it is written, so that nothing is dropped.

@@ -55,6 +55,7 @@ async fn whatever_takes_from_a_key_what_the_route_asks_closes_it() {
                 allowlist: vec![],
                 stopped: true,
                 compromised: None,
+                epoch: 0,
             };
             site.book.put(Kind::Application, "bot", ("", Some("bot")), json(&says));
             site.change("mine", |key| key.application = Some("bot".into()));
