@@ -5,7 +5,8 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 
 use super::claim::{Claim, Payload, Signed, is_known};
-use super::jwt::{Rule, Token, UNIT, digest_of_query};
+use super::jwt::{Rule, Token, UNIT};
+use super::jwt_request::digest_of_query;
 use super::jwt_rule::Content;
 use super::place::Offers;
 use super::reading::Order;

@@ -3,6 +3,7 @@
 //! A recipe (TOML, `config/dialects/`) says where each credential travels and which bytes are signed. It is
 //! compiled once to a [`Dialect`]; the verifier, the signer, the refusals and the documentation all read it.
 
+mod answer;
 mod attempt;
 mod builtin;
 mod claim;
@@ -22,6 +23,7 @@ mod json_rendering;
 pub(crate) mod json_text;
 pub(crate) mod jwt;
 mod jwt_claim;
+mod jwt_request;
 mod jwt_rule;
 mod lenient;
 mod member;
@@ -51,8 +53,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method};
 
+pub use answer::Answer;
 pub(crate) use attempt::Attempt;
 pub use builtin::{BUILTIN, builtin};
 pub(crate) use claim::Offered;
@@ -83,7 +86,6 @@ pub(crate) use time::{ClockedRule, Nonce, NonceRule, TimeRule, WindowRule};
 pub use time::{NonceKind, Time, TimeKind, TimeUnit};
 pub use unsignable::Unsignable;
 
-use crate::denial::{Condition, Denial};
 use crate::key::Algorithm;
 
 /// A request as it came in, within the size limits. Nothing of it is proved.
@@ -103,28 +105,6 @@ pub struct Inbound<'r> {
     pub body: &'r [u8],
     /// The client's address: the socket's, or what a trusted proxy says.
     pub peer: IpAddr,
-}
-
-/// An answer to a client.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The status.
-    pub status: StatusCode,
-    /// Header fields, `content-type` among them.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body.
-    pub body: bytes::Bytes,
-}
-
-impl Answer {
-    /// What a dialect says that has not even a word for a bad signature; none such compiles.
-    fn unworded() -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            headers: Vec::new(),
-            body: bytes::Bytes::new(),
-        }
-    }
 }
 
 /// A request that clients of a dialect send, before it is signed: for its documentation.
@@ -370,30 +350,6 @@ impl Dialect {
         places.filter_map(Place::header).chain(&self.payload)
     }
 
-    /// The refusal of a request in this dialect's words; a plain one where the recipe has none. A ban is a 403 at least.
-    pub fn refuse(&self, denial: &Denial, write: bool, facts: &Facts) -> Answer {
-        let mut condition =
-            if self.imitates { denial.imitated(write) } else { denial.condition(write) };
-        loop {
-            if let Some(mut answer) = self.refusals.answer(condition, facts) {
-                if matches!(denial, Denial::Banned(_)) && condition != Condition::IpBanned {
-                    answer.status = StatusCode::FORBIDDEN;
-                }
-                return answer;
-            }
-            let Some(nearest) = fallback(condition) else { return Answer::unworded() };
-            condition = nearest;
-        }
-    }
-
-    /// The header fields that every reply carries, as used limits.
-    pub fn reply_headers<'f>(
-        &'f self,
-        facts: &'f [Facts],
-    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
-        self.refusals.reply_headers(facts)
-    }
-
     /// Every message with the requests it is for.
     pub(crate) fn messages(&self) -> &[Message] {
         match &self.scheme {
@@ -408,36 +364,4 @@ impl fmt::Debug for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Dialect({})", self.name)
     }
-}
-
-/// What a dialect that has no word for a condition says instead: the nearest that its clients know.
-const fn fallback(condition: Condition) -> Option<Condition> {
-    Some(match condition {
-        Condition::MissingTimestamp
-        | Condition::MalformedTimestamp
-        | Condition::FutureTimestamp => Condition::StaleTimestamp,
-        Condition::ReplayedRead => Condition::ReplayedWrite,
-        Condition::IpBanned => Condition::IpRateLimited,
-        Condition::IpRateLimited | Condition::OrderLimited => Condition::RateLimited,
-        Condition::WindowTooLarge | Condition::TooLarge | Condition::NotFound => {
-            Condition::Malformed
-        }
-        Condition::ExpiredKey
-        | Condition::IpNotAllowed
-        | Condition::MissingCode
-        | Condition::BadCode => Condition::NoPermission,
-        Condition::RevokedKey => Condition::UnknownKey,
-        Condition::MissingPassphrase
-        | Condition::BadPassphrase
-        | Condition::Malformed
-        | Condition::MissingKey
-        | Condition::MissingSignature
-        | Condition::StaleTimestamp
-        | Condition::UnknownKey
-        | Condition::NoPermission
-        | Condition::ReplayedWrite
-        | Condition::RateLimited
-        | Condition::Unavailable => Condition::BadSignature,
-        Condition::BadSignature => return None,
-    })
 }
