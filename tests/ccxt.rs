@@ -6,6 +6,9 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use countersign::offline::{Judge, Recorded};
 
 const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -142,4 +145,26 @@ fn ccxt_drives_every_exchange_it_knows_with_only_base_urls_changed() {
         let said = [ended.stdout, ended.stderr].concat();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&said));
     }
+}
+
+#[test]
+fn every_private_path_of_phemex_that_ccxt_knows_may_have_the_query_it_signs() {
+    let script = Path::new(HERE).join("tests/e2e/ccxt_phemex.py");
+    let signed = python().arg(script).output().unwrap();
+    assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+    let phemex = countersign::dialect::builtin("phemex").unwrap().unwrap();
+    let mut judge = Judge::new([Arc::new(phemex)]).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut with_query = 0;
+    for line in String::from_utf8(signed.stdout).unwrap().lines() {
+        let request: Recorded = serde_json::from_str(line).unwrap();
+        with_query += usize::from(request.target.contains('?'));
+        let judged = runtime.block_on(judge.judge(&request)).unwrap();
+        assert!(judged.verdict.is_ok(), "{request:?}: {:?}", judged.verdict);
+        // The control: a path that the recipe does not name may have none.
+        let target = request.target.replacen('?', "x?", 1);
+        let other = runtime.block_on(judge.judge(&Recorded { target, ..request.clone() })).unwrap();
+        assert!(other.verdict.is_err() || !request.target.contains('?'), "{request:?}");
+    }
+    assert!(with_query > 70, "{with_query}");
 }

@@ -1,5 +1,10 @@
 //! What each recipe's rules refuse, and what they let pass beside it.
-#![expect(clippy::duration_suboptimal_units, clippy::panic, clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(
+    clippy::duration_suboptimal_units,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
