@@ -84,6 +84,26 @@ fn judge(request: &Recorded) -> Result<Accepted, &'static str> {
     judged.verdict.map_err(|denial| denial.reason())
 }
 
+fn route(dialect: &Arc<Dialect>) -> Route {
+    Route {
+        name: "order".into(),
+        id: 0,
+        ask: Ask::Signed(Arc::clone(dialect)),
+        venue: Venue("main".into()),
+        permissions: Permissions::NONE.with(Permission::TRADE),
+        effect: Effect::Write,
+        weight: 1,
+        body_cap: 1 << 16,
+        key_max_age: Duration::from_secs(30),
+        lead: Duration::from_secs(60),
+        repeat: Repeat::Never,
+        address_limit: None,
+        symbol: None,
+        charges: None,
+        second_factor: None,
+    }
+}
+
 /// Judges with a memory, each request at its own time: what the client is told, if it is refused.
 fn judge_in_turn(dialect: &str, requests: &[Recorded]) -> Vec<Option<String>> {
     let dialect = Arc::new(builtin(dialect).unwrap().unwrap());
@@ -116,23 +136,7 @@ fn judge_in_turn(dialect: &str, requests: &[Recorded]) -> Vec<Option<String>> {
         guard: Guard::off(),
         switches: Arc::default(),
     };
-    let route = Route {
-        name: "order".into(),
-        id: 0,
-        ask: Ask::Signed(Arc::clone(&dialect)),
-        venue: Venue("main".into()),
-        permissions: Permissions::NONE.with(Permission::TRADE),
-        effect: Effect::Write,
-        weight: 1,
-        body_cap: 1 << 16,
-        key_max_age: Duration::from_secs(30),
-        lead: Duration::from_secs(60),
-        repeat: Repeat::Never,
-        address_limit: None,
-        symbol: None,
-        charges: None,
-        second_factor: None,
-    };
+    let route = route(&dialect);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut scratch = Scratch::new();
     let mut judged = |request: &Recorded| {
