@@ -12,6 +12,7 @@ mod court;
 mod edits;
 mod flips;
 mod oracle;
+mod pair_edits;
 mod search;
 mod signing;
 

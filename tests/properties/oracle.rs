@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use countersign::denial::Credential;
 use countersign::dialect::{Dialect, Inbound, Place};
 use countersign::offline::Recorded;
+use serde_json::Value;
 
 use crate::court::as_received;
 
@@ -16,14 +17,19 @@ pub(crate) fn read(request: &Recorded, target: &str, body: &str) -> Read {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut all = form(query);
     match serde_json::from_str(body) {
-        Ok(serde_json::Value::Object(members)) => {
+        Ok(Value::Object(members)) => {
             for (name, value) in members {
                 match value {
                     // As Upbit's clients write a list in a query.
-                    serde_json::Value::Array(all_of) if request.dialect == "upbit" => {
+                    Value::Array(all_of) if request.dialect == "upbit" => {
                         all.extend(all_of.iter().map(|one| (format!("{name}[]"), plain(one))));
                     }
-                    value => all.push((name, plain(&value))),
+                    Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::String(_)
+                    | Value::Array(_)
+                    | Value::Object(_) => all.push((name, plain(&value))),
                 }
             }
         }
@@ -40,10 +46,12 @@ pub(crate) fn read(request: &Recorded, target: &str, body: &str) -> Read {
     (path.to_owned(), all)
 }
 
-fn plain(value: &serde_json::Value) -> String {
+fn plain(value: &Value) -> String {
     match value {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string()
+        }
     }
 }
 
@@ -112,13 +120,17 @@ fn filled(dialect: &Dialect, inbound: &Inbound<'_>, form: Option<bool>) -> Optio
             Credential::Time => "timestamp",
             Credential::Nonce => "nonce",
             Credential::Window => "window",
-            _ => continue,
+            Credential::Signature | Credential::Passphrase => continue,
         };
         let value = match place {
             Place::Header(field) => header(inbound, field.as_str()),
             Place::After(field, word) => header(inbound, field.as_str())
                 .and_then(|value| value.strip_prefix(&format!("{word} ")).map(str::to_owned)),
-            _ => None,
+            Place::Param(_)
+            | Place::Field(_)
+            | Place::Auth(_)
+            | Place::TokenHeader(_)
+            | Place::TokenPayload(_) => None,
         };
         values.extend(value.map(|value| (name, value)));
     }

@@ -37,7 +37,7 @@ pub(crate) fn recordings(dialect: &Dialect) -> Vec<Recorded> {
     let text = std::fs::read_to_string(&file).unwrap();
     let read = |line: &str| {
         let mut request: Recorded = serde_json::from_str(line).unwrap();
-        request.algorithm = algorithm_of(&request).name().to_owned();
+        algorithm_of(&request).name().clone_into(&mut request.algorithm);
         request
     };
     text.lines().map(read).collect()
