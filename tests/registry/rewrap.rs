@@ -38,7 +38,7 @@ struct House {
 
 enum Place {
     File(PathBuf),
-    Postgres { options: Options, _server: Arc<Server> },
+    Postgres { options: Box<Options>, _server: Arc<Server> },
 }
 
 impl House {
@@ -58,7 +58,10 @@ impl House {
                 let options = crate::server::patient(&url);
                 Postgres::migrate(&options).unwrap();
                 let section = "kind = \"postgres\"\nurl = { file = \"url\" }\ntimeout = \"30s\"";
-                (Place::Postgres { options, _server: server }, section.to_owned())
+                (
+                    Place::Postgres { options: Box::new(options), _server: server },
+                    section.to_owned(),
+                )
             }
         };
         for (name, current, all) in [
@@ -66,8 +69,8 @@ impl House {
             ("between", "two", &["one", "two"]),
             ("after", "two", &["two"]),
         ] {
-            let keys: String =
-                all.iter().map(|key| format!("[sealing.keys.{key}]\nfile = \"{key}\"\n")).collect();
+            let section_of = |key: &&str| format!("[sealing.keys.{key}]\nfile = \"{key}\"\n");
+            let keys = all.iter().map(section_of).collect::<Vec<_>>().concat();
             let text = format!(
                 "{config}\n[sealing]\ncurrent = \"{current}\"\n{keys}\n[registry]\n{section}\n"
             );
@@ -86,7 +89,9 @@ impl House {
     fn open(&self) -> Arc<dyn Registry> {
         match &self.place {
             Place::File(path) => Arc::new(Embedded::open(path).unwrap()),
-            Place::Postgres { options, .. } => Arc::new(Postgres::open(options.clone()).unwrap()),
+            Place::Postgres { options, .. } => {
+                Arc::new(Postgres::open((**options).clone()).unwrap())
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 pub(crate) enum Way {
     /// Everything.
     Open,
-    /// Everything but notifications: what is LISTENed for never comes.
+    /// Everything but notifications: who listens hears nothing.
     Mute,
     /// Nothing, and nobody is told.
     Silent,
