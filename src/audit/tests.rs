@@ -255,6 +255,24 @@ fn a_missing_segment_is_named() {
 }
 
 #[test]
+fn segments_that_were_swapped_and_one_whose_last_checkpoint_was_removed_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    write(small(dir.path()), "k", 1_000);
+    let all = files(dir.path());
+    let [first, second] = [&all[1], &all[2]].map(|file| fs::read(file).unwrap());
+    fs::write(&all[1], &second).unwrap();
+    fs::write(&all[2], &first).unwrap();
+    assert_eq!(broken(dir.path()).file, all[1]);
+    fs::write(&all[2], &second).unwrap();
+    let lines: Vec<_> = first.split_inclusive(|byte| *byte == b'\n').collect();
+    fs::write(&all[1], lines[..lines.len() - 1].concat()).unwrap();
+    let found = broken(dir.path());
+    assert_eq!((&found.file, found.flaw), (&all[1], Flaw::Unsealed));
+    fs::write(&all[1], &first).unwrap();
+    whole(dir.path());
+}
+
+#[test]
 fn a_line_that_was_cut_is_taken_off_noted_and_the_trail_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     write(Rules::of(dir.path().to_owned()), "k", 50);
