@@ -125,14 +125,10 @@ fn every_one(symbols: &Symbols, name: &str, value: Value<'_>) -> bool {
 
 /// Whether it is one of the symbols, or a list of them.
 fn is_one(symbols: &Symbols, value: Value<'_>) -> bool {
-    match value.text() {
-        Some(text) => {
-            let written: String = text.chars().collect();
-            symbols.hold(written.bytes())
-        }
-        None => {
-            let mut elements = value.elements().peekable();
-            elements.peek().is_some() && elements.all(|element| is_one(symbols, element))
-        }
+    if let Some(text) = value.text() {
+        let written: String = text.chars().collect();
+        return symbols.hold(written.bytes());
     }
+    let mut elements = value.elements().peekable();
+    elements.peek().is_some() && elements.all(|element| is_one(symbols, element))
 }

@@ -174,13 +174,12 @@ impl Outgoing {
 fn without_member(whole: &bytes::Bytes, name: &str) -> Option<bytes::Bytes> {
     let Range { start, end } = json::object(whole).ok()?.member(name)?.range;
     let (before, after) = (whole.get(..start)?, whole.get(end..)?);
-    let pieces = match after.trim_ascii_start().split_first() {
-        Some((b',', after)) => [before, after.trim_ascii_start()],
+    let pieces = if let Some((b',', after)) = after.trim_ascii_start().split_first() {
+        [before, after.trim_ascii_start()]
+    } else {
         // The last one: the comma is before it, if it is not the only one.
-        Some(_) | None => {
-            let before = before.trim_ascii_end();
-            [before.strip_suffix(b",").unwrap_or(before), after]
-        }
+        let before = before.trim_ascii_end();
+        [before.strip_suffix(b",").unwrap_or(before), after]
     };
     Some(pieces.concat().into())
 }

@@ -12,6 +12,7 @@ use super::create::{ahead, named, network};
 /// Change what a key may do, from where, and until when. What is not named stays
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Args {
     /// The key
     id: String,
