@@ -7,7 +7,7 @@ use countersign::clock::{Clock as _, Micros, SystemClock};
 use countersign::registry::bans;
 use countersign::registry::book::{Kind, Note, Registry, Write};
 use countersign::registry::embedded::Embedded;
-use countersign::registry::gossip::{Topic, of_secret};
+use countersign::registry::gossip::{Place, Topic, of_secret};
 use countersign::registry::records::BanRecord;
 use countersign::service::Service;
 use tokio::io::AsyncWriteExt as _;
@@ -47,7 +47,7 @@ async fn send(service: &Service, request: &[u8]) -> u16 {
 fn forged(signatory: &Signatory) -> Vec<u8> {
     let text = String::from_utf8(signatory.write("mine", "/api/v3/orders")).unwrap();
     let (before, signature) = text.split_once("signature=").unwrap();
-    format!("{before}signature={}{}", "00".repeat(32), &signature[64..]).into_bytes()
+    format!("{before}signature={}{}", "00".repeat(32), signature.split_at(64).1).into_bytes()
 }
 
 /// Fails until it is banned.
@@ -107,7 +107,7 @@ async fn bans_reach_the_other_gateway(registry: Arc<dyn Registry>) {
     assert!(comes_about(BOUND, || !all.iter().any(|service| is_banned(service))).await);
     assert_eq!(send(&other, &forged(&signatory)).await, 400);
     end([one, other, late]).await;
-    let told = registry.told(Topic::Ban, Default::default(), 10).await.unwrap();
+    let told = registry.told(Topic::Ban, Place::default(), 10).await.unwrap();
     assert_eq!(told, []);
 }
 
@@ -148,11 +148,11 @@ async fn the_last_use_of_a_secret_is_known_to_the_registry() {
     assert_eq!(send(&one, &signatory.write("mine", "/api/v3/orders")).await, 200);
     assert_eq!(send(&one, &forged(&signatory)).await, 400);
     end([one]).await;
-    let told = registry.told(Topic::Use, Default::default(), 10).await.unwrap();
+    let told = registry.told(Topic::Use, Place::default(), 10).await.unwrap();
     let [(_, word)] = &told[..] else { panic!("{told:?}") };
     assert_eq!(word.id, of_secret("mine", 1));
     assert!((before.0 / 1_000_000..=now().0 / 1_000_000).contains(&(word.at.0 / 1_000_000)));
-    let gateways = registry.told(Topic::Gateway, Default::default(), 10).await.unwrap();
+    let gateways = registry.told(Topic::Gateway, Place::default(), 10).await.unwrap();
     assert_eq!(gateways.len(), 1);
     assert_eq!(registry.history(Kind::Key, "mine", None, 10).await.unwrap().len(), 1, "no change");
 }

@@ -77,9 +77,7 @@ async fn call(service: &Service, method: &str, path: &str, body: &Value) -> Valu
     stream.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 20"), "{answer}");
-    let start = body.find('{').unwrap();
-    let end = body.rfind('}').unwrap();
-    serde_json::from_str(&body[start..=end]).unwrap()
+    serde_json::from_str(body).unwrap()
 }
 
 /// What becomes of an order that the key signs.
@@ -98,10 +96,9 @@ async fn order(service: &Service, made: &Value, query: &str) -> u16 {
     };
     let dialect = builtin("binance").unwrap().unwrap();
     let by = Credentials { key_id: text("id"), signer: &signer, passphrase: None };
-    let signed = dialect.sign(&draft, &by, SystemClock::start().now()).unwrap();
-    let mut request =
-        format!("POST {} HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n", signed.target);
-    for (name, value) in &signed.headers {
+    let sent = dialect.sign(&draft, &by, SystemClock::start().now()).unwrap();
+    let mut request = format!("POST {} HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n", sent.target);
+    for (name, value) in &sent.headers {
         request += &format!("{name}: {}\r\n", value.to_str().unwrap());
     }
     let mut stream = TcpStream::connect(service.listeners[0]).await.unwrap();
@@ -146,8 +143,8 @@ async fn limits_and_symbols_of_an_issued_key_bind_it_and_follow_its_changes() {
 
     // A change binds once the gateway has heard of it, which is before it answers the next request or soon after.
     let path = format!("/v1/keys/{}", bound["id"].as_str().unwrap());
-    let changes = json!({"limits": [], "symbols": ["ETHUSDT"]});
-    let changed = call(&service, "PATCH", &path, &changes).await;
+    let wanted = json!({"limits": [], "symbols": ["ETHUSDT"]});
+    let changed = call(&service, "PATCH", &path, &wanted).await;
     assert_eq!(changed["symbols"], json!(["ETHUSDT"]));
     let revision = call(&service, "GET", "/v1/gateway", &Value::Null).await["revision"].as_u64();
     let applied = async {

@@ -111,18 +111,19 @@ impl One {
 
 const MINE: Option<&[&str]> = Some(&["BTCUSDT", "BTC/USD"]);
 
-fn parameter() -> Option<SymbolPlace> {
-    Some(SymbolPlace::Parameter("symbol".into()))
+fn parameter() -> SymbolPlace {
+    SymbolPlace::Parameter("symbol".into())
 }
 
-fn member(path: &str) -> Option<SymbolPlace> {
-    Some(SymbolPlace::Member(path.split('.').map(Box::from).collect()))
+fn member(path: &str) -> SymbolPlace {
+    SymbolPlace::Member(path.split('.').map(Box::from).collect())
 }
 
 /// None of these passes with a key that is bound, and each of them with one that is not: so it is the symbol that it
 /// fails by.
-fn refused(dialect: &str, place: Option<SymbolPlace>, sent: &[(&str, &str)]) {
-    let (bound, free) = (One::new(dialect, MINE, place.clone()), One::new(dialect, None, place));
+fn refused(dialect: &str, place: SymbolPlace, sent: &[(&str, &str)]) {
+    let (bound, free) =
+        (One::new(dialect, MINE, Some(place.clone())), One::new(dialect, None, Some(place)));
     for (query, body) in sent {
         assert_eq!(bound.send(query, body), Err(Denial::SymbolRefused), "{query} {body}");
         assert_eq!(free.send(query, body), Ok(()), "{query} {body}");
@@ -131,7 +132,7 @@ fn refused(dialect: &str, place: Option<SymbolPlace>, sent: &[(&str, &str)]) {
 
 #[test]
 fn a_parameter_names_one_of_the_keys_symbols_or_the_request_is_refused() {
-    let one = One::new("binance", MINE, parameter());
+    let one = One::new("binance", MINE, Some(parameter()));
     for (query, body) in
         [("symbol=BTCUSDT&side=BUY", ""), ("symbol=BTC%2FUSD", ""), ("", "side=BUY&symbol=BTCUSDT")]
     {
@@ -166,7 +167,7 @@ fn a_parameter_names_one_of_the_keys_symbols_or_the_request_is_refused() {
 
 #[test]
 fn every_member_of_the_name_is_one_of_the_keys_symbols_wherever_it_stands() {
-    let one = One::new("bitmex", MINE, member("symbol"));
+    let one = One::new("bitmex", MINE, Some(member("symbol")));
     for body in [
         r#"{"symbol":"BTCUSDT","qty":"1"}"#,
         r#"{"s\u0079mbol":"BTC\/USD"}"#,
@@ -193,7 +194,7 @@ fn every_member_of_the_name_is_one_of_the_keys_symbols_wherever_it_stands() {
             ("", ""),
         ],
     );
-    let batch = One::new("bitmex", MINE, member("request.symbol"));
+    let batch = One::new("bitmex", MINE, Some(member("request.symbol")));
     assert_eq!(batch.send("", r#"{"request":[{"symbol":"BTCUSDT"}]}"#), Ok(()));
     refused(
         "bitmex",
@@ -208,7 +209,7 @@ fn every_member_of_the_name_is_one_of_the_keys_symbols_wherever_it_stands() {
 
 #[test]
 fn a_list_of_symbols_in_one_member_is_gone_through_whole() {
-    let one = One::new("bitmex", MINE, member("symbols"));
+    let one = One::new("bitmex", MINE, Some(member("symbols")));
     assert_eq!(one.send("", r#"{"symbols":["BTCUSDT","BTC/USD"]}"#), Ok(()));
     refused(
         "bitmex",

@@ -9,22 +9,22 @@ use countersign::registry::book::{Answer, Change, Kind, Note, Query, Record, Reg
 #[derive(Debug)]
 pub(crate) struct Deaf {
     to: Arc<dyn Registry>,
-    is_deaf: AtomicBool,
+    hears_nothing: AtomicBool,
     heard: AtomicU64,
 }
 
 impl Deaf {
     pub(crate) fn to(to: Arc<dyn Registry>) -> Self {
-        Self { to, is_deaf: AtomicBool::new(false), heard: AtomicU64::new(0) }
+        Self { to, hears_nothing: AtomicBool::new(false), heard: AtomicU64::new(0) }
     }
 
     pub(crate) fn stop_hearing(&self) {
-        self.is_deaf.store(true, Ordering::SeqCst);
+        self.hears_nothing.store(true, Ordering::SeqCst);
     }
 
     /// The last revision that is told of.
     fn limit(&self, revision: u64) -> u64 {
-        if self.is_deaf.load(Ordering::SeqCst) {
+        if self.hears_nothing.load(Ordering::SeqCst) {
             return self.heard.load(Ordering::SeqCst);
         }
         self.heard.fetch_max(revision, Ordering::SeqCst).max(revision)

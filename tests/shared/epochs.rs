@@ -91,6 +91,27 @@ fn comes_to(gateway: &Service, key: &Issued, number: &mut u32, wanted: u16) -> b
     false
 }
 
+/// Keys of ann, of bob for an application, and of cat.
+async fn issue(registrar: &Registrar, act: &Act<'_>) -> [Issued; 3] {
+    let bots = NewApplication {
+        name: "bots".into(),
+        permissions: vec!["trade".into()],
+        ..NewApplication::default()
+    };
+    registrar.create_application(act, bots).await.unwrap();
+    let issue = async |account: &str, application: Option<&str>| {
+        let new = NewKey {
+            account: account.into(),
+            application: application.map(str::to_owned),
+            dialect: "binance".into(),
+            permissions: vec!["trade".into()],
+            ..NewKey::default()
+        };
+        registrar.issue(act, new).await.unwrap()
+    };
+    [issue("ann", None).await, issue("bob", Some("bots")).await, issue("cat", None).await]
+}
+
 #[test]
 fn a_frozen_account_and_a_stopped_application_bind_where_nobody_hears_of_them() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -117,23 +138,7 @@ fn a_frozen_account_and_a_stopped_application_bind_where_nobody_hears_of_them() 
 
     let actor = Actor { name: "ann".into() };
     let act = Act::by(&actor);
-    let bots = NewApplication {
-        name: "bots".into(),
-        permissions: vec!["trade".into()],
-        ..NewApplication::default()
-    };
-    runtime.block_on(registrar.create_application(&act, bots)).unwrap();
-    let issue = |account: &str, application: Option<&str>| {
-        let new = NewKey {
-            account: account.into(),
-            application: application.map(str::to_owned),
-            dialect: "binance".into(),
-            permissions: vec!["trade".into()],
-            ..NewKey::default()
-        };
-        runtime.block_on(registrar.issue(&act, new)).unwrap()
-    };
-    let keys = [issue("ann", None), issue("bob", Some("bots")), issue("cat", None)];
+    let keys = runtime.block_on(issue(&registrar, &act));
     let mut number = 0;
     for key in &keys {
         for gateway in [&hears, &does_not] {
