@@ -126,8 +126,7 @@ impl Pool {
     /// Takes back a connection whose reply has been read to its end.
     pub(super) fn put(&self, connection: Box<Connection>, now: Micros) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
-        let mut told = Context::from_waker(&self.closings);
-        if elsewhere || !connection.is_reusable() || connection.poll_stale(&mut told).is_ready() {
+        if elsewhere || !connection.is_reusable() {
             return;
         }
         self.idle.borrow_mut().push(Idle { connection, since: now });
@@ -136,12 +135,16 @@ impl Pool {
         }
     }
 
-    /// Closes what has closed at its other end, has been idle too long, or is wanted by another worker.
+    /// Closes what has closed at its other end, has been idle too long, or is wanted by another worker; and wants to be
+    /// told of what closes from here on. Busy connections seldom lie idle when it looks, and cost nothing.
     pub(super) fn sweep(&self) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
         let now = self.clock.now();
+        let mut told = Context::from_waker(&self.closings);
         self.idle.borrow_mut().retain(|idle| {
-            !elsewhere && !idle.connection.is_stale() && now.since(idle.since) < self.idle_timeout
+            !elsewhere
+                && now.since(idle.since) < self.idle_timeout
+                && idle.connection.poll_stale(&mut told).is_pending()
         });
     }
 }
