@@ -1,12 +1,10 @@
 //! Takes connections in and deals each to the worker that has the fewest.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -115,11 +113,14 @@ impl<O: Observer> Dealer<O> {
                 },
             }
         }
-        // Whoever the system has let in already must not be reset.
-        while let Poll::Ready(Ok((socket, peer))) =
-            poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
-        {
-            self.deal(index, socket, peer);
+        // Whoever the system has let in already must not be reset. The runtime has not heard of the last of them yet:
+        // the system is asked.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Ok((socket, peer)) = listener.accept() {
+            let socket = socket.set_nonblocking(true).map(|()| socket);
+            if let Ok(socket) = socket.and_then(tokio::net::TcpStream::from_std) {
+                self.deal(index, socket, peer);
+            }
         }
     }
 
