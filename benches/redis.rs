@@ -194,6 +194,7 @@ async fn shared(server: &Server) -> RedisStore<SystemClock> {
         future_skew: Duration::from_millis(20),
         clock_bound: Duration::from_millis(250),
         max_in_flight: 1_000,
+        weakened: Default::default(),
     };
     let store = RedisStore::new(options, local(), SystemClock::start()).unwrap();
     for _ in 0..2 {
