@@ -74,8 +74,7 @@ struct Bench {
 impl Bench {
     fn new(algorithm: Algorithm, count: usize) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
-        let secret = secret_of(algorithm);
-        let mut keys = FixedKeys::default();
+        let (secret, mut keys) = (secret_of(algorithm), FixedKeys::default());
         let limits = Arc::from([]);
         let states = [("k", State::Active), ("r", State::Revoked)];
         for (id, state) in (0..count).flat_map(|n| states.map(|(kind, state)| (id(kind, n), state)))
