@@ -16,7 +16,7 @@ use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::cut::Cut;
 use super::exit::Outbound;
@@ -50,7 +50,7 @@ pub(super) async fn serve<K, S, C, O>(
     let opened = tokio::select! {
         biased;
         opened = timeout(limit, open(&worker, socket, seat.listener)) => opened,
-        () = reaches(&mut phase, Phase::Draining) => return,
+        () = draining_for_long(&mut phase) => return,
     };
     let Ok(Ok(Opened { transport, h2, ahead })) = opened else {
         seat.end = End::Handshake;
@@ -194,7 +194,12 @@ async fn attend(
     let mut alarm = pin!(sleep_until(pulse.due()));
     // One future for the connection's life: made anew at each poll it would join and leave a queue each time.
     let news = phase.clone();
-    let mut draining = pin!(reaches(phase, Phase::Draining));
+    let mut draining = pin!(async {
+        reaches(phase, Phase::Draining).await;
+        if pulse.is_unused() {
+            sleep(FIRST_REQUEST).await;
+        }
+    });
     let mut is_heard = false;
     let mut is_set = false;
     let mut leaving = false;
@@ -238,6 +243,16 @@ async fn attend(
         pulse.leave();
     }
 }
+
+/// Returns once the gateway has been draining for so long that a connection it had let in has shown its request.
+async fn draining_for_long(phase: &mut watch::Receiver<Phase>) {
+    reaches(phase, Phase::Draining).await;
+    sleep(FIRST_REQUEST).await;
+}
+
+/// How long a connection that was let in just before the gateway drains has for its first request: it was opened for
+/// one, and whoever opened it knows of nothing.
+const FIRST_REQUEST: Duration = Duration::from_millis(250);
 
 /// Why a connection's handler looks up.
 enum Progress {

@@ -162,10 +162,12 @@ impl Front {
                     // The last request is gone: its memory is used again from the start, which is in the caches.
                     io.held.reserve(ROOM);
                 }
-                if pulse.is_leaving() && io.held.is_empty() {
-                    return Poll::Ready(Ok(0));
+                let is_between = io.held.is_empty();
+                match io.poll_more(cx) {
+                    // What has come already is answered.
+                    Poll::Pending if is_between && pulse.is_leaving() => Poll::Ready(Ok(0)),
+                    other => other,
                 }
-                io.poll_more(cx)
             });
             match read.await {
                 Ok(1..) => {}

@@ -69,9 +69,12 @@ fn main() {
         sum(|figures| figures.faults),
     );
     let is_good = one.holds() & quorum.holds() & rough.holds();
-    if quorum.percent() <= 98.0 {
-        println!("of a quorum more than 98 % must be served");
+    // A build that is not optimised, among other tests, answers late more often than a server stands still.
+    let least = if quick { 90.0 } else { 98.0 };
+    let is_served = quorum.percent() > least;
+    if !is_served {
+        println!("of a quorum more than {least} % must be served");
     }
     println!("{line}");
-    assert!(is_good && quorum.percent() > 98.0, "the storm got through");
+    assert!(is_good && is_served, "the storm got through");
 }
