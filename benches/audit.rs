@@ -41,7 +41,10 @@ fn main() {
             signed: true,
         };
         let (outcome, status) = (Outcome::Forwarded, Some(StatusCode::OK));
-        recorder.ended(&request, Ending { outcome, denial: None, shadowed: Shadowed::default(), status, took: 812 });
+        recorder.ended(
+            &request,
+            Ending { outcome, denial: None, shadowed: Shadowed::default(), status, took: 812 },
+        );
         recorder.settle();
         if n % 4_096 == 0 {
             // As fast as it is written, so that nothing is dropped.

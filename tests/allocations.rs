@@ -267,7 +267,9 @@ fn telling_clients_how_full_a_limit_is_takes_no_memory() {
     for name in ["binance", "bybit", "kucoin", "gate"] {
         let dialect = builtin(name).unwrap().unwrap();
         let tell = || {
-            dialect.reply_headers(std::slice::from_ref(&facts)).for_each(|field| drop(std::hint::black_box(field)));
+            dialect
+                .reply_headers(std::slice::from_ref(&facts))
+                .for_each(|field| drop(std::hint::black_box(field)));
         };
         // The names are shared from their first use on.
         tell();

@@ -9,8 +9,7 @@ pub struct Shadowed(u64);
 impl Shadowed {
     /// Every reason that can be in shadow, by its place in [`Denial::REASONS`]: never a signature's, a time's or a
     /// replay's, nor what is switched off.
-    pub const PLACES: [usize; 14] =
-        [21, 22, 23, 24, 25, 26, 28, 29, 30, 31, 32, 36, 37, 38];
+    pub const PLACES: [usize; 14] = [21, 22, 23, 24, 25, 26, 28, 29, 30, 31, 32, 36, 37, 38];
 
     /// Adds a reason, where that can be in shadow; else it stands.
     pub fn note(&mut self, denial: Denial) -> Result<(), Denial> {

@@ -207,10 +207,10 @@ async fn a_step_of_the_second_factor_passes_once() {
 #[tokio::test]
 async fn after_any_loss_nothing_that_may_have_been_accepted_passes() {
     let mut server = RedisServer::start(&[]);
-    let store = gateway(&[&server]).await;
-    for lose in ["flush", "restart", "library"] {
+    let (store, other) = (gateway(&[&server]).await, gateway(&[&server]).await);
+    for (round, lose) in [(10, "flush"), (20, "restart"), (30, "library")] {
         past_fence().await;
-        let once = charge(1);
+        let once = charge(round);
         assert!(matches!(store.spend(&once).await, Verdict::New(_)), "{lose}");
         match lose {
             "flush" => drop(server.run(&["FLUSHALL"])),
@@ -218,13 +218,15 @@ async fn after_any_loss_nothing_that_may_have_been_accepted_passes() {
             _ => drop(server.run(&["FUNCTION", "FLUSH"])),
         }
         for _ in 0..3 {
-            assert!(!matches!(store.spend(&once).await, Verdict::New(_)), "{lose}");
+            assert!(!matches!(other.spend(&once).await, Verdict::New(_)), "{lose}");
+            assert_eq!(store.spend(&once).await, Verdict::Seen, "it knows without asking");
         }
         assert_eq!(store.look().await, [], "{lose}");
-        let again = store.spend(&once).await;
+        assert_eq!(other.look().await, [], "{lose}");
+        let again = other.spend(&once).await;
         assert!(matches!(again, Verdict::Fenced { .. } | Verdict::Seen), "{lose}: {again:?}");
         past_fence().await;
-        assert!(matches!(store.spend(&charge(3)).await, Verdict::New(_)), "{lose}");
+        assert!(matches!(store.spend(&charge(round + 3)).await, Verdict::New(_)), "{lose}");
         // Everything of this round is out of the way of the next.
         drop(server.run(&["FLUSHALL"]));
         assert_eq!(store.look().await, [], "{lose}");
@@ -244,10 +246,10 @@ fn wake(server: &RedisServer, name: &str, known: &str) -> String {
 #[tokio::test]
 async fn what_a_gateway_said_before_a_loss_begins_nothing_after_it() {
     let server = RedisServer::start(&[]);
-    let store = gateway(&[&server]).await;
+    let (first, store) = (gateway(&[&server]).await, gateway(&[&server]).await);
     past_fence().await;
     let once = charge(1);
-    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    assert!(matches!(first.spend(&once).await, Verdict::New(_)));
     drop(server.run(&["FLUSHALL"]));
     // It was sent before the loss and comes after it: it names a generation that nobody knows of.
     assert!(wake(&server, "late", "").ends_with(" late"));
@@ -265,10 +267,10 @@ async fn what_a_gateway_said_before_a_loss_begins_nothing_after_it() {
 #[tokio::test]
 async fn what_was_evicted_or_deleted_by_hand_is_noticed_at_the_next_request() {
     let server = RedisServer::start(&[]);
-    let store = gateway(&[&server]).await;
+    let (first, store) = (gateway(&[&server]).await, gateway(&[&server]).await);
     past_fence().await;
     let once = charge(1);
-    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    assert!(matches!(first.spend(&once).await, Verdict::New(_)));
     let bucket = format!("c1:{{7}}:r{}", once.now.0 / 4_000_000);
     assert_eq!(server.run(&["DEL", &bucket]), redis::Value::Int(1));
     let again = store.spend(&once).await;
@@ -315,13 +317,13 @@ async fn an_evicting_policy_is_noticed_while_it_serves() {
 #[tokio::test]
 async fn a_quorum_goes_on_without_one_server_and_stops_without_two() {
     let mut servers = [(); 3].map(|()| RedisServer::start(&[]));
-    let store = {
+    let (first, store) = {
         let [a, b, c] = &servers;
-        gateway(&[a, b, c]).await
+        (gateway(&[a, b, c]).await, gateway(&[a, b, c]).await)
     };
     past_fence().await;
     let once = charge(1);
-    assert!(matches!(store.spend(&once).await, Verdict::New(_)));
+    assert!(matches!(first.spend(&once).await, Verdict::New(_)));
     servers[0].kill();
     assert_eq!(store.spend(&once).await, Verdict::Seen);
     for n in 10..20 {
