@@ -163,11 +163,10 @@ impl Front {
                     io.held.reserve(ROOM);
                 }
                 let is_between = io.held.is_empty();
-                match io.poll_more(cx) {
-                    // What has come already is answered.
-                    Poll::Pending if is_between && pulse.is_leaving() => Poll::Ready(Ok(0)),
-                    other => other,
-                }
+                let more = io.poll_more(cx);
+                // What has come already is answered.
+                let ends = more.is_pending() && is_between && pulse.is_leaving();
+                if ends { Poll::Ready(Ok(0)) } else { more }
             });
             match read.await {
                 Ok(1..) => {}
