@@ -1,8 +1,8 @@
 //! What a request costs the shared store: its processor time by INFO, its memory a record, the gateway's own time, and
 //! the embedded store beside it. A figure, not a verdict: nothing is compared with a limit here.
 //!
-//! `cargo bench --bench redis`; COUNTERSIGN_BENCH_CALLS and COUNTERSIGN_BENCH_RECORDS say how many.
-#![expect(clippy::unwrap_used, reason = "a panic is how a bench fails")]
+//! `cargo bench --bench redis`; `COUNTERSIGN_BENCH_CALLS` and `COUNTERSIGN_BENCH_RECORDS` say how many.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a bench fails")]
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -79,7 +79,7 @@ impl Drop for Server {
 fn own_cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks = |place: usize| fields.get(place).unwrap().parse::<f64>().unwrap();
+    let ticks = |place: usize| fields[place].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / 100.0
 }
 
@@ -184,7 +184,7 @@ fn local() -> MemoryStore {
         max_records_per_account: 4_000_000,
         ..MemoryOptions::default()
     };
-    MemoryStore::open(&options, now() - Duration::from_secs(3_600)).unwrap()
+    MemoryStore::open(&options, now() - Duration::from_hours(1)).unwrap()
 }
 
 async fn shared(server: &Server) -> RedisStore<SystemClock> {
@@ -257,7 +257,7 @@ fn main() {
         let server = Server::start();
         let store = shared(&server).await;
         let before = server.info("memory", "used_memory");
-        drive(&store, 0, records, &[], Duration::from_secs(3_600)).await;
+        drive(&store, 0, records, &[], Duration::from_hours(1)).await;
         let bytes = server.info("memory", "used_memory") - before;
         let (each, all) = (bytes / f64::from(u32::try_from(records).unwrap()), bytes / 1e6);
         writeln!(out, "{records} live records: {each:.1} bytes each, {all:.1} MB in all").unwrap();

@@ -4,7 +4,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing,
     reason = "a panic is how a test fails"
 )]
 
@@ -98,7 +97,7 @@ impl World {
         let options = Options { max_records: 10_000, ..Options::default() };
         let gate = Gate {
             keys: std::mem::take(&mut config.keys).into_iter().collect(),
-            store: MemoryStore::open(&options, START - Duration::from_secs(3_600)).unwrap(),
+            store: MemoryStore::open(&options, START - Duration::from_hours(1)).unwrap(),
             clock: ManualClock::at(START),
             decoys: Decoys::new().unwrap(),
             guard: Guard::default(),
@@ -148,14 +147,11 @@ impl World {
                 nonce: None,
             };
             let dialect = builtin("binance").unwrap().unwrap();
-            let signed = dialect.sign(&draft, &by, self.gate.clock.now()).unwrap();
-            sent_query = signed
-                .target
-                .split_once('?')
-                .map(|(_, query)| query.to_owned())
-                .unwrap_or_default();
-            sent_body = signed.body;
-            headers = signed.headers.into_iter().collect();
+            let made = dialect.sign(&draft, &by, self.gate.clock.now()).unwrap();
+            sent_query =
+                made.target.split_once('?').map(|(_, query)| query.to_owned()).unwrap_or_default();
+            sent_body = made.body;
+            headers = made.headers.into_iter().collect();
         }
         let inbound = Inbound {
             method,
@@ -230,7 +226,8 @@ fn cancels_ride_a_lane_of_their_own_that_cancel_replace_cannot_enter() {
     assert!(matches!(over, Denial::OrdersLimited(_)), "{over:?}");
     // The window is aligned: it ends with its ten seconds, not ten seconds after the first order.
     let Denial::OrdersLimited(excess) = over else { panic!() };
-    world.gate.clock.advance(excess.retry_after - Duration::from_micros(1));
+    let micro = Duration::from_micros(1);
+    world.gate.clock.advance(excess.retry_after.checked_sub(micro).unwrap());
     assert!(world.ask("b", HOME, &Method::POST, "/order").is_err());
     world.gate.clock.advance(Duration::from_micros(1));
     assert_eq!(world.gate.clock.now().0 % 10_000_000, 0);

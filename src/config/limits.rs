@@ -72,14 +72,13 @@ fn ways(table: &Table<'_>, scope: Option<Scope>) -> Meter {
     let charged = table.find("charged").map_or(Charged::Always, |node| {
         let charged = node.read(word("outcome", &CHARGED)).unwrap_or_default();
         let fault = match charged {
-            Charged::Always => None,
             Charged::Refused | Charged::Accepted if kind == Some(Window::Bucket) => {
                 Some("what a bucket has got back by itself cannot be told from what is given back")
             }
             Charged::Refused | Charged::Accepted if !is_own => {
                 Some("only limits of keys and accounts are charged by outcome")
             }
-            Charged::Refused | Charged::Accepted => None,
+            Charged::Always | Charged::Refused | Charged::Accepted => None,
         };
         let cure =
             "count it in kind = \"fixed-window\" or \"sliding-window\", for each key or account";

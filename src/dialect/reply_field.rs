@@ -12,7 +12,7 @@ use crate::store::Counts;
 pub(super) struct ReplyField {
     name: Box<str>,
     text: Text,
-    names: Names,
+    told_as: Names,
 }
 
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ impl ReplyField {
         let text =
             Text::compile(text).map_err(|error| format!("reply_headers: {name}: {error}"))?;
         let counts = if text.tells_orders() { Counts::Orders } else { Counts::Weight };
-        let names = if name.contains(INTERVAL) {
+        let told_as = if name.contains(INTERVAL) {
             let usual = USUAL.iter().map(|seconds| Duration::from_secs(*seconds));
             let of = |period| Ok((period, named(&name.replace(INTERVAL, &interval(period)?))?));
             let each = usual.filter(|period| interval(*period).is_ok()).map(of);
@@ -43,7 +43,7 @@ impl ReplyField {
         } else {
             Names::One(named(name)?)
         };
-        Ok(Self { name: name.to_ascii_lowercase().into(), text, names })
+        Ok(Self { name: name.to_ascii_lowercase().into(), text, told_as })
     }
 
     /// Its name, with the place of the interval.
@@ -56,7 +56,7 @@ impl ReplyField {
     }
 
     pub(super) fn is_for_each(&self) -> bool {
-        matches!(self.names, Names::Each(..))
+        matches!(self.told_as, Names::Each(..))
     }
 
     /// The fields that tell of `all` limits; of those that share an interval, of the first.
@@ -65,7 +65,7 @@ impl ReplyField {
         all: &'f [Facts],
         first: Option<&'f Facts>,
     ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
-        let (one, each) = match &self.names {
+        let (one, each) = match &self.told_as {
             Names::One(name) => (first.map(|facts| (name.clone(), facts)), None),
             Names::Each(counts, names) => (None, Some((*counts, names))),
         };

@@ -1,6 +1,7 @@
 //! Defeats two readings of one request: what policy reads stands there once, spelled plainly, or the request is refused.
 
 use super::json::{self, Kind};
+use super::json_text::Text;
 use super::place::{pairs, spells};
 
 /// It stands there twice, or in a spelling that some backends take for it and others do not.
@@ -33,7 +34,7 @@ pub(crate) fn sole_member<'r>(body: &'r [u8], name: &str) -> Result<Option<&'r s
     let mut found = None;
     for member in object.members() {
         if member.name == *name {
-            let text = member.value.text().and_then(|text| text.plain());
+            let text = member.value.text().and_then(Text::plain);
             found = Some(text.unwrap_or(member.value.raw()));
         } else if member.name.plain().is_some_and(|called| spells(called, name)) {
             return Err(NotSole);
