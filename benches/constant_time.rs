@@ -75,7 +75,6 @@ impl Bench {
     fn new(algorithm: Algorithm, count: usize) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
         let (secret, mut keys) = (secret_of(algorithm), FixedKeys::default());
-        let limits = Arc::from([]);
         let states = [("k", State::Active), ("r", State::Revoked)];
         for (id, state) in (0..count).flat_map(|n| states.map(|(kind, state)| (id(kind, n), state)))
         {
@@ -92,7 +91,7 @@ impl Bench {
                 allowlist: Allowlist::default(),
                 state,
                 expires: None,
-                limits: Arc::clone(&limits),
+                limits: Arc::default(),
                 epoch: 0,
                 bindings: None,
             });

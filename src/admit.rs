@@ -219,12 +219,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         digest::check(request, &claim)?;
         let mut waited = false;
-        let key = self.find(dialect, claim.key_id, route);
-        let key = noting(pin!(key), &mut waited).await?;
+        let found = noting(pin!(self.find(dialect, claim.key_id, route)), &mut waited).await;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
         let means = signature::Means { decoys: &self.decoys, watch: &watch, store: &self.store };
-        let signed = signature::check(dialect, request, &claim, key, &means, bench)?;
+        let signed = signature::check(dialect, request, &claim, found?, &means, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
@@ -233,14 +232,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         self.check_key(signed.key(), request.peer, route, now, &mut shadowed)?;
         watching(route, symbol::check(signed.key(), route, request, &claim), &mut shadowed)?;
         let load = load::of(route, request)?;
-        let asked = route.second_factor.as_ref();
-        let (code, mut cut) = if route.shadow().second_factor {
-            let (cut, denial) = otp::watch(asked, dialect, request, &claim, &signed, &watch)?;
-            denial.map_or(Ok(()), |denial| shadowed.note(denial))?;
-            (None, cut)
-        } else {
-            (otp::check(asked, dialect, request, &claim, &signed, &watch)?, None)
-        };
+        let (code, cut) = otp::ask(route, request, &claim, &signed, &watch, &mut shadowed)?;
 
         let costs = limit::costs(Payer::Holder(signed.key()), route, request.peer, load);
         let mut charge = replay::charge(&signed, dialect, &claim, route, costs, now);
@@ -263,13 +255,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         watch.proved(signed.secret().algorithm());
         let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request)
-            .without_code(code.and_then(otp::Code::into_cut).or_else(|| cut.take()));
+            .without_code(code.and_then(otp::Code::into_cut).or(cut));
         let good_until = replay::good_until(dialect, &claim);
         let seal = signature::seal(&signed, dialect, &claim);
         let key = Some(signed.into_key());
-        if let Some(receipt) = &mut receipt {
-            standing.complete(receipt);
-        }
+        standing.complete(receipt.as_deref_mut());
         Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
     }
 
@@ -345,8 +335,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let key = found.map_err(|_| Denial::Unavailable)?.ok_or(Denial::UnknownKey)?;
         let now = self.clock.now();
         state::check(&key, &route.venue, now)?;
-        address::check(&key, peer)?;
-        permission::check(&key, route, &self.switches, now)?;
+        self.check_key(&key, peer, route, now, &mut Shadowed::default())?;
         Ok(key)
     }
 
@@ -375,7 +364,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
 }
 
 impl Route {
-    fn shadow(&self) -> Shadow {
+    pub(crate) fn shadow(&self) -> Shadow {
         self.charges.as_ref().map_or_else(Shadow::default, |charges| charges.shadow)
     }
 }

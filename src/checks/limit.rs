@@ -42,7 +42,8 @@ impl Standing {
     }
 
     /// Says in the receipt of the same charge when it was counted; what did not fit in shadow was not.
-    pub(crate) fn complete(&self, receipt: &mut Receipt) {
+    pub(crate) fn complete(&self, receipt: Option<&mut Receipt>) {
+        let Some(receipt) = receipt else { return };
         receipt.at = self.levels.at;
         let was_charged = |wanted: &Cost| {
             self.charged().any(|(cost, level)| cost == wanted && level <= cost.limit.quota)

@@ -13,7 +13,8 @@ use http::HeaderName;
 use super::challenge::{CHALLENGE, Challenges, Topic};
 use super::guard::Watch;
 use super::signature::Signed;
-use crate::denial::{Challenge, Denial};
+use crate::admit::{Ask, Route};
+use crate::denial::{Challenge, Denial, Shadowed};
 use crate::dialect::json::{self, Object};
 use crate::dialect::json_text::Text;
 use crate::dialect::{Claim, CodeCut, Dialect, Inbound, Side, parameter};
@@ -48,16 +49,45 @@ pub(crate) struct Code {
     cut: Option<CodeCut>,
 }
 
-/// The code of this request, where `asked` for: right or wrong, but taken from the tries that are left.
-pub(crate) fn check(
-    asked: Option<&SecondFactor>,
+/// The code of this request, where its route asks for one; where that rule is in shadow, what it would say is noted, and
+/// only the pair that no backend sees is told.
+pub(crate) fn ask(
+    route: &Route,
+    request: &Inbound<'_>,
+    claim: &Claim<'_>,
+    signed: &Signed,
+    watch: &Watch<'_>,
+    shadowed: &mut Shadowed,
+) -> Result<(Option<Code>, Option<CodeCut>), Denial> {
+    let (Some(asked), Ask::Signed(dialect)) = (&route.second_factor, &route.ask) else {
+        return Ok((None, None));
+    };
+    if !route.shadow().second_factor {
+        return Ok((Some(check(asked, dialect, request, claim, signed, watch)?), None));
+    }
+    let (_, cut) = asked.find(request, claim)?;
+    match check(asked, dialect, request, claim, signed, watch) {
+        // No step is spent, and no try.
+        Ok(code) => {
+            watch.give_try_back(signed.key());
+            if code.step.is_none() {
+                shadowed.note(Denial::BadCode)?;
+            }
+        }
+        Err(denial) => shadowed.note(denial)?,
+    }
+    Ok((None, cut))
+}
+
+/// The code of this request: right or wrong, but taken from the tries that are left.
+fn check(
+    asked: &SecondFactor,
     dialect: &Dialect,
     request: &Inbound<'_>,
     claim: &Claim<'_>,
     signed: &Signed,
     watch: &Watch<'_>,
-) -> Result<Option<Code>, Denial> {
-    let Some(asked) = asked else { return Ok(None) };
+) -> Result<Code, Denial> {
     let key = signed.key();
     let bindings = key.bindings.as_ref();
     let factor = bindings.and_then(|bindings| bindings.factor.as_ref()).ok_or(Denial::NoFactor)?;
@@ -77,29 +107,7 @@ pub(crate) fn check(
     }
     let code = code.ok_or(Denial::MissingCode)?;
     watch.take_try(key)?;
-    Ok(Some(Code { step: factor.step_of(code, watch.now()), cut }))
-}
-
-/// What a rule in shadow has to say of a request: the pair that no backend sees, and why it would be refused. No step
-/// is spent, and no try.
-pub(crate) fn watch(
-    asked: Option<&SecondFactor>,
-    dialect: &Dialect,
-    request: &Inbound<'_>,
-    claim: &Claim<'_>,
-    signed: &Signed,
-    watch: &Watch<'_>,
-) -> Result<(Option<CodeCut>, Option<Denial>), Denial> {
-    let Some(asked) = asked else { return Ok((None, None)) };
-    let (_, cut) = asked.find(request, claim)?;
-    let denial = match check(Some(asked), dialect, request, claim, signed, watch) {
-        Ok(code) => {
-            watch.give_try_back(signed.key());
-            code.is_some_and(|code| code.step.is_none()).then_some(Denial::BadCode)
-        }
-        Err(denial) => Some(denial),
-    };
-    Ok((cut, denial))
+    Ok(Code { step: factor.step_of(code, watch.now()), cut })
 }
 
 impl Code {

@@ -203,8 +203,7 @@ impl Secret {
 
     /// Its number, and when it was last used, where that was at least `coarse` seconds after what was last given out
     /// here.
-    #[cfg(feature = "server")]
-    pub(crate) fn take_use(&self, coarse: u32) -> Option<(u32, Micros)> {
+    pub fn take_use(&self, coarse: u32) -> Option<(u32, Micros)> {
         let (used, told) = (self.used.load(Ordering::Relaxed), self.told.load(Ordering::Relaxed));
         if self.number == 0 || used < told.saturating_add(coarse) {
             return None;

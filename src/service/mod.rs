@@ -21,14 +21,14 @@ use crate::clock::{Clock, Micros, SystemClock};
 use crate::config::Config;
 use crate::gateway::routes::Target;
 use crate::gateway::tls::TlsError;
-use crate::gateway::{self, Gateway, Running};
+use crate::gateway::{self, Cutter, Gateway, Running};
 use crate::key::State;
 use crate::key::master::MasterError;
 use crate::metrics::{self, KeyCounts, Labels, Metrics, RouteLabels, UpstreamLabels};
 use crate::registry::bans;
 use crate::registry::book::{Registry, RegistryError};
 use crate::registry::cache::KeyCache;
-use crate::registry::feed::{Follower, News, OpenKey};
+use crate::registry::feed::{Follower, News, OpenKey, Tell};
 use crate::registry::fixed::FixedKeys;
 use crate::registry::opened::KeyOpener;
 use crate::store::live::LiveStore;
@@ -187,24 +187,9 @@ impl Service {
         let Source { registry, open } = source;
         let gossip = Gossip::new(Arc::clone(&registry), Arc::clone(&gate), config.guard.bans);
         let gossip = gossip.map_err(StartError::Random)?;
-        let follower = {
-            let (metrics, cutter) = (Arc::clone(&metrics), running.cutter.clone());
-            let heeding = Arc::clone(&gate);
-            let epochs = Epochs::new(Arc::clone(&gate), Arc::clone(&registry));
-            let tell = Box::new(move |news: News<'_>| match news {
-                News::Applied(lag) => metrics.registry_lag(lag),
-                News::Ended | News::Switched => cutter.cut(),
-                News::Key(record) => epochs.raise(record),
-                News::Holder(record) => epochs.raise_all(record),
-                News::Ban(record) => {
-                    if let Err(error) = bans::heed(&heeding.guard, record, heeding.clock.now()) {
-                        tracing::error!(%error, "a ban of the registry is not kept to");
-                    }
-                }
-            });
-            let (switches, names) = (Arc::clone(&gate.switches), Arc::clone(&config.permissions));
-            Follower::new(end, registry, open, switches, names, tell)
-        };
+        let tell = tell(&metrics, &running.cutter, &gate, &registry);
+        let (switches, names) = (Arc::clone(&gate.switches), Arc::clone(&config.permissions));
+        let follower = Follower::new(end, registry, open, switches, names, tell);
         let doors = (&config.admin, admin, api);
         let watched = (&gate, &backends);
         let control = Control::start(doors, &metrics, &readiness, watched, follower, gossip)?;
@@ -256,6 +241,28 @@ impl Service {
 
 /// About how many keys of a registry are held at a time.
 const CACHED_KEYS: usize = 100_000;
+
+/// What is done with the news of the registry.
+fn tell(
+    metrics: &Arc<Metrics>,
+    cutter: &Cutter,
+    gate: &Arc<LiveGate>,
+    registry: &Arc<dyn Registry>,
+) -> Tell {
+    let (metrics, cutter, gate) = (Arc::clone(metrics), cutter.clone(), Arc::clone(gate));
+    let epochs = Epochs::new(Arc::clone(&gate), Arc::clone(registry));
+    Box::new(move |news: News<'_>| match news {
+        News::Applied(lag) => metrics.registry_lag(lag),
+        News::Ended | News::Switched => cutter.cut(),
+        News::Key(record) => epochs.raise(record),
+        News::Holder(record) => epochs.raise_all(record),
+        News::Ban(record) => {
+            if let Err(error) = bans::heed(&gate.guard, record, gate.clock.now()) {
+                tracing::error!(%error, "a ban of the registry is not kept to");
+            }
+        }
+    })
+}
 
 /// The embedded store, or the shared one where the configuration asks for it.
 fn store(
