@@ -263,7 +263,8 @@ const RSA_VERIFICATION: u64 = 5;
 
 #[test]
 fn telling_clients_how_full_a_limit_is_takes_no_memory() {
-    let facts = Facts { used: 1_234_567, limit: 6_000_000, ..Facts::default() };
+    let period = Duration::from_secs(60);
+    let facts = Facts { used: 1_234_567, limit: 6_000_000, period, ..Facts::default() };
     for name in ["binance", "bybit", "kucoin", "gate"] {
         let dialect = builtin(name).unwrap().unwrap();
         let tell = || {

@@ -204,7 +204,7 @@ fn a_spent_limit_is_told_with_the_fields_that_clients_read() {
         };
         match dialect {
             "binance" => {
-                assert_eq!(field("x-mbx-used-weight-1m"), "3");
+                assert_eq!(field("x-mbx-used-weight-1h"), "3");
                 assert_eq!(field("x-mbx-used-weight"), "3");
             }
             "bybit" => {

@@ -206,7 +206,7 @@ fn every_help_shows_an_example() {
     for name in ["demo", "serve", "check", "sign", "verify", "load", "dialects"] {
         let said = run(&[name, "--help"], &[]);
         assert_eq!((said.code, &*said.err), (Some(0), ""), "{name}");
-        assert!(said.out.contains("Example:"), "{name}: {}", said.out);
+        assert!(said.out.contains("Example"), "{name}: {}", said.out);
     }
     assert_eq!(run(&["no-such-command"], &[]).code, Some(2));
 }

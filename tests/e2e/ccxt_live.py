@@ -130,7 +130,8 @@ def plan(arguments):
         exchange["host"] = f"127.0.0.{place + 11}"
         recipe = shown(arguments.countersign, name)
         exchange["has_passphrase"] = "passphrase" in recipe["places"]
-        exchange["used_limit"] = recipe["reply_headers"]
+        # The limit here is one of weight, by the hour; none counts orders.
+        exchange["used_limit"] = [field.replace("<interval>", "1h") for field in recipe["reply_headers"] if "order-count" not in field]
         exchange["words_unknown_key"] = any(refusal["condition"] == "unknown_key" for refusal in recipe["refusals"])
         exchange["expected"] = expected(name, records.get(RECORDED_AS.get(name, name), []))
         prefix = exchange.get("key", f"{name}-")

@@ -39,7 +39,6 @@ CONDITIONS = {
 
 # Recorded conditions that a gateway's refusals do not have: why.
 ABSENT = {
-    ("binance", "order_rate_limited"): "no limit is told apart as one of orders",
     ("kraken", "order_rate_limited"): "no limit is told apart as one of orders",
     ("binance", "ip_banned"): "nobody is banned",
     ("kraken", "lockout"): "nobody is banned",

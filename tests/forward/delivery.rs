@@ -39,7 +39,7 @@ fn a_request_whose_idle_connection_was_closed_goes_out_once_on_a_fresh_one() {
     run(async {
         let backend = Backend::start(|_, _| Step::Last(reply())).await;
         let rig = Rig::new(&[&backend.authority]);
-        for round in 1..=5 {
+        for round in 1..=2 {
             let answered = rig.send(&Call::post()).await.unwrap();
             assert_eq!(body(answered).await.unwrap(), "0123456789");
             assert_eq!((backend.log.requests().len(), backend.log.connections()), (round, round));

@@ -1,7 +1,7 @@
 //! A gate, a clock and one worker's upstreams, around which each test builds its case.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Permit, Route, Scratch};
@@ -279,7 +279,8 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// Lets other tasks run until `holds`.
 pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..1_000_000 {
+    let patience = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < patience {
         if holds() {
             return;
         }
