@@ -5,15 +5,16 @@
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
 mod keys;
+mod options;
 mod own;
 mod packed;
 mod probe;
 mod server;
+mod spanning;
 mod tabs;
 mod tally;
 mod trouble;
 
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use redis::{Client, Cmd, cmd};
+use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
 use self::keys::{Keys, signed_at};
@@ -29,13 +30,15 @@ use self::own::Own;
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
 use self::server::{Fault, Server};
-use self::tabs::{Tabs, Taken};
+use self::spanning::is_shared;
+use self::tabs::Tabs;
 use self::tally::Tally;
 use super::memory::MemoryStore;
-use super::{Charge, Cost, Levels, Receipt, Scope, Store, Subject, Verdict};
+use super::{Charge, Cost, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
 use crate::metrics::{Metrics, VerdictMeter};
 
+pub use self::options::{Address, Options, Weakened};
 pub use self::trouble::{Ailment, Trouble};
 
 /// The library that every server runs.
@@ -43,65 +46,16 @@ pub use self::trouble::{Ailment, Trouble};
 pub const FUNCTION: &str = include_str!("function.lua");
 const LIBRARY: &str = "countersign_1";
 
-/// How the shared store is reached, and what it withstands.
-pub struct Options {
-    /// The servers: one, three or five.
-    pub servers: Vec<Address>,
-    /// How long a call may take, connecting included.
-    pub deadline: Duration,
-    /// The furthest ahead of now that any freshness rule accepts a stamp.
-    pub future_skew: Duration,
-    /// How far the clocks of gateways and servers may lie apart.
-    pub clock_bound: Duration,
-    /// Calls under way, of each worker to each server; further ones are refused.
-    pub max_in_flight: usize,
-    /// What a control of a test takes away. No configuration reaches it.
-    #[doc(hidden)]
-    pub weakened: Weakened,
-}
-
-/// Safeguards that are taken away, to show that a test notices: only code that makes [`Options`] by hand can.
-#[doc(hidden)]
-#[derive(Clone, Debug, Default)]
-pub struct Weakened {
-    /// Another library in the place of ours.
-    pub function: Option<Arc<str>>,
-    /// How many servers decide, in the place of most.
-    pub votes: Option<usize>,
-    /// Whether a server may evict.
-    pub may_evict: bool,
-}
-
-/// One server.
-pub struct Address {
-    /// What it is called in logs and metrics.
-    pub name: String,
-    /// How it is reached, credentials and TLS included.
-    pub client: Client,
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Address").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("servers", &self.servers).finish_non_exhaustive()
-    }
-}
-
 /// Remembers in Redis.
 #[derive(Debug)]
 pub struct RedisStore<C> {
     servers: Box<[Arc<Server>]>,
     /// Counts the limits that span accounts, for this gateway alone.
     local: MemoryStore,
-    /// What this gateway let through itself.
-    own: Own,
     /// What of those limits is settled with the servers.
     tabs: Tabs,
+    /// What this gateway let through itself.
+    own: Own,
     clock: C,
     deadline: Duration,
     margins: Margins,
@@ -252,41 +206,6 @@ impl<C: Clock> RedisStore<C> {
         }
         let informed = Micros(self.informed.load(Ordering::Relaxed));
         Some(fence.min(informed - self.margins.bound * 2))
-    }
-
-    /// Charges the limits that span accounts: here, and on their tabs. Dropping what comes with it gives them back.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
-    async fn share<'a>(
-        &'a self,
-        now: Micros,
-        costs: &'a [Cost],
-        signed: bool,
-    ) -> Result<(Levels, Refund<'a, C>), Verdict> {
-        let here =
-            if signed { self.local.charge(now, costs) } else { self.local.pay(now, costs).await };
-        let levels = match here {
-            Verdict::New(levels) => levels,
-            refused => return Err(refused),
-        };
-        let (at, clock) = (levels.at, &self.clock);
-        let mut refund =
-            Refund { local: &self.local, tabs: &self.tabs, clock, at, costs, on_tab: 0 };
-        for (place, cost) in costs.iter().enumerate() {
-            let Subject(subject) = cost.subject;
-            let owner = is_shared(cost).then(|| self.owner(subject, Micros(u64::MAX))).flatten();
-            if let Some(server) = owner.and_then(|owner| self.servers.get(owner)) {
-                let deadline = Instant::now() + self.deadline;
-                match self.tabs.take(cost, server, now, deadline).await {
-                    Taken::Yes => {}
-                    Taken::Over(retry_after) => {
-                        let level = cost.limit.quota;
-                        return Err(Verdict::Over { cost: place, retry_after, level });
-                    }
-                }
-            }
-            refund.on_tab = place + 1;
-        }
-        Ok((levels, refund))
     }
 
     /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
@@ -449,38 +368,6 @@ impl<C: Clock> RedisStore<C> {
 
 /// A server that was asked.
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
-
-/// Gives back what was charged here, unless the request passes.
-struct Refund<'a, C: Clock> {
-    local: &'a MemoryStore,
-    tabs: &'a Tabs,
-    clock: &'a C,
-    at: Micros,
-    costs: &'a [Cost],
-    /// How many of the costs are on their tabs.
-    on_tab: usize,
-}
-
-impl<C: Clock> Refund<'_, C> {
-    fn keep(mut self) {
-        self.costs = &[];
-    }
-}
-
-impl<C: Clock> Drop for Refund<'_, C> {
-    fn drop(&mut self) {
-        if !self.costs.is_empty() {
-            self.local.refund(self.at, self.clock.now(), self.costs);
-            let on_tab = self.costs.iter().take(self.on_tab).filter(|cost| is_shared(cost));
-            on_tab.for_each(|cost| self.tabs.give_back(cost));
-        }
-    }
-}
-
-/// Whether all gateways count it together. What nobody has proved of a key each counts for itself.
-fn is_shared(cost: &Cost) -> bool {
-    matches!(cost.scope, Scope::Address | Scope::Global) && !cost.shadow && cost.weight > 0
-}
 
 fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: u8) -> Cmd {
     let mut head = spend.head;

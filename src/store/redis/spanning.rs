@@ -1,0 +1,78 @@
+//! The limits that span accounts: counted here, and settled with the servers on tabs.
+
+use tokio::time::Instant;
+
+use super::RedisStore;
+use super::tabs::{Tabs, Taken};
+use crate::clock::{Clock, Micros};
+use crate::store::memory::MemoryStore;
+use crate::store::{Cost, Levels, Scope, Store as _, Subject, Verdict};
+
+impl<C: Clock> RedisStore<C> {
+    /// Charges the limits that span accounts: here, and on their tabs. Dropping what comes with it gives them back.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is not new is handed on as it is")]
+    pub(super) async fn share<'a>(
+        &'a self,
+        now: Micros,
+        costs: &'a [Cost],
+        signed: bool,
+    ) -> Result<(Levels, Refund<'a, C>), Verdict> {
+        let here =
+            if signed { self.local.charge(now, costs) } else { self.local.pay(now, costs).await };
+        let levels = match here {
+            Verdict::New(levels) => levels,
+            refused => return Err(refused),
+        };
+        let (at, clock) = (levels.at, &self.clock);
+        let mut refund =
+            Refund { local: &self.local, tabs: &self.tabs, clock, at, costs, on_tab: 0 };
+        for (place, cost) in costs.iter().enumerate() {
+            let Subject(subject) = cost.subject;
+            let owner = is_shared(cost).then(|| self.owner(subject, Micros(u64::MAX))).flatten();
+            if let Some(server) = owner.and_then(|owner| self.servers.get(owner)) {
+                let deadline = Instant::now() + self.deadline;
+                match self.tabs.take(cost, server, now, deadline).await {
+                    Taken::Yes => {}
+                    Taken::Over(retry_after) => {
+                        let level = cost.limit.quota;
+                        return Err(Verdict::Over { cost: place, retry_after, level });
+                    }
+                }
+            }
+            refund.on_tab = place + 1;
+        }
+        Ok((levels, refund))
+    }
+}
+
+/// Gives back what was charged here, unless the request passes.
+pub(super) struct Refund<'a, C: Clock> {
+    local: &'a MemoryStore,
+    tabs: &'a Tabs,
+    clock: &'a C,
+    at: Micros,
+    costs: &'a [Cost],
+    /// How many of the costs are on their tabs.
+    on_tab: usize,
+}
+
+impl<C: Clock> Refund<'_, C> {
+    pub(super) fn keep(mut self) {
+        self.costs = &[];
+    }
+}
+
+impl<C: Clock> Drop for Refund<'_, C> {
+    fn drop(&mut self) {
+        if !self.costs.is_empty() {
+            self.local.refund(self.at, self.clock.now(), self.costs);
+            let on_tab = self.costs.iter().take(self.on_tab).filter(|cost| is_shared(cost));
+            on_tab.for_each(|cost| self.tabs.give_back(cost));
+        }
+    }
+}
+
+/// Whether all gateways count it together. What nobody has proved of a key each counts for itself.
+pub(super) fn is_shared(cost: &Cost) -> bool {
+    matches!(cost.scope, Scope::Address | Scope::Global) && !cost.shadow && cost.weight > 0
+}
