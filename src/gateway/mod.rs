@@ -48,6 +48,7 @@ mod time;
 pub(crate) mod tls;
 mod tunnel;
 mod tunnels;
+mod way;
 mod websocket;
 mod wire;
 mod worker;
