@@ -1,7 +1,5 @@
 //! The path of a request, from bytes to permit. Every check is named here once, in order.
 
-mod route;
-
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -20,7 +18,6 @@ use crate::key::Key;
 use crate::registry::Keys;
 use crate::store::{Receipt, Store, Verdict};
 
-pub use self::route::{Ask, Effect, Route};
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
 pub use crate::checks::guard::{Ban, BanBounds, BanCounts, Bounds, Guard, LEVELS as BAN_LEVELS};
@@ -32,6 +29,7 @@ pub use crate::checks::scratch::Scratch;
 pub use crate::checks::seal::Seal;
 pub use crate::checks::switches::Switches;
 pub use crate::checks::symbol::SymbolPlace;
+pub use crate::route::{Ask, Effect, Route};
 
 /// Proof that every check passed. Only [`Gate::admit`] makes one, and forwarding takes one by value.
 ///

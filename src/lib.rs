@@ -25,6 +25,7 @@ pub mod dialect;
 pub mod identity;
 pub mod key;
 pub mod registry;
+mod route;
 pub mod store;
 pub mod threats;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Charges, SecondFactor, Shadow, SymbolPlace};
+use crate::admit::{Charges, SecondFactor, Shadow, SymbolPlace};
 use crate::dialect::Dialect;
 use crate::key::{Permissions, Venue};
 use crate::store::{Limit, Repeat};
