@@ -35,13 +35,11 @@ CONDITIONS = {
     "replay_or_old_nonce": ["stale_timestamp", "replayed_read"],
     "rate_limited_http": ["ip_rate_limited"],
     "overloaded": ["unavailable"],
+    "lockout": ["ip_banned"],
 }
 
 # Recorded conditions that a gateway's refusals do not have: why.
 ABSENT = {
-    ("kraken", "order_rate_limited"): "no limit is told apart as one of orders",
-    ("binance", "ip_banned"): "nobody is banned",
-    ("kraken", "lockout"): "nobody is banned",
     ("bingx", "stale_timestamp_alt"): "the other body of the same condition is given",
     ("okx", "no_permission_alt"): "the other body of the same condition is given",
     ("gate", "read_only"): "FORBIDDEN says the same",
