@@ -350,3 +350,33 @@ async fn what_all_share_is_exceeded_by_no_more_than_a_batch_of_each_gateway() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_nobody_has_signed_is_counted_by_each_gateway_and_written_to_no_server() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let limit = Limit { quota: 10, period: 200_000 * HOUR };
+    let shared = |subject| Cost {
+        subject: Subject(subject),
+        spans_accounts: true,
+        ..cost(Window::Fixed, Scope::Address, limit, 1)
+    };
+    let written = |subject: u64| {
+        let keys = server.run(&["KEYS", &format!("*:s{subject:x}")]);
+        keys.into_sequence().unwrap().len()
+    };
+    for spent in 1..=10 {
+        assert_eq!(levels(&store.pay(now(), &[shared(0xAAAA)]).await), [spent]);
+    }
+    let over = store.pay(now(), &[shared(0xAAAA)]).await;
+    assert!(matches!(over, Verdict::Over { .. }), "{over:?}");
+    // The control: what is signed is settled, behind whatever had been asked before.
+    assert_eq!(levels(&store.spend(&request(1, &[shared(0xBBBB)])).await), [1]);
+    let begun = std::time::Instant::now();
+    while written(0xBBBB) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never settled");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(written(0xAAAA), 0);
+}

@@ -30,7 +30,6 @@ use self::own::Own;
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
 use self::server::{Fault, Server};
-use self::spanning::is_shared;
 use self::tabs::Tabs;
 use self::tally::Tally;
 use super::memory::MemoryStore;
@@ -324,17 +323,9 @@ impl<C: Clock> Store for RedisStore<C> {
         });
     }
 
+    /// What nobody has proved is counted here alone: no server is written to for it.
     async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        if !costs.iter().any(is_shared) {
-            return self.local.pay(now, costs).await;
-        }
-        match self.share(now, costs, false).await {
-            Ok((levels, refund)) => {
-                refund.keep();
-                Verdict::New(levels)
-            }
-            Err(refused) => refused,
-        }
+        self.local.pay(now, costs).await
     }
 }
 
@@ -347,7 +338,7 @@ impl<C: Clock> RedisStore<C> {
         let own =
             charge.costs.iter().position(|cost| cost.spans_accounts).unwrap_or(charge.costs.len());
         let (own, spanning) = charge.costs.split_at(own);
-        let (mut charged, refund) = match self.share(charge.now, spanning, true).await {
+        let (mut charged, refund) = match self.share(charge.now, spanning).await {
             Ok(shared) => shared,
             Err(Verdict::Over { cost, retry_after, level }) => {
                 return Verdict::Over { cost: cost + own.len(), retry_after, level };

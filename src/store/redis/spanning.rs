@@ -6,7 +6,7 @@ use super::RedisStore;
 use super::tabs::{Tabs, Taken};
 use crate::clock::{Clock, Micros};
 use crate::store::memory::MemoryStore;
-use crate::store::{Cost, Levels, Scope, Store as _, Subject, Verdict};
+use crate::store::{Cost, Levels, Scope, Subject, Verdict};
 
 impl<C: Clock> RedisStore<C> {
     /// Charges the limits that span accounts: here, and on their tabs. Dropping what comes with it gives them back.
@@ -15,11 +15,8 @@ impl<C: Clock> RedisStore<C> {
         &'a self,
         now: Micros,
         costs: &'a [Cost],
-        signed: bool,
     ) -> Result<(Levels, Refund<'a, C>), Verdict> {
-        let here =
-            if signed { self.local.charge(now, costs) } else { self.local.pay(now, costs).await };
-        let levels = match here {
+        let levels = match self.local.charge(now, costs) {
             Verdict::New(levels) => levels,
             refused => return Err(refused),
         };
@@ -72,7 +69,7 @@ impl<C: Clock> Drop for Refund<'_, C> {
     }
 }
 
-/// Whether all gateways count it together. What nobody has proved of a key each counts for itself.
-pub(super) fn is_shared(cost: &Cost) -> bool {
+/// Whether all gateways count it together.
+fn is_shared(cost: &Cost) -> bool {
     matches!(cost.scope, Scope::Address | Scope::Global) && !cost.shadow && cost.weight > 0
 }

@@ -140,8 +140,8 @@ impl Tab {
             return (Attempt::Over(state.closed_until.since(now)), None);
         }
         // What did not fit before comes first.
-        let fits =
-            state.closed_until == Micros(0) && (run_up == 0 || run_up + cost.weight <= batch);
+        let fits = state.closed_until == Micros(0)
+            && (run_up == 0 || run_up.saturating_add(cost.weight) <= batch);
         if fits {
             state.owed = state.owed.saturating_add(cost.weight);
         }
