@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::call::{Call, Reason, Reply, outdated};
 use super::caller::Role;
 use super::cursor;
-use super::key_view::UpdateKey;
+use super::key_ask::UpdateKey;
 use super::keys;
 use super::ledger::{self, Entry};
 use super::moment;

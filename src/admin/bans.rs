@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Call, Reason, Reply, outdated, sound_reason};
 use super::caller::Role;
 use super::cursor;
-use super::key_view::span;
+use super::key_ask::span;
 use super::ledger::{self, Entry};
 use super::moment;
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Verb, shape};

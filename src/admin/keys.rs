@@ -4,9 +4,8 @@ use super::approvals::{self, ApprovalView};
 use super::call::{Call, Reply, sound_reason};
 use super::caller::Role;
 use super::cursor;
-use super::key_view::{
-    CreateKey, ImportKey, IssuedView, KeyList, KeyView, UpdateKey, coming, networks, span,
-};
+use super::key_ask::{CreateKey, ImportKey, UpdateKey, coming, networks, span};
+use super::key_view::{IssuedView, KeyList, KeyView};
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Parameter, Scalar, Verb, shape};
 use super::problem::Problem;
 use super::uses::Uses;

@@ -20,6 +20,7 @@ mod doors;
 mod factors;
 mod gateway;
 mod idempotency;
+mod key_ask;
 mod key_life;
 mod key_view;
 mod keys;

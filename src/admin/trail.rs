@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::call::{Call, Reply};
 use super::caller::Role;
 use super::cursor;
-use super::key_view::past;
+use super::key_ask::past;
 use super::lines::lines;
 use super::operation::{AFTER, LIMIT, Operation, Outcome, Parameter, Scalar, Verb, shape};
 use super::problem::Problem;

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod problem;
 mod registry;
+mod replay;
 mod routes;
 mod sealing;
 mod second_factor;

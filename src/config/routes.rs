@@ -9,19 +9,18 @@ use super::NamedLimit;
 use super::audit::Audit;
 use super::charges::{Of, charges};
 use super::dialects::Dialects;
-use super::document::{Node, Table, text};
+use super::document::{Table, text};
 use super::load::{one_or_more, refuse_repeats};
 use super::problem::{Fault, shown};
+use super::replay::{refuse_reopening, repeat};
 use super::second_factor::second_factor;
 use super::symbol::symbol;
 use super::upstreams::Named;
 use super::value::{boolean, name, size, span, whole, word};
 use crate::admit::{Ask, Challenges, Effect, Route};
-use crate::dialect::Dialect;
 use crate::gateway::pattern::{HostPattern, PathPattern};
 use crate::gateway::routes::{Entry, Routes, Rule, Target, TimeAnswer};
 use crate::key::{Permission, PermissionNames, Permissions, Venue};
-use crate::store::Repeat;
 
 /// What routes refer to.
 struct Scene<'s, 'a> {
@@ -362,53 +361,6 @@ fn default_age(permissions: Permissions, effect: Option<Effect>) -> Duration {
     }
 }
 
-fn repeat(table: &Table<'_>, ask: Option<&Ask>, effect: Option<Effect>) -> Option<Repeat> {
-    let Some(node) = table.find("replay") else { return Some(Repeat::Never) };
-    let repeat = node.read(word("replay rule", &REPEATS))?;
-    if repeat == Repeat::Never {
-        return Some(repeat);
-    }
-    match (ask, effect) {
-        (Some(Ask::Signed(dialect)), Some(Effect::Read)) => may_repeat(&node, dialect),
-        (Some(Ask::Signed(_)), Some(Effect::Cancel | Effect::Write)) => {
-            let problem = "identical bytes may come again only where nothing is changed";
-            node.spot
-                .error(Fault::cured(problem, "leave `replay` out, or state effect = \"read\""));
-            None
-        }
-        (Some(Ask::Public | Ask::Key(_)), _) => {
-            node.spot
-                .error(Fault::cured("only signed requests are recorded", "leave `replay` out"));
-            None
-        }
-        (None, _) | (_, None) => None,
-    }
-}
-
-/// Whoever captured a request could open a WebSocket beside its holder's.
-fn refuse_reopening(table: &Table<'_>, target: Option<&Target>, repeat: Option<Repeat>) {
-    if let (Some(Target::WebSocket(_)), Some(Repeat::SameRoute)) = (target, repeat)
-        && let Some(node) = table.find("replay")
-    {
-        let problem = "a WebSocket is opened by each signed request once";
-        node.spot.error(Fault::cured(problem, "leave `replay` out"));
-    }
-}
-
-fn may_repeat(node: &Node<'_>, dialect: &Dialect) -> Option<Repeat> {
-    if dialect.counts_seconds() {
-        return Some(Repeat::SameRoute);
-    }
-    node.spot.error(Fault::cured(
-        format!(
-            "dialect {} signs a time finer than seconds: an honest client never sends the same bytes twice",
-            dialect.name()
-        ),
-        "leave `replay` out",
-    ));
-    None
-}
-
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Asked {
     Signed,
@@ -420,5 +372,3 @@ const ASKED: [(Asked, &str); 3] =
     [(Asked::Signed, "signed"), (Asked::Key, "key"), (Asked::Public, "public")];
 const EFFECTS: [(Effect, &str); 3] =
     [(Effect::Read, "read"), (Effect::Cancel, "cancel"), (Effect::Write, "write")];
-const REPEATS: [(Repeat, &str); 2] =
-    [(Repeat::Never, "refuse"), (Repeat::SameRoute, "repeat-same-route")];

@@ -43,6 +43,7 @@ pub mod routes;
 mod running;
 mod serve;
 mod spread;
+mod standing;
 mod stream;
 mod time;
 pub(crate) mod tls;

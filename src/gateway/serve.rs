@@ -7,9 +7,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Body, Incoming};
@@ -23,16 +22,17 @@ use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
 use super::reply::{Reply, Value};
 use super::routes::{Entry, Target};
+use super::standing::{standing, tell};
 use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
 use super::{body, client, time, wire};
-use crate::admit::{Ask, Permit};
+use crate::admit::Ask;
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Facts, Inbound, Room, Said};
+use crate::dialect::{Inbound, Room, Said};
 use crate::key::Key;
 use crate::registry::Keys;
-use crate::store::{Cost, Counts, Store, Window};
+use crate::store::Store;
 
 /// The connection that a request came by.
 #[derive(Debug)]
@@ -356,50 +356,6 @@ impl Kept<'_> {
         let signed = matches!(entry.demand.ask, Ask::Signed(_));
         Known { key, method: method.clone(), path, signed }
     }
-}
-
-/// Tells the client how full its limits are, in the words of the route's dialect.
-fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &Entry) {
-    let Some(dialect) = refusal::dialect(entry).filter(|_| !standing.is_empty()) else { return };
-    let facts = |told: &Told| Facts {
-        now,
-        used: told.used,
-        limit: told.limit,
-        period: Duration::from_millis(told.period_ms.into()),
-        counts: told.counts,
-        window: told.window,
-        retry_after: Duration::ZERO,
-    };
-    let facts: ArrayVec<Facts, MOST_TOLD> = standing.iter().map(facts).collect();
-    for (name, said) in dialect.reply_headers(&facts) {
-        reply.set(name, Value::Said(said));
-    }
-}
-
-/// How full a limit is: small, since a request that waits for its backend carries it along.
-#[derive(Clone, Copy, Debug)]
-struct Told {
-    used: u32,
-    limit: u32,
-    period_ms: u32,
-    counts: Counts,
-    window: Window,
-}
-
-/// The most limits that a client is told of.
-const MOST_TOLD: usize = 6;
-
-/// How full the limits are that were charged; none in shadow is spoken of.
-fn standing(permit: &Permit) -> ArrayVec<Told, MOST_TOLD> {
-    let enforced = permit.standing().charged().filter(|(cost, _)| !cost.shadow);
-    let told = |(cost, used): (&Cost, u32)| Told {
-        used,
-        limit: cost.limit.quota,
-        period_ms: u32::try_from(cost.limit.period.as_millis()).unwrap_or(u32::MAX),
-        counts: cost.counts,
-        window: cost.window,
-    };
-    enforced.map(told).take(MOST_TOLD).collect()
 }
 
 /// The body, if it came along with the head; judging the head twice would cost more than to take it.

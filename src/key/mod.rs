@@ -1,5 +1,6 @@
 //! API keys: whose they are, what they may do, and the secret that only the signature check opens.
 
+mod algorithm;
 mod der;
 pub mod factor;
 pub mod id;
@@ -23,10 +24,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+pub use algorithm::Algorithm;
 pub use factor::Factor;
 pub use id::KeyId;
 pub use permission::{Permission, PermissionNames, Permissions, TooManyPermissions};
-pub use secret::{Algorithm, BadSecret, Passphrase, Secret, Signer};
+pub use secret::{BadSecret, Passphrase, Secret, Signer};
 pub(crate) use secret::{Material, SignerMaterial};
 pub use symbols::{Symbols, is_symbol};
 

@@ -22,26 +22,7 @@ use crate::admit::Switches;
 use crate::key::{Key, KeyId, PermissionNames, Permissions, State, Tag};
 
 pub use super::looker::OpenKey;
-
-/// What a follower tells, from the control plane.
-#[derive(Clone, Copy, Debug)]
-pub enum News<'r> {
-    /// The record of a ban, as it stands, and again whenever it changes.
-    Ban(&'r Record),
-    /// The record of a key that has changed.
-    Key(&'r Record),
-    /// The record of an account or application that has changed, and with it what all its keys may do.
-    Holder(&'r Record),
-    /// A change was applied, so long after it was made.
-    Applied(Duration),
-    /// Keys have ended that requests under way have: they are to be cut.
-    Ended,
-    /// What is switched off has changed: what is open may not go on.
-    Switched,
-}
-
-/// Hears the news, on the control plane: it must not block.
-pub type Tell = Box<dyn Fn(News<'_>) + Send + Sync>;
+pub use super::news::{News, Tell};
 
 /// Follows a registry, on the control plane: applies what changes, and looks up what the workers want.
 pub struct Follower {

@@ -30,6 +30,7 @@ mod looker;
 pub mod migrate;
 #[cfg(feature = "server")]
 mod negatives;
+mod news;
 #[cfg(feature = "server")]
 pub mod opened;
 #[cfg(feature = "server")]

@@ -1,0 +1,57 @@
+//! How full limits are, as every reply tells it.
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+use super::refusal;
+use super::reply::{Reply, Value};
+use super::routes::Entry;
+use crate::admit::Permit;
+use crate::clock::Micros;
+use crate::dialect::Facts;
+use crate::store::{Cost, Counts, Window};
+
+/// Tells the client how full its limits are, in the words of the route's dialect.
+pub(super) fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &Entry) {
+    let Some(dialect) = refusal::dialect(entry).filter(|_| !standing.is_empty()) else { return };
+    let facts = |told: &Told| Facts {
+        now,
+        used: told.used,
+        limit: told.limit,
+        period: Duration::from_millis(told.period_ms.into()),
+        counts: told.counts,
+        window: told.window,
+        retry_after: Duration::ZERO,
+    };
+    let facts: ArrayVec<Facts, MOST_TOLD> = standing.iter().map(facts).collect();
+    for (name, said) in dialect.reply_headers(&facts) {
+        reply.set(name, Value::Said(said));
+    }
+}
+
+/// How full a limit is: small, since a request that waits for its backend carries it along.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    used: u32,
+    limit: u32,
+    period_ms: u32,
+    counts: Counts,
+    window: Window,
+}
+
+/// The most limits that a client is told of.
+pub(super) const MOST_TOLD: usize = 6;
+
+/// How full the limits are that were charged; none in shadow is spoken of.
+pub(super) fn standing(permit: &Permit) -> ArrayVec<Told, MOST_TOLD> {
+    let enforced = permit.standing().charged().filter(|(cost, _)| !cost.shadow);
+    let told = |(cost, used): (&Cost, u32)| Told {
+        used,
+        limit: cost.limit.quota,
+        period_ms: u32::try_from(cost.limit.period.as_millis()).unwrap_or(u32::MAX),
+        counts: cost.counts,
+        window: cost.window,
+    };
+    enforced.map(told).take(MOST_TOLD).collect()
+}
