@@ -30,6 +30,7 @@ mod looker;
 pub mod migrate;
 #[cfg(feature = "server")]
 mod negatives;
+#[cfg(feature = "server")]
 mod news;
 #[cfg(feature = "server")]
 pub mod opened;
