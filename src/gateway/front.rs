@@ -19,10 +19,11 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use hyper::body::{Body, Frame};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::answer::{self, Coding, Manner};
 use super::date::Dates;
+use super::io::{Io, ROOM};
 use super::observe::Observer;
 use super::plain::{self, Beginning, Plain};
 use super::pulse::Pulse;
@@ -118,12 +119,6 @@ struct Front {
     io: RefCell<Io>,
     /// The length of a body that has not been taken off the buffer.
     body: Cell<Option<usize>>,
-}
-
-struct Io {
-    stream: Watched,
-    /// What was read and belongs to no request yet.
-    held: BytesMut,
 }
 
 /// What comes next on a connection.
@@ -363,28 +358,6 @@ impl Front {
     }
 }
 
-impl Io {
-    /// Reads more; 0 at the end.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.held.capacity() - self.held.len() < LEAST_ROOM {
-            self.held.reserve(ROOM);
-        }
-        pin!(self.stream.read_buf(&mut self.held)).poll(cx)
-    }
-
-    fn put_back(&mut self, bytes: Bytes) {
-        // What is held came later: mostly nothing, and then the bytes have their memory for themselves.
-        let later = std::mem::take(&mut self.held);
-        if later.is_empty() {
-            drop(later);
-            self.held = BytesMut::from(bytes);
-        } else {
-            self.held = BytesMut::from(bytes);
-            self.held.extend_from_slice(&later);
-        }
-    }
-}
-
 /// What comes of a body.
 enum Piece {
     Came(Option<Result<Frame<Bytes>, ReplyFault>>),
@@ -394,8 +367,5 @@ enum Piece {
 
 /// How often a head may come in part before hyper waits for the rest.
 const MOST_READS: usize = 8;
-/// How much is read at a time.
-const ROOM: usize = 4_096;
-const LEAST_ROOM: usize = 1_024;
 /// Up to this length a body goes out with its head.
 const SHORT: usize = 16_384;

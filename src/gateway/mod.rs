@@ -26,6 +26,7 @@ mod front;
 mod hex;
 mod hops;
 mod identity;
+mod io;
 mod lanes;
 mod listener;
 pub mod observe;
