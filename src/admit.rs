@@ -63,6 +63,11 @@ impl Permit {
         &self.standing
     }
 
+    /// Whether this gateway judged it alone, since the shared store could not be asked.
+    pub fn is_local(&self) -> bool {
+        self.standing.is_local()
+    }
+
     /// What of its charge may be given back, once the backend has answered.
     pub fn take_receipt(&mut self) -> Option<Box<Receipt>> {
         self.receipt.take()

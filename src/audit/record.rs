@@ -50,6 +50,8 @@ pub struct Ending {
     pub denial: Option<usize>,
     /// What rules in shadow would have refused.
     pub shadowed: Shadowed,
+    /// Whether the gateway judged it alone, since the shared store could not be asked.
+    pub is_local: bool,
     /// What the client was told: the backend's status, if it answered.
     pub status: Option<StatusCode>,
     /// Time from head to end, in microseconds.
@@ -180,6 +182,9 @@ impl Entry {
         if !ending.shadowed.is_empty() {
             let names = ending.shadowed.places().filter_map(|place| Denial::REASONS.get(place));
             plain("shadow", &names.copied().collect::<Vec<_>>().join(" "), out);
+        }
+        if ending.is_local {
+            plain("judged", "local", out);
         }
         if let Some(status) = ending.status {
             count("status", u64::from(status.as_u16()), out);

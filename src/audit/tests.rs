@@ -71,6 +71,7 @@ fn ended(denial: Option<Denial>) -> Ending {
         outcome: if denial.is_some() { Outcome::Denied } else { Outcome::Forwarded },
         denial: denial.map(|denial| denial.index()),
         shadowed: crate::denial::Shadowed::default(),
+        is_local: false,
         status: Some(StatusCode::OK),
         took: 812,
     }

@@ -45,10 +45,19 @@ impl Standing {
     pub(crate) fn complete(&self, receipt: Option<&mut Receipt>) {
         let Some(receipt) = receipt else { return };
         receipt.at = self.levels.at;
+        if self.levels.is_local {
+            // The store was charged nothing.
+            receipt.costs.clear();
+        }
         let was_charged = |wanted: &Cost| {
             self.charged().any(|(cost, level)| cost == wanted && level <= cost.limit.quota)
         };
         receipt.costs.retain(|cost| was_charged(cost));
+    }
+
+    /// Whether this gateway judged alone, since the shared store could not be asked.
+    pub fn is_local(&self) -> bool {
+        self.levels.is_local
     }
 
     /// What the limits in shadow would have refused.

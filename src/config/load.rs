@@ -10,8 +10,8 @@ use super::document::{Document, Lookup, Table, mistyped};
 use super::problem::{ConfigError, Fault, Refused};
 use super::value::whole;
 use super::{
-    Config, admin, audit, guard, keys, limits, registry, routes, sealing, second_factor, server,
-    shared, upstreams, websocket,
+    Config, admin, audit, down, guard, keys, limits, registry, routes, sealing, second_factor,
+    server, shared, upstreams, websocket,
 };
 
 /// A configuration that is good, with what should be looked at.
@@ -66,7 +66,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let server = server::server(root);
     let websocket = websocket::websocket(root, server.max_connections);
     let listeners = server::listeners(root);
-    let (store, shared) = server::store(root);
+    let (store, mut shared) = server::store(root);
     let admin = admin::admin(root, &listeners, store.state_dir.as_deref());
     let audit = audit::audit(root, store.state_dir.as_ref());
     let registry = registry::registry(root, store.state_dir.as_deref());
@@ -75,7 +75,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     let upstreams = upstreams::upstreams(root);
     let mut dialects = Dialects::read(root);
     let challenges = second_factor::challenges(root);
-    let (routes, permissions) =
+    let routes::Read { routes, permissions, locals } =
         routes::routes(root, &upstreams, &mut dialects, &limits, challenges.as_ref(), &audit);
     let sealing = sealing::sealing(root);
     let unbound_trade = sealing::unbound_trade(root);
@@ -83,6 +83,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
     for upstream in &upstreams {
         upstream.refuse_credentials(dialects.used());
     }
+    down::settle(root, shared.as_mut(), &locals);
     if shared.is_some() {
         shared::refuse_timeless(root, dialects.used());
     }

@@ -5,6 +5,7 @@ mod audit;
 mod charges;
 mod dialects;
 mod document;
+mod down;
 mod guard;
 mod keys;
 mod limits;

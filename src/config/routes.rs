@@ -10,6 +10,7 @@ use super::audit::Audit;
 use super::charges::{Of, charges};
 use super::dialects::Dialects;
 use super::document::{Table, text};
+use super::down::{Asks, is_local};
 use super::load::{one_or_more, refuse_repeats};
 use super::problem::{Fault, shown};
 use super::replay::{refuse_reopening, repeat};
@@ -32,7 +33,16 @@ struct Scene<'s, 'a> {
     audit: &'s Audit,
 }
 
-/// Every route that is right, and the permissions that routes speak of.
+/// What was read.
+pub(super) struct Read {
+    pub(super) routes: Routes,
+    /// The permissions that routes speak of.
+    pub(super) permissions: PermissionNames,
+    /// Id and name of those that a gateway judges alone while a shared store cannot be asked.
+    pub(super) locals: Vec<(u16, Arc<str>)>,
+}
+
+/// Every route that is right.
 pub(super) fn routes(
     root: &Table<'_>,
     upstreams: &[Named<'_>],
@@ -40,7 +50,7 @@ pub(super) fn routes(
     limits: &[NamedLimit],
     challenges: Option<&Arc<Challenges>>,
     audit: &Audit,
-) -> (Routes, PermissionNames) {
+) -> Read {
     let tables = root.tables("route");
     if tables.is_empty() {
         root.spot.error(Fault::cured(
@@ -55,6 +65,7 @@ pub(super) fn routes(
     let mut scene = Scene { upstreams, dialects, limits, permissions, challenges, audit };
     let mut names = Vec::new();
     let mut rules: Vec<(Rule, Entry)> = Vec::new();
+    let mut locals = Vec::new();
     for (id, table) in tables.into_iter().enumerate() {
         let name = route_name(&table, &mut names);
         let rule = rule(&table);
@@ -63,13 +74,14 @@ pub(super) fn routes(
             refuse_shadowed(&table, rule, &rules);
         }
         table.finish();
-        if let (Some(name), Some(rule), Some(mut entry)) = (name, rule, entry) {
+        if let (Some(name), Some(rule), Some((mut entry, is_local))) = (name, rule, entry) {
             entry.demand.name = Arc::from(name);
             entry.demand.id = u16::try_from(id).unwrap_or(u16::MAX);
+            locals.extend(is_local.then(|| (entry.demand.id, Arc::clone(&entry.demand.name))));
             rules.push((rule, entry));
         }
     }
-    (Routes::new(rules), scene.permissions)
+    Read { routes: Routes::new(rules), permissions: scene.permissions, locals }
 }
 
 fn route_name<'a>(table: &Table<'a>, names: &mut Vec<&'a str>) -> Option<&'a str> {
@@ -143,7 +155,7 @@ fn default_lead(ask: Option<&Ask>) -> Duration {
 }
 
 impl Scene<'_, '_> {
-    fn entry(&mut self, table: &Table<'_>, rule: Option<&Rule>) -> Option<Entry> {
+    fn entry(&mut self, table: &Table<'_>, rule: Option<&Rule>) -> Option<(Entry, bool)> {
         let target = self.target(table, rule);
         let answered = matches!(target, Some(Target::Time(_)));
         let ask = self.ask(table, answered);
@@ -174,6 +186,13 @@ impl Scene<'_, '_> {
         let factor = second_factor(table, ask.as_ref(), repeat, self.challenges);
         let symbol = symbol(table, ask.as_ref(), rule);
         let audit = self.audit.demand(table);
+        let asked = Asks {
+            ask: ask.as_ref(),
+            effect,
+            target: target.as_ref(),
+            has_factor: matches!(factor, Ok(Some(_))),
+        };
+        let is_local = is_local(table, &asked);
         let charged = charged.ok()?;
         let demand = Route {
             name: Arc::from(""),
@@ -192,7 +211,7 @@ impl Scene<'_, '_> {
             charges: charged.charges,
             second_factor: factor.ok()?,
         };
-        Some(Entry { demand, target: target?, audit })
+        Some((Entry { demand, target: target?, audit }, is_local?))
     }
 
     /// Where it leads; for WebSockets, where that is asked for.

@@ -12,7 +12,7 @@ use super::secrets::secret;
 use super::server::pem;
 use super::value::{span, whole};
 use crate::dialect::{Dialect, TimeKind};
-use crate::store::redis::{Address, Options, Weakened};
+use crate::store::redis::{Address, Local, Options, Weakened};
 
 /// The shared store, where one is asked for.
 pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
@@ -28,6 +28,7 @@ pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
         future_skew: Duration::ZERO,
         clock_bound: table.or("clock_bound", Duration::from_millis(250), span(ms..=5_000 * ms)),
         max_in_flight: table.or("max_in_flight", 1_024, whole(1..=100_000)),
+        local: Local { gateways: table.or("gateways", 0, whole(1..=1_000)), routes: Vec::new() },
         weakened: Weakened::default(),
     };
     table.finish();

@@ -42,6 +42,8 @@ pub(super) struct Record<T: Tally> {
     pub(super) denial: Option<Denial>,
     /// What rules in shadow would have refused.
     pub(super) shadowed: Shadowed,
+    /// Whether this gateway judged it alone.
+    pub(super) is_local: bool,
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
     pub(super) skew: Option<Skew>,
@@ -106,6 +108,7 @@ impl<T: Tally> Record<T> {
             outcome: None,
             denial: None,
             shadowed: Shadowed::default(),
+            is_local: false,
             verify: Duration::ZERO,
             upstream: None,
             skew: None,
@@ -215,6 +218,7 @@ impl<T: Tally> Drop for Record<T> {
             },
             denial: self.denial.as_ref(),
             shadowed: self.shadowed,
+            is_local: self.is_local,
             status: self.status,
             complete: self.complete,
             verify: self.verify,

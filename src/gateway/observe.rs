@@ -253,6 +253,8 @@ pub struct Finished<'r> {
     pub denial: Option<&'r Denial>,
     /// What rules in shadow would have refused.
     pub shadowed: Shadowed,
+    /// Whether this gateway judged it alone, since the shared store could not be asked.
+    pub is_local: bool,
     /// What the client was told; `None` when it was told nothing.
     pub status: Option<StatusCode>,
     /// Whether the whole reply was handed to the connection.

@@ -19,6 +19,8 @@ use crate::dialect::{Dialect, Place};
 use crate::identity::Proof;
 use crate::key::PermissionNames;
 
+/// On answers to requests that this gateway judged alone: `local`.
+pub(super) const JUDGED: HeaderName = HeaderName::from_static("x-countersign-judged");
 /// The header field that names a request, to the client and to the backend.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -21,6 +21,7 @@ use super::plain::Plain;
 use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
 use super::reply::{Reply, Value};
+use super::request::JUDGED;
 use super::routes::{Entry, Target};
 use super::standing::{standing, tell};
 use super::websocket::{self, Agreed, Handshake};
@@ -216,6 +217,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let mut permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
         record.hold(endings);
         record.shadowed = permit.shadowed();
+        record.is_local = permit.is_local();
         let standing = standing(&permit);
         if entry.audit.intent {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
@@ -258,6 +260,10 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             }
         };
         tell(&mut reply, &standing, now, entry);
+        if record.is_local {
+            let local = HeaderValue::from_static("local");
+            reply.set(JUDGED, Value::Said(Said::Text(local)));
+        }
         Ok(reply)
     }
 

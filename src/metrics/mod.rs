@@ -21,7 +21,7 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 pub use audit::AuditMeter;
 pub use labels::{KeyCounts, Labels, NONE, Outcome, RouteLabels, UpstreamLabels, UpstreamOutcome};
 pub use prometheus::Error;
-pub use servers::{ServerMeter, VerdictMeter};
+pub use servers::{LocalMeter, LocalOutcome, ServerMeter, VerdictMeter, Written};
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
 pub use websocket::WebSocketMeter;
 pub use worker::{RouteMeter, UpstreamMeter, Worker};
@@ -133,6 +133,11 @@ impl Metrics {
     /// The handles of a server of the shared store.
     pub fn server(&self, name: &str) -> ServerMeter {
         ServerMeter::new(&self.families, name)
+    }
+
+    /// Those of what this gateway judges alone.
+    pub fn local(&self) -> LocalMeter {
+        LocalMeter::new(&self.families)
     }
 
     /// Those of what the shared store says.

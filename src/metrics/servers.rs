@@ -17,6 +17,70 @@ pub struct ServerMeter {
     usable: IntGauge,
     births: IntCounter,
     clock: Gauge,
+    local_records: [IntCounter; Written::ALL.len()],
+}
+
+/// What became of a record of a request that a gateway let through alone, when it was written to a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Written {
+    /// The server knows of it from now on.
+    Now,
+    /// It had passed at another gateway meanwhile.
+    FoundElsewhere,
+    /// The server refuses all that old in any case.
+    Fenced,
+}
+
+impl Written {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Now, "written"), (Self::FoundElsewhere, "found"), (Self::Fenced, "fenced")];
+}
+
+/// What a gateway said alone of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LocalOutcome {
+    /// It passed.
+    Accepted,
+    /// It had passed here before.
+    Seen,
+    /// Over this gateway's share of a limit.
+    Over,
+    /// Signed before this gateway knew all that it lets through.
+    Fenced,
+    /// No room for what passes.
+    Full,
+    /// It cannot be judged here alone.
+    Refused,
+}
+
+impl LocalOutcome {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Accepted, "accepted"),
+        (Self::Seen, "seen"),
+        (Self::Over, "over"),
+        (Self::Fenced, "fenced"),
+        (Self::Full, "full"),
+        (Self::Refused, "refused"),
+    ];
+}
+
+/// What a gateway said alone.
+#[derive(Clone, Debug)]
+pub struct LocalMeter([IntCounter; LocalOutcome::ALL.len()]);
+
+impl LocalMeter {
+    pub(super) fn new(families: &Families) -> Self {
+        let counter = |label| families.shared_store_local.with_label_values(&[label]);
+        Self(LocalOutcome::ALL.map(|(_, label)| counter(label)))
+    }
+
+    /// Counts one.
+    pub fn judged(&self, outcome: LocalOutcome) {
+        let place = LocalOutcome::ALL.iter().position(|(known, _)| *known == outcome);
+        if let Some(counter) = place.and_then(|place| self.0.get(place)) {
+            counter.inc();
+        }
+    }
 }
 
 impl ServerMeter {
@@ -28,6 +92,9 @@ impl ServerMeter {
             usable: families.shared_store_usable.with_label_values(&[server]),
             births: families.shared_store_births.with_label_values(&[server]),
             clock: families.shared_store_clock.with_label_values(&[server]),
+            local_records: Written::ALL.map(|(_, label)| {
+                families.shared_store_local_records.with_label_values(&[server, label])
+            }),
         }
     }
 
@@ -52,6 +119,14 @@ impl ServerMeter {
     /// It remembers anew, or is known for the first time.
     pub fn born(&self) {
         self.births.inc();
+    }
+
+    /// Counts a record that was written to it.
+    pub fn written(&self, written: Written) {
+        let place = Written::ALL.iter().position(|(known, _)| *known == written);
+        if let Some(counter) = place.and_then(|place| self.local_records.get(place)) {
+            counter.inc();
+        }
     }
 
     /// Sets how far its clock lies from ours, at least.

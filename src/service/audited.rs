@@ -106,6 +106,7 @@ impl Tally for Recorded {
                     outcome: finished.outcome,
                     denial: denial.map(Denial::index),
                     shadowed: finished.shadowed,
+                    is_local: finished.is_local,
                     status: finished.status,
                     took: u64::try_from(finished.total.as_micros()).unwrap_or(u64::MAX),
                 };

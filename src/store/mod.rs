@@ -230,6 +230,8 @@ pub struct Levels {
     units: ArrayVec<u32, MAX_COSTS>,
     /// The moment of the charge by the clock of whoever counts, which says in which window it lies.
     pub at: Micros,
+    /// Whether this gateway judged alone, since the shared store could not be asked.
+    pub is_local: bool,
 }
 
 impl Deref for Levels {
@@ -255,7 +257,7 @@ impl PartialEq for Levels {
 
 impl FromIterator<u32> for Levels {
     fn from_iter<T: IntoIterator<Item = u32>>(units: T) -> Self {
-        Self { units: units.into_iter().collect(), at: Micros(0) }
+        Self { units: units.into_iter().collect(), at: Micros(0), is_local: false }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use countersign::clock::SystemClock;
-use countersign::store::redis::{Address, Options, RedisStore, Weakened};
+use countersign::store::redis::{Address, Local, Options, RedisStore, Weakened};
 use countersign::store::{Charge, Identity, Store, Verdict};
 use redis::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -101,6 +101,7 @@ async fn store(ports: &[u16], watch: bool) -> Arc<RedisStore<SystemClock>> {
         future_skew: SKEW,
         clock_bound: BOUND,
         max_in_flight: 1_000,
+        local: Local::default(),
         weakened: Weakened::default(),
     };
     let store = Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap());

@@ -14,6 +14,7 @@ mod deaf;
 mod epochs;
 mod gateways;
 mod limits;
+mod local;
 mod server;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock, Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
-use countersign::store::redis::{Options, RedisStore, Trouble, Weakened};
+use countersign::store::redis::{Local, Options, RedisStore, Trouble, Weakened};
 use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, SignedTime, Store, Subject, Verdict,
 };
@@ -39,6 +40,7 @@ fn options(servers: &[&RedisServer]) -> Options {
         future_skew: SKEW,
         clock_bound: BOUND,
         max_in_flight: 1_000,
+        local: Local::default(),
         weakened: Weakened::default(),
     }
 }

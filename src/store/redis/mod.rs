@@ -4,7 +4,9 @@
 //! say that it is new, and an account's limits are kept by one of them. Each call is one function of `function.lua`,
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
+mod backlog;
 mod keys;
+mod local;
 mod options;
 mod own;
 mod packed;
@@ -25,8 +27,10 @@ use std::time::Duration;
 use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
+use self::backlog::Backlog;
 use self::keys::{Keys, signed_at};
-use self::own::Own;
+use self::local::Alone;
+use self::own::{Added, Own};
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
 use self::server::{Fault, Server};
@@ -37,6 +41,7 @@ use super::{Charge, Cost, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
 use crate::metrics::{Metrics, VerdictMeter};
 
+pub use self::local::Local;
 pub use self::options::{Address, Options, Weakened};
 pub use self::trouble::{Ailment, Trouble};
 
@@ -55,6 +60,9 @@ pub struct RedisStore<C> {
     tabs: Tabs,
     /// What this gateway let through itself.
     own: Own,
+    /// What it judges alone, and what of that the servers do not know of yet.
+    alone: Alone,
+    backlog: Arc<Backlog>,
     clock: C,
     deadline: Duration,
     margins: Margins,
@@ -80,10 +88,13 @@ impl<C: Clock> RedisStore<C> {
         let connect_timeout = options.deadline.max(Duration::from_secs(1));
         let Weakened { votes, .. } = options.weakened;
         let majority = votes.unwrap_or(options.servers.len() / 2 + 1);
+        let margins = Margins { skew: options.future_skew, bound: options.clock_bound };
+        let backlog = Arc::new(Backlog::new(margins));
         let server = |at: Address| {
             let weakened = options.weakened.clone();
             let most = options.max_in_flight;
-            Arc::new(Server::new(at.name, at.client, connect_timeout, most, weakened))
+            let backlog = Arc::clone(&backlog);
+            Arc::new(Server::new(at.name, at.client, connect_timeout, most, weakened, backlog))
         };
         Ok(Self {
             majority,
@@ -91,11 +102,13 @@ impl<C: Clock> RedisStore<C> {
             verdicts: OnceLock::new(),
             servers: options.servers.into_iter().map(server).collect(),
             local,
-            own: Own::default(),
+            own: Own::new(clock.now()),
+            alone: Alone::new(options.local),
+            backlog: Arc::clone(&backlog),
             tabs: Tabs::default(),
             clock,
             deadline: options.deadline,
-            margins: Margins { skew: options.future_skew, bound: options.clock_bound },
+            margins,
             gateway: u16::from_le_bytes(gateway),
             calls: AtomicU32::new(0),
         })
@@ -132,6 +145,7 @@ impl<C: Clock> RedisStore<C> {
         }
         // An error means that there is one already.
         let _ = self.verdicts.set(metrics.verdicts());
+        self.alone.set_meter(metrics.local());
     }
 
     /// What became of every key of the registry is known up to `at`. A server that was born later may have forgotten
@@ -162,7 +176,12 @@ impl<C: Clock> RedisStore<C> {
         let mut births: Vec<Micros> = used.map(|server| server.born()).collect();
         births.sort_unstable();
         let born = births.get(self.majority - 1)?;
-        Some(*born + self.margins.skew + self.margins.bound * 2 + Duration::from_micros(1))
+        Some(self.judged_from(*born))
+    }
+
+    /// The first stamp that is judged by whoever was born then.
+    fn judged_from(&self, born: Micros) -> Micros {
+        born + self.margins.skew + self.margins.bound * 2 + Duration::from_micros(1)
     }
 
     /// Raises what is known of a key's epoch, on every server that answers; how many did.
@@ -180,9 +199,9 @@ impl<C: Clock> RedisStore<C> {
     }
 
     /// What the servers say of a request, and of the limits of its account.
-    async fn judge(&self, charge: &Charge, costs: &[Cost]) -> Verdict {
+    async fn judge(&self, charge: &Charge, costs: &[Cost], token: Token) -> Verdict {
         let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
-        let spend = Spend::new(charge, costs.len(), self.token(), fence);
+        let spend = Spend::new(charge, costs.len(), token, fence);
         let Some(owner) = self.owner(charge.account, fence) else { return Verdict::Unavailable };
         let tally = self.poll(charge, costs, owner, &spend).await;
         let verdict = tally.verdict(self.majority, charge, self.margins);
@@ -299,7 +318,8 @@ impl<C: Clock> RedisStore<C> {
 impl<C: Clock> Store for RedisStore<C> {
     async fn spend(&self, charge: &Charge) -> Verdict {
         let verdict = self.settle(charge).await;
-        if let Some(meter) = self.verdicts.get() {
+        let is_local = matches!(&verdict, Verdict::New(levels) if levels.is_local);
+        if let Some(meter) = self.verdicts.get().filter(|_| !is_local) {
             meter.counted(&verdict);
         }
         verdict
@@ -345,9 +365,23 @@ impl<C: Clock> RedisStore<C> {
             }
             Err(refused) => return refused,
         };
-        match self.judge(charge, own).await {
+        let token = self.token();
+        let verdict = self.judge(charge, own, token).await;
+        if verdict == Verdict::Unavailable {
+            if !self.alone.is_for(charge) {
+                return verdict;
+            }
+            let verdict = self.judge_alone(charge, token);
+            if matches!(verdict, Verdict::New(_)) {
+                refund.keep();
+            }
+            return verdict;
+        }
+        self.alone.answered(charge.now);
+        match verdict {
+            // It passed meanwhile, without the store.
+            Verdict::New(_) if self.own.add(charge) == Added::Before => Verdict::Seen,
             Verdict::New(mut levels) => {
-                self.own.add(charge);
                 refund.keep();
                 levels.extend(charged.drain(..));
                 Verdict::New(levels)

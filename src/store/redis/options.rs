@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use redis::Client;
 
+use super::local::Local;
+
 /// How the shared store is reached, and what it withstands.
 pub struct Options {
     /// The servers: one, three or five.
@@ -18,6 +20,8 @@ pub struct Options {
     pub clock_bound: Duration,
     /// Calls under way, of each worker to each server; further ones are refused.
     pub max_in_flight: usize,
+    /// What this gateway judges alone while the servers cannot be asked.
+    pub local: Local,
     /// What a control of a test takes away. No configuration reaches it.
     #[doc(hidden)]
     pub weakened: Weakened,
@@ -31,6 +35,8 @@ pub struct Weakened {
     pub function: Option<Arc<str>>,
     /// How many servers decide, in the place of most.
     pub votes: Option<usize>,
+    /// Whether what a gateway let through alone stays there.
+    pub keeps_local: bool,
     /// Whether a server may evict.
     pub may_evict: bool,
 }

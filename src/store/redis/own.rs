@@ -1,8 +1,10 @@
 //! What this gateway let through itself: its repetitions are refused without asking anyone.
 //!
-//! It is exact and bounded, and nothing depends on it: what finds no room is asked about as ever.
+//! It is exact and bounded. Where the store answers nothing depends on it: what finds no room is asked about as ever.
+//! Where the store cannot be asked, it alone judges what was signed after it began to be complete.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock::Micros;
@@ -14,6 +16,8 @@ pub(super) struct Own {
     parts: [Mutex<Part>; PARTS],
     /// The most that a part holds.
     most: usize,
+    /// Since when nothing was left out, in microseconds.
+    complete_since: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -23,46 +27,85 @@ struct Part {
     swept: Micros,
 }
 
+/// What became of a request that is added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Added {
+    /// It is held from now on.
+    Now,
+    /// It was held before, and may not repeat.
+    Before,
+    /// There is no room.
+    NoRoom,
+}
+
 impl Own {
-    fn of(most: usize) -> Self {
-        Self { parts: std::array::from_fn(|_| Mutex::default()), most }
+    /// A set that knows of all that this gateway lets through from `born` on.
+    pub(super) fn new(born: Micros) -> Self {
+        Self::of(MOST, born)
+    }
+
+    fn of(most: usize, born: Micros) -> Self {
+        let parts = std::array::from_fn(|_| Mutex::default());
+        Self { parts, most, complete_since: AtomicU64::new(born.0) }
+    }
+
+    /// Since when it holds all that was let through.
+    pub(super) fn complete_since(&self) -> Micros {
+        Micros(self.complete_since.load(Ordering::Acquire))
     }
 
     /// Whether a request is one of these, and may not repeat.
     pub(super) fn has(&self, charge: &Charge) -> bool {
-        self.part(charge, |part| {
-            let found = part.held.get(&charge.identity);
-            found.is_some_and(|(_, route)| charge.repeat == Repeat::Never || *route != charge.route)
-        })
+        let holds = |identity| {
+            self.part(identity, |part| part.held.get(&identity).is_some_and(is_spent(charge)))
+        };
+        holds(charge.identity) || charge.nonce.is_some_and(holds)
     }
 
-    /// Adds one that passed.
-    pub(super) fn add(&self, charge: &Charge) {
-        self.part(charge, |part| {
+    /// Adds one that passes, if it is none of these.
+    pub(super) fn add(&self, charge: &Charge) -> Added {
+        let added = self.put(charge.identity, charge);
+        match (added, charge.nonce) {
+            (Added::Now, Some(nonce)) => self.put(nonce, charge),
+            (Added::Now | Added::Before | Added::NoRoom, _) => added,
+        }
+    }
+
+    fn put(&self, identity: Identity, charge: &Charge) -> Added {
+        let added = self.part(identity, |part| {
             let is_due = part.held.len() >= self.most || charge.now > part.swept + SWEEP;
             // A full part is swept at most so often as time goes on.
             if is_due && charge.now > part.swept {
                 part.held.retain(|_, (until, _)| *until >= charge.now);
                 part.swept = charge.now;
             }
-            if part.held.len() < self.most {
-                part.held.insert(charge.identity, (charge.keep_until, charge.route));
+            match part.held.get(&identity) {
+                Some(held) if is_spent(charge)(held) => Added::Before,
+                Some(_) => Added::Now,
+                None if part.held.len() >= self.most => Added::NoRoom,
+                None => {
+                    part.held.insert(identity, (charge.keep_until, charge.route));
+                    Added::Now
+                }
             }
         });
+        if added == Added::NoRoom {
+            self.complete_since.fetch_max(charge.now.0, Ordering::AcqRel);
+        }
+        added
     }
 
-    fn part<T>(&self, charge: &Charge, work: impl FnOnce(&mut Part) -> T) -> T {
-        let Identity([first, ..]) = charge.identity;
+    fn part<T>(&self, identity: Identity, work: impl FnOnce(&mut Part) -> T) -> T {
+        let Identity([first, ..]) = identity;
         let [.., last] = &self.parts;
         let part = self.parts.get(usize::from(first) % PARTS).unwrap_or(last);
         work(&mut part.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Default for Own {
-    fn default() -> Self {
-        Self::of(MOST)
-    }
+/// Whether what is held forbids this request.
+fn is_spent(charge: &Charge) -> impl Fn(&(Micros, u16)) -> bool {
+    |(_, route)| charge.repeat == Repeat::Never || *route != charge.route
 }
 
 const PARTS: usize = 16;
@@ -94,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_was_let_through_is_known_and_a_read_may_repeat_on_its_route() {
-        let own = Own::default();
+        let own = Own::new(Micros(1));
         let once = charge(1, 10);
         assert!(!own.has(&once));
         own.add(&once);
@@ -106,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_full_set_makes_room_of_what_is_past_and_never_of_what_is_not() {
-        let own = Own::of(2);
+        let own = Own::of(2, Micros(1));
         // All of one part.
         for (number, now) in [(0, 10), (16, 20), (32, 30)] {
             own.add(&charge(number, now));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::LIBRARY;
 use super::keys::tag_keys;
@@ -37,7 +37,7 @@ pub(super) async fn watch(server: Arc<Server>, clock: &impl Clock, bound: Durati
         }
         let pause = if server.is_usable() { CALM } else { ALARMED };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = keep_up(&server, &mut connection, clock, pause) => {}
             () = server.alarm.notified() => {
                 penalty = match server.trouble() {
                     Some(_) if taken_back.elapsed() < TRUSTED_AGAIN => {
@@ -52,7 +52,23 @@ pub(super) async fn watch(server: Arc<Server>, clock: &impl Clock, bound: Durati
     }
 }
 
-/// Looks once, and judges.
+/// Writes what is let through without the server as it comes, until it is to be looked at again.
+async fn keep_up(
+    server: &Server,
+    connection: &mut Option<MultiplexedConnection>,
+    clock: &impl Clock,
+    pause: Duration,
+) {
+    let until = Instant::now() + pause;
+    while timeout_at(until, server.behind.notified()).await.is_ok() {
+        let Some(connection) = connection.as_mut().filter(|_| server.is_usable()) else { continue };
+        if let Err(trouble) = server.backlog.write(server, connection, clock).await {
+            server.lapse(&trouble);
+        }
+    }
+}
+
+/// Looks once, and judges: a server that is to be asked again is told first what passed without it.
 pub(super) async fn look(
     server: &Server,
     connection: &mut Option<MultiplexedConnection>,
@@ -60,7 +76,18 @@ pub(super) async fn look(
     bound: Duration,
 ) {
     let looked = timeout(PATIENCE, examine(server, connection, clock, bound)).await;
-    let after = looked.unwrap_or(Err(Trouble::Slow)).err();
+    let mut after = looked.unwrap_or(Err(Trouble::Slow)).err();
+    while let Some(connection) = connection.as_mut().filter(|_| after.is_none()) {
+        after = server.backlog.write(server, connection, clock).await.err();
+        let take_back = || {
+            if server.trouble().is_some() {
+                server.judge(None);
+            }
+        };
+        if after.is_none() && server.backlog.if_written(server, clock.now(), take_back) {
+            return;
+        }
+    }
     if let Some(trouble) = &after {
         server.note(trouble);
         *connection = None;

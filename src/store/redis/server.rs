@@ -12,6 +12,7 @@ use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::backlog::Backlog;
 use super::trouble::Trouble;
 use super::{FUNCTION, Weakened};
 use crate::clock::Micros;
@@ -34,6 +35,10 @@ pub(super) struct Server {
     pub(super) alarm: Notify,
     meter: OnceLock<ServerMeter>,
     pub(super) weakened: Weakened,
+    /// What gateways let through without it, up to where it knows of that, and what rings when there is more.
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) written: AtomicU64,
+    pub(super) behind: Notify,
 }
 
 /// Why a call brought no answer.
@@ -55,6 +60,7 @@ impl Server {
         connect_timeout: Duration,
         max_in_flight: usize,
         weakened: Weakened,
+        backlog: Arc<Backlog>,
     ) -> Self {
         static PLACES: AtomicUsize = AtomicUsize::new(0);
         Self {
@@ -70,6 +76,9 @@ impl Server {
             alarm: Notify::new(),
             meter: OnceLock::new(),
             weakened,
+            backlog,
+            written: AtomicU64::new(0),
+            behind: Notify::new(),
         }
     }
 

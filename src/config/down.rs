@@ -1,0 +1,90 @@
+//! `when_store_down`: what becomes of a route's requests while the shared store cannot be asked.
+
+use std::sync::Arc;
+
+use super::document::Table;
+use super::problem::Fault;
+use super::value::word;
+use crate::admit::{Ask, Effect};
+use crate::dialect::Dialect;
+use crate::gateway::routes::Target;
+use crate::store::redis::Options;
+
+/// What else a route says.
+pub(super) struct Asks<'r> {
+    pub(super) ask: Option<&'r Ask>,
+    pub(super) effect: Option<Effect>,
+    pub(super) target: Option<&'r Target>,
+    pub(super) has_factor: bool,
+}
+
+/// Whether each gateway judges the route's requests alone then, where that is safe.
+pub(super) fn is_local(table: &Table<'_>, route: &Asks<'_>) -> Option<bool> {
+    let Some(node) = table.find("when_store_down") else { return Some(false) };
+    if node.read(word("rule", &WHEN_DOWN))? == WhenDown::Refuse {
+        return Some(false);
+    }
+    let fault = match (route.ask?, route.effect?) {
+        (Ask::Public | Ask::Key(_), _) => Fault::cured(
+            "no store is asked about requests that are not signed",
+            "leave `when_store_down` out",
+        ),
+        (Ask::Signed(_), Effect::Write) => Fault::cured(
+            "another gateway may let a copy through meanwhile, and this route changes something",
+            "write when_store_down = \"refuse\", or state effect = \"read\" or \"cancel\" where it is that",
+        ),
+        (Ask::Signed(dialect), Effect::Read | Effect::Cancel) if !signs_where(dialect) => {
+            Fault::cured(
+                format!(
+                    "dialect {} does not sign method and path, so a copy could be sent to another route",
+                    dialect.name()
+                ),
+                "write when_store_down = \"refuse\", or serve the route in a dialect that signs both",
+            )
+        }
+        (Ask::Signed(_), Effect::Read | Effect::Cancel) if route.has_factor => Fault::cured(
+            "a code of the second factor is good once, on every gateway",
+            "write when_store_down = \"refuse\", or leave `second_factor` out",
+        ),
+        (Ask::Signed(_), Effect::Read | Effect::Cancel) => match route.target? {
+            Target::WebSocket(_) => Fault::cured(
+                "a WebSocket goes on when the store is back",
+                "write when_store_down = \"refuse\"",
+            ),
+            Target::Upstream(_) | Target::Time(_) => return Some(true),
+        },
+    };
+    node.spot.error(fault);
+    None
+}
+
+/// Whether every message of a dialect covers method and path.
+fn signs_where(dialect: &Dialect) -> bool {
+    let has = |signed: &[&str]| signed.contains(&"method") && signed.contains(&"path");
+    dialect.coverage().iter().all(|message| has(&message.signed))
+}
+
+/// Tells the shared store which routes are judged alone: where there is one, and it is said how many gateways share it.
+pub(super) fn settle(root: &Table<'_>, shared: Option<&mut Options>, locals: &[(u16, Arc<str>)]) {
+    let Some((_, first)) = locals.first() else { return };
+    let said = format!("route \"{first}\" has when_store_down = \"local\"");
+    match shared {
+        None => root.spot.error(Fault::cured(
+            format!("{said}, and the store is in memory"),
+            "leave it out: a store of this gateway's own is never down",
+        )),
+        Some(options) if options.local.gateways == 0 => root.spot.error(Fault::cured(
+            format!("{said}, and nothing says how many gateways share the limits"),
+            "write `gateways = 4` under [store.redis]: then each may spend a fourth of every limit alone",
+        )),
+        Some(options) => options.local.routes = locals.iter().map(|(id, _)| *id).collect(),
+    }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum WhenDown {
+    Refuse,
+    Local,
+}
+
+const WHEN_DOWN: [(WhenDown, &str); 2] = [(WhenDown::Refuse, "refuse"), (WhenDown::Local, "local")];
