@@ -88,3 +88,81 @@ enum WhenDown {
 }
 
 const WHEN_DOWN: [(WhenDown, &str); 2] = [(WhenDown::Refuse, "refuse"), (WhenDown::Local, "local")];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Config, System};
+
+    /// What is wrong with a configuration whose route says `local`.
+    fn wrong(route: &str, store: &str) -> String {
+        let text = format!(
+            r#"version = 1
+[[listener]]
+name = "public"
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+{store}
+[[upstream]]
+name = "exchange"
+backends = ["127.0.0.1:1"]
+identity_key = "none"
+[[route]]
+name = "one"
+path = "/api/**"
+upstream = "exchange"
+when_store_down = "local"
+{route}
+"#
+        );
+        match Config::parse(&text, Path::new("gateway.toml"), &System) {
+            Ok(_) => String::new(),
+            Err(refused) => {
+                refused.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+        }
+    }
+
+    const SHARED: &str =
+        "[store]\nkind = \"redis\"\n[store.redis]\nservers = [\"127.0.0.1:1\"]\ngateways = 3";
+    const READ: &str = "methods = [\"GET\"]\ndialect = \"okx\"";
+
+    #[test]
+    fn reads_and_cancels_may_be_judged_alone_in_dialects_that_sign_where_they_go() {
+        assert_eq!(wrong(READ, SHARED), "");
+        let cancel = "methods = [\"DELETE\"]\neffect = \"cancel\"\ndialect = \"okx\"";
+        assert_eq!(wrong(cancel, SHARED), "");
+    }
+
+    #[test]
+    fn all_others_are_refused_with_the_reason() {
+        let [get, post] = ["methods = [\"GET\"]\n", "methods = [\"POST\"]\n"];
+        for (route, reason) in [
+            (format!("{post}dialect = \"okx\"\npermission = \"trade\""), "changes something"),
+            (
+                format!("{get}dialect = \"binance\""),
+                "dialect binance does not sign method and path",
+            ),
+            (format!("{get}dialect = \"bybit\""), "dialect bybit does not sign method and path"),
+            (format!("{get}ask = \"public\""), "requests that are not signed"),
+            (format!("{get}dialect = \"binance\"\nask = \"key\""), "requests that are not signed"),
+            (format!("{READ}\nwebsocket = true"), "a WebSocket goes on"),
+            (
+                format!("{READ}\nsecond_factor = {{ header = \"x-otp\" }}"),
+                "good once, on every gateway",
+            ),
+        ] {
+            let told = wrong(&route, SHARED);
+            assert!(told.contains(reason), "{route}: {told}");
+        }
+    }
+
+    #[test]
+    fn the_store_must_be_shared_by_gateways_of_a_known_number() {
+        let told = wrong(READ, &SHARED.replace("gateways = 3", ""));
+        assert!(told.contains("nothing says how many gateways"), "{told}");
+        assert!(wrong(READ, "[store]").contains("the store is in memory"));
+    }
+}
