@@ -8,7 +8,7 @@ use super::value::word;
 use crate::admit::{Ask, Effect};
 use crate::dialect::Dialect;
 use crate::gateway::routes::Target;
-use crate::store::redis::Options;
+use crate::store::redis::{Options, Topology};
 
 /// What else a route says.
 pub(super) struct Asks<'r> {
@@ -73,6 +73,12 @@ pub(super) fn settle(root: &Table<'_>, shared: Option<&mut Options>, locals: &[(
             format!("{said}, and the store is in memory"),
             "leave it out: a store of this gateway's own is never down",
         )),
+        Some(options) if matches!(options.topology, Topology::Cluster(_)) => {
+            root.spot.error(Fault::cured(
+                format!("{said}, and in a cluster what was judged alone has no server that is told of it first"),
+                "write when_store_down = \"refuse\", or use topology = \"quorum\"",
+            ));
+        }
         Some(options) if options.local.gateways == 0 => root.spot.error(Fault::cured(
             format!("{said}, and nothing says how many gateways share the limits"),
             "write `gateways = 4` under [store.redis]: then each may spend a fourth of every limit alone",

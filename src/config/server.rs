@@ -203,7 +203,11 @@ fn kind(value: &toml::de::DeValue<'_>) -> Result<bool, Fault> {
     match text(value)? {
         "memory" => Ok(false),
         "redis" => Ok(true),
-        "sentinel" | "cluster" => Err(Fault::cured(
+        "cluster" | "quorum" => Err(Fault::cured(
+            "it is a topology of Redis",
+            "set kind = \"redis\" here, and topology under [store.redis]",
+        )),
+        "sentinel" => Err(Fault::cured(
             "a primary that was cut off goes on answering there, and would accept twice",
             "use kind = \"redis\" with one server, or with three or five that know nothing of each other",
         )),

@@ -1,5 +1,6 @@
 //! `[store.redis]`: the servers that several gateways remember in together.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +13,24 @@ use super::secrets::secret;
 use super::server::pem;
 use super::value::{span, whole};
 use crate::dialect::{Dialect, TimeKind};
-use crate::store::redis::{Address, Local, Options, Weakened};
+use crate::store::redis::{Address, ClusterOptions, Local, Options, Topology, Weakened};
 
 /// The shared store, where one is asked for.
 pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
     let ms = Duration::from_millis(1);
     let cure = "as servers = [\"10.0.0.5:6379\"]; three or five independent ones are a quorum";
+    let in_cluster = table.find("topology").map(|node| node.read(topology));
+    let in_cluster = in_cluster.map_or(Some(None), |given| given.map(Some));
     let servers = table.need("servers", cure);
-    let servers = servers.and_then(|node| addresses(&node));
+    let servers = servers.and_then(|node| addresses(&node, in_cluster?));
     let (username, password) = (table.find("username"), table.find("password"));
     let tls = table.find("tls").map(|node| tls(&node));
+    let is_cluster = in_cluster? == Some(Kind::Cluster);
+    let lease = lease(table, is_cluster);
+    let renamed = renamed(table, is_cluster);
     let options = Options {
         servers: Vec::new(),
+        topology: Topology::Independent,
         deadline: table.or("deadline", Duration::from_millis(20), span(ms..=2_000 * ms)),
         future_skew: Duration::ZERO,
         clock_bound: table.or("clock_bound", Duration::from_millis(250), span(ms..=5_000 * ms)),
@@ -41,7 +48,84 @@ pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
             client.map_err(|error| Fault::new(format!("{server} cannot be used: {error}")));
         reached.push(Address { name: server.to_string(), client: table.spot.noted(client)? });
     }
-    Some(Options { servers: reached, ..options })
+    let topology = if is_cluster {
+        Topology::Cluster(cluster(lease, renamed, settings, tls))
+    } else {
+        Topology::Independent
+    };
+    Some(Options { servers: reached, topology, ..options })
+}
+
+/// How servers stand to each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    One,
+    Quorum,
+    Cluster,
+}
+
+fn topology(value: &toml::de::DeValue<'_>) -> Result<Kind, Fault> {
+    match text(value)? {
+        "redis" => Ok(Kind::One),
+        "quorum" => Ok(Kind::Quorum),
+        "cluster" => Ok(Kind::Cluster),
+        "sentinel" => Err(Fault::cured(
+            "a primary that was cut off goes on answering there, and would accept twice",
+            "use \"quorum\" with three or five servers that know nothing of each other, or \"cluster\"",
+        )),
+        other => Err(Fault::unknown("topology", other, ["redis", "quorum", "cluster"])),
+    }
+}
+
+/// For how long a node counts as a primary after most said so.
+fn lease(table: &Table<'_>, is_cluster: bool) -> Duration {
+    let ms = Duration::from_millis(1);
+    if !is_cluster && let Some(node) = table.find("lease") {
+        node.spot.error(Fault::cured(
+            "only the primaries of a cluster hold a lease",
+            "take it away, or set topology = \"cluster\"",
+        ));
+    }
+    table.or("lease", Duration::from_secs(1), span(200 * ms..=15_000 * ms))
+}
+
+/// Under which addresses nodes are reached, by those that they announce.
+fn renamed(table: &Table<'_>, is_cluster: bool) -> HashMap<String, String> {
+    let Some(node) = table.find("addresses") else { return HashMap::new() };
+    if !is_cluster {
+        node.spot.error(Fault::cured(
+            "only the nodes of a cluster announce addresses",
+            "take it away, or set topology = \"cluster\"",
+        ));
+    }
+    let Some(given) = node.table() else { return HashMap::new() };
+    let one = |(announced, reached): (&str, Node<'_>)| {
+        let announced = reached.spot.noted(address(announced))?.to_string();
+        Some((announced, reached.read(|value| address(text(value)?))?.to_string()))
+    };
+    given.all().into_iter().filter_map(one).collect()
+}
+
+fn cluster(
+    lease: Duration,
+    renamed: HashMap<String, String>,
+    settings: RedisConnectionInfo,
+    tls: Option<TlsCertificates>,
+) -> ClusterOptions {
+    let by_name = tls.is_some();
+    let name = move |host: &str, port: u16| {
+        let announced =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        renamed.get(&announced).cloned().unwrap_or(announced)
+    };
+    let reach = move |name: &str| {
+        let server: Authority = name.parse().map_err(|_| {
+            let what = (redis::ErrorKind::InvalidClientConfig, "it announces no host and port");
+            redis::RedisError::from(what)
+        })?;
+        client(&server, settings.clone(), tls.as_ref())
+    };
+    ClusterOptions { lease, by_name, name: Box::new(name), reach: Box::new(reach) }
 }
 
 /// Refuses dialects whose requests the shared store cannot judge.
@@ -57,31 +141,47 @@ pub(super) fn refuse_timeless(root: &Table<'_>, dialects: &[Arc<Dialect>]) {
     }
 }
 
-fn addresses(node: &Node<'_>) -> Option<Vec<Authority>> {
+fn addresses(node: &Node<'_>, kind: Option<Kind>) -> Option<Vec<Authority>> {
     let mut seen: Vec<Authority> = Vec::new();
     let found = node.texts(|text| {
-        let server = text.parse::<Authority>().ok().filter(|server| server.port_u16().is_some());
-        let server = server.filter(|server| !text.contains('@') && !server.host().is_empty());
-        let server = server.ok_or_else(|| {
-            Fault::cured(
-                format!("\"{}\" is no host and port", shown(text)),
-                "write host:port, as \"10.0.0.5:6379\"; credentials stand beside it",
-            )
-        })?;
+        let server = address(text)?;
         if seen.contains(&server) {
             return Err(Fault::new(format!("{server} stands here twice")));
         }
         seen.push(server.clone());
         Ok(server)
     });
-    if !matches!(found.len(), 1 | 3 | 5) {
-        node.spot.error(Fault::cured(
-            format!("there are {} servers", found.len()),
+    let (is_right, cure) = match kind {
+        None => (
+            matches!(found.len(), 1 | 3 | 5),
             "give one, or three or five that know nothing of each other: most of them decide",
-        ));
+        ),
+        Some(Kind::One) => (found.len() == 1, "give one, or set topology to what they are"),
+        Some(Kind::Quorum) => (
+            matches!(found.len(), 3 | 5),
+            "give three or five that know nothing of each other: most of them decide",
+        ),
+        Some(Kind::Cluster) => (
+            (1..=100).contains(&found.len()),
+            "give a few nodes of the cluster: they tell of the others",
+        ),
+    };
+    if !is_right {
+        node.spot.error(Fault::cured(format!("there are {} servers", found.len()), cure));
         return None;
     }
     Some(found)
+}
+
+fn address(text: &str) -> Result<Authority, Fault> {
+    let server = text.parse::<Authority>().ok().filter(|server| server.port_u16().is_some());
+    let server = server.filter(|server| !text.contains('@') && !server.host().is_empty());
+    server.ok_or_else(|| {
+        Fault::cured(
+            format!("\"{}\" is no host and port", shown(text)),
+            "write host:port, as \"10.0.0.5:6379\"; credentials stand beside it",
+        )
+    })
 }
 
 fn credentials(

@@ -50,6 +50,7 @@ pub(super) struct Families {
     pub(super) shared_store_clock: GaugeVec,
     pub(super) shared_store_local: IntCounterVec,
     pub(super) shared_store_local_records: IntCounterVec,
+    pub(super) shared_store_map_age: Gauge,
     pub(super) state_write_failures: IntCounter,
     pub(super) connections: IntGaugeVec,
     pub(super) connections_opened: IntCounterVec,
@@ -103,6 +104,7 @@ impl Families {
             shared_store_clock: offsets(to)?,
             shared_store_local: counter(to, "shared_store_local_total", "Requests that this gateway judged alone, since the shared store could not be asked and their route says local.", &["outcome"])?,
             shared_store_local_records: counter(to, "shared_store_local_records_total", "Records of such requests, by what became of them at each server: found means that a copy passed at another gateway.", &["server", "outcome"])?,
+            shared_store_map_age: age(to, "shared_store_map_age_seconds", "How long ago most nodes of a cluster said who is the primary of what; 0 without a cluster.")?,
             state_write_failures: single(to, "state_write_failures_total", "Writes that the state directory did not take.")?,
             connections: gauge(to, "connections", "Client connections open.", &["listener"])?,
             connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
@@ -114,7 +116,7 @@ impl Families {
             key_lookups: counter(to, "key_lookups_total", "Lookups of keys that the configuration does not hold, by where they ended.", &["result"])?,
             registry_keys: level(to, "registry_keys", "Keys in the registry, whatever their state; 0 as long as that is not known.")?,
             keys_cached: level(to, "keys_cached", "Keys of the registry that are held in memory.")?,
-            key_knowledge_age: age(to)?,
+            key_knowledge_age: age(to, "key_knowledge_age_seconds", "How old the knowledge of the registry's keys is; 0 without a registry.")?,
             registry_revision: level(to, "registry_revision", "The registry's revision up to which every change is applied.")?,
             registry_lag: lag(to)?,
             bans: counter(to, "bans_total", "Bans of addresses, by whether failures here brought them or another gateway told of them.", &["origin"])?,
@@ -180,9 +182,8 @@ fn offsets(to: &Registry) -> Result<GaugeVec, Error> {
     Ok(family)
 }
 
-fn age(to: &Registry) -> Result<Gauge, Error> {
-    let help = "How old the knowledge of the registry's keys is; 0 without a registry.";
-    let options = Opts::new("key_knowledge_age_seconds", help);
+fn age(to: &Registry, name: &str, help: &str) -> Result<Gauge, Error> {
+    let options = Opts::new(name, help);
     let metric = Gauge::with_opts(options.namespace(NAMESPACE))?;
     to.register(Box::new(metric.clone()))?;
     Ok(metric)

@@ -21,7 +21,7 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 pub use audit::AuditMeter;
 pub use labels::{KeyCounts, Labels, NONE, Outcome, RouteLabels, UpstreamLabels, UpstreamOutcome};
 pub use prometheus::Error;
-pub use servers::{LocalMeter, LocalOutcome, ServerMeter, VerdictMeter, Written};
+pub use servers::{LocalMeter, LocalOutcome, ServerMeter, ServerMeters, VerdictMeter, Written};
 pub use shared::{ListenerMeter, StoreMeter, StoreRefusal};
 pub use websocket::WebSocketMeter;
 pub use worker::{RouteMeter, UpstreamMeter, Worker};
@@ -132,7 +132,17 @@ impl Metrics {
 
     /// The handles of a server of the shared store.
     pub fn server(&self, name: &str) -> ServerMeter {
-        ServerMeter::new(&self.families, name)
+        self.servers().server(name)
+    }
+
+    /// The handles of servers that become known while the gateway runs.
+    pub fn servers(&self) -> ServerMeters {
+        ServerMeters::new(&self.families)
+    }
+
+    /// Sets how long ago most nodes of a cluster said who is the primary of what.
+    pub fn set_map_age(&self, age: Option<Duration>) {
+        self.families.shared_store_map_age.set(age.map_or(f64::INFINITY, seconds));
     }
 
     /// Those of what this gateway judges alone.

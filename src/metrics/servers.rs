@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Gauge, Histogram, IntCounter, IntGauge};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 
 use super::families::Families;
 use super::seconds;
@@ -84,20 +86,6 @@ impl LocalMeter {
 }
 
 impl ServerMeter {
-    pub(super) fn new(families: &Families, server: &str) -> Self {
-        let errors = |kind| families.shared_store_errors.with_label_values(&[server, kind]);
-        Self {
-            calls: families.shared_store_calls.with_label_values(&[server]),
-            errors: Ailment::ALL.map(|(_, kind)| errors(kind)),
-            usable: families.shared_store_usable.with_label_values(&[server]),
-            births: families.shared_store_births.with_label_values(&[server]),
-            clock: families.shared_store_clock.with_label_values(&[server]),
-            local_records: Written::ALL.map(|(_, label)| {
-                families.shared_store_local_records.with_label_values(&[server, label])
-            }),
-        }
-    }
-
     /// A call took so long, whatever came of it.
     pub fn called(&self, span: Duration) {
         self.calls.observe(seconds(span));
@@ -132,6 +120,56 @@ impl ServerMeter {
     /// Sets how far its clock lies from ours, at least.
     pub fn set_clock(&self, apart: Duration) {
         self.clock.set(seconds(apart));
+    }
+}
+
+/// The metrics of servers that become known while a gateway runs.
+#[derive(Clone, Debug)]
+pub struct ServerMeters {
+    calls: HistogramVec,
+    errors: IntCounterVec,
+    usable: IntGaugeVec,
+    births: IntCounterVec,
+    clock: GaugeVec,
+    local_records: IntCounterVec,
+}
+
+impl ServerMeters {
+    pub(super) fn new(families: &Families) -> Self {
+        Self {
+            calls: families.shared_store_calls.clone(),
+            errors: families.shared_store_errors.clone(),
+            usable: families.shared_store_usable.clone(),
+            births: families.shared_store_births.clone(),
+            clock: families.shared_store_clock.clone(),
+            local_records: families.shared_store_local_records.clone(),
+        }
+    }
+
+    /// Those of one server.
+    pub fn server(&self, name: &str) -> ServerMeter {
+        let errors = |kind| self.errors.with_label_values(&[name, kind]);
+        ServerMeter {
+            calls: self.calls.with_label_values(&[name]),
+            errors: Ailment::ALL.map(|(_, kind)| errors(kind)),
+            usable: self.usable.with_label_values(&[name]),
+            births: self.births.with_label_values(&[name]),
+            clock: self.clock.with_label_values(&[name]),
+            local_records: Written::ALL
+                .map(|(_, label)| self.local_records.with_label_values(&[name, label])),
+        }
+    }
+
+    /// Drops those of a server that is gone.
+    pub fn forget(&self, name: &str) {
+        // An error means that there are none.
+        let _ = self.calls.remove_label_values(&[name]);
+        for (_, kind) in Ailment::ALL {
+            let _ = self.errors.remove_label_values(&[name, kind]);
+        }
+        let _ = self.usable.remove_label_values(&[name]);
+        let _ = self.births.remove_label_values(&[name]);
+        let _ = self.clock.remove_label_values(&[name]);
     }
 }
 

@@ -132,6 +132,11 @@ impl Watch {
             }
         }
         self.metrics.set_write_failures(store.write_failures());
+        if let LiveStore::Shared(shared) = &self.gate.store
+            && shared.is_cluster()
+        {
+            self.metrics.set_map_age(shared.map_age());
+        }
         if let Some(counts) = self.gate.keys.counts() {
             self.metrics.set_cache(&counts);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use countersign::clock::SystemClock;
-use countersign::store::redis::{Address, Local, Options, RedisStore, Weakened};
+use countersign::store::redis::{Address, Local, Options, RedisStore, Topology, Weakened};
 use countersign::store::{Charge, Identity, Store, Verdict};
 use redis::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,6 +102,7 @@ async fn store(ports: &[u16], watch: bool) -> Arc<RedisStore<SystemClock>> {
         clock_bound: BOUND,
         max_in_flight: 1_000,
         local: Local::default(),
+        topology: Topology::Independent,
         weakened: Weakened::default(),
     };
     let store = Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap());

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock, Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
-use countersign::store::redis::{Local, Options, RedisStore, Trouble, Weakened};
+use countersign::store::redis::{Local, Options, RedisStore, Topology, Trouble, Weakened};
 use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, SignedTime, Store, Subject, Verdict,
 };
@@ -41,6 +41,7 @@ fn options(servers: &[&RedisServer]) -> Options {
         clock_bound: BOUND,
         max_in_flight: 1_000,
         local: Local::default(),
+        topology: Topology::Independent,
         weakened: Weakened::default(),
     }
 }

@@ -432,12 +432,14 @@ local function raise(keys, args)
 end
 
 -- KEYS: generations. ARGV: the gateway's moment, a name that was never used, the name it knows of or nothing, how many
--- keys the server has evicted. Names the generations that are missing, all at once after a loss, so that the first
+-- keys the server has evicted, and in a cluster the epoch since which this server is the tags' primary: whoever was
+-- one before, and another meanwhile, knows nothing of what that one recorded, whatever its memory says. Names the generations that are missing, all at once after a loss, so that the first
 -- requests find them old enough. One begins when a gateway says that it knows of its name, which is after whatever was
 -- lost. Tells the clock, the latest birth, and a name that nobody has confirmed yet.
 local function wake(keys, args)
   local now = clock()
   local asked_at, name, known, gone = tonumber(args[1]), args[2], args[3], tonumber(args[4])
+  local epoch = tonumber(args[5] or 0)
   if evicted and gone ~= evicted then generations = {} end
   evicted = gone
   if now > swept + SWEEP or now < swept then
@@ -452,8 +454,9 @@ local function wake(keys, args)
   for place = 1, #keys do
     local key = keys[place]
     local held, mine = redis.call('GET', key), generations[key]
-    if not (held and mine and held == mine.name) then
-      mine = { name = name, filled = {} }
+    local before = mine and mine.epoch or 0
+    if not (held and mine and held == mine.name and epoch <= before) then
+      mine = { name = name, filled = {}, epoch = math.max(epoch, before) }
       redis.call('SET', key, name)
       generations[key] = mine
     elseif not mine.born and mine.name == known then

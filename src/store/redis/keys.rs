@@ -13,7 +13,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn of(account: u64, signed: Micros, key: [u8; 16]) -> Self {
-        let tag = account % TAGS;
+        let tag = tag(account);
         let payer = key.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
         Self {
             generation: generation_key(tag),
@@ -24,8 +24,19 @@ impl Keys {
     }
 }
 
-fn generation_key(tag: u64) -> String {
+/// Where a tag's generation lies.
+pub(super) fn generation_key(tag: u64) -> String {
     format!("c1:{{{tag}}}:g")
+}
+
+/// The part that an account, or a subject that many share, belongs to.
+pub(super) fn tag(account: u64) -> u64 {
+    account % TAGS
+}
+
+/// Where the limit of a subject lies that more accounts share.
+pub(super) fn shared_key(subject: u64) -> String {
+    format!("c1:{{{}}}:s{subject:x}", tag(subject))
 }
 
 /// The keys of every tag's generation.
@@ -49,6 +60,25 @@ pub(super) fn signed_time(time: SignedTime) -> Micros {
 
 /// Into how many parts accounts are dealt, each in one hash slot. It never changes: gateways that differ would accept
 /// twice.
-const TAGS: u64 = 1_024;
+pub(super) const TAGS: u64 = 1_024;
 /// Records whose signed time lies in one span of this length share a key.
 const SPAN: u64 = 4_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::super::slots::{slot, slot_of_key};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn all_keys_of_a_call_share_a_slot(account: u64, signed: u64, key: [u8; 16]) {
+            let Keys { generation, records, limits, account: of_account } = Keys::of(account, Micros(signed), key);
+            let wanted = slot(tag(account).to_string().as_bytes());
+            for key in [&generation, &records, &limits, &of_account, &shared_key(account)] {
+                prop_assert_eq!(slot_of_key(key), wanted, "{}", key);
+            }
+            prop_assert_eq!(generation, generation_key(tag(account)));
+        }
+    }
+}

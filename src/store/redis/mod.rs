@@ -1,21 +1,28 @@
 //! The shared store: replay and limits in Redis, so that any number of gateways are as one.
 //!
 //! One server, or a quorum of three or five that know nothing of each other: then a request passes when most of them
-//! say that it is new, and an account's limits are kept by one of them. Each call is one function of `function.lua`,
+//! say that it is new, and an account's limits are kept by one of them. Or a cluster, where all of an account lies on one
+//! primary, which is trusted while most nodes confirm it. Each call is one function of `function.lua`,
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
+mod asks;
 mod backlog;
+mod cluster;
 mod keys;
+mod lease;
 mod local;
 mod options;
 mod own;
 mod packed;
+mod primary;
 mod probe;
 mod server;
+mod slots;
 mod spanning;
 mod tabs;
 mod tally;
 mod trouble;
+mod view;
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -28,6 +35,7 @@ use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
 use self::backlog::Backlog;
+use self::cluster::Cluster;
 use self::keys::{Keys, signed_at};
 use self::local::Alone;
 use self::own::{Added, Own};
@@ -42,7 +50,7 @@ use crate::clock::{Clock, Micros};
 use crate::metrics::{Metrics, VerdictMeter};
 
 pub use self::local::Local;
-pub use self::options::{Address, Options, Weakened};
+pub use self::options::{Address, ClusterOptions, Options, Topology, Weakened};
 pub use self::trouble::{Ailment, Trouble};
 
 /// The library that every server runs.
@@ -53,7 +61,9 @@ const LIBRARY: &str = "countersign_1";
 /// Remembers in Redis.
 #[derive(Debug)]
 pub struct RedisStore<C> {
+    /// Those that decide by majority; none where there is a cluster.
     servers: Box<[Arc<Server>]>,
+    cluster: Option<Cluster>,
     /// Counts the limits that span accounts, for this gateway alone.
     local: MemoryStore,
     /// What of those limits is settled with the servers.
@@ -88,23 +98,47 @@ impl<C: Clock> RedisStore<C> {
         let connect_timeout = options.deadline.max(Duration::from_secs(1));
         let Weakened { votes, .. } = options.weakened;
         let majority = votes.unwrap_or(options.servers.len() / 2 + 1);
-        let margins = Margins { skew: options.future_skew, bound: options.clock_bound };
+        let lease = match &options.topology {
+            Topology::Independent => Duration::ZERO,
+            Topology::Cluster(of_cluster) => of_cluster.lease,
+        };
+        let margins = Margins { skew: options.future_skew, bound: options.clock_bound, lease };
         let backlog = Arc::new(Backlog::new(margins));
+        let most = options.max_in_flight;
         let server = |at: Address| {
             let weakened = options.weakened.clone();
-            let most = options.max_in_flight;
             let backlog = Arc::clone(&backlog);
-            Arc::new(Server::new(at.name, at.client, connect_timeout, most, weakened, backlog))
+            Arc::new(Server::new(
+                at.name,
+                at.client,
+                connect_timeout,
+                most,
+                false,
+                weakened,
+                backlog,
+            ))
+        };
+        let (servers, cluster) = match options.topology {
+            Topology::Independent => (options.servers.into_iter().map(server).collect(), None),
+            Topology::Cluster(of_cluster) => {
+                let weakened = options.weakened.clone();
+                let seeds = options.servers;
+                let backlog = Arc::clone(&backlog);
+                let cluster =
+                    Cluster::new(seeds, of_cluster, connect_timeout, most, weakened, backlog);
+                (Box::default(), Some(cluster))
+            }
         };
         Ok(Self {
             majority,
+            cluster,
             informed: AtomicU64::new(u64::MAX),
             verdicts: OnceLock::new(),
-            servers: options.servers.into_iter().map(server).collect(),
+            servers,
             local,
             own: Own::new(clock.now()),
             alone: Alone::new(options.local),
-            backlog: Arc::clone(&backlog),
+            backlog,
             tabs: Tabs::default(),
             clock,
             deadline: options.deadline,
@@ -116,8 +150,11 @@ impl<C: Clock> RedisStore<C> {
 
     /// Looks at every server once, and says what is wrong with those that are not used.
     pub async fn look(&self) -> Vec<(String, Trouble)> {
+        if let Some(cluster) = &self.cluster {
+            asks::look(cluster, &self.clock, self.margins.bound).await;
+        }
         for server in &self.servers {
-            probe::look(server, &mut None, &self.clock, self.margins.bound).await;
+            probe::look(server, &mut None, &self.clock, self.margins.bound, None).await;
         }
         self.troubles()
     }
@@ -125,8 +162,12 @@ impl<C: Clock> RedisStore<C> {
     /// Looks at every server now and then, for as long as it is polled.
     pub async fn watch(&self) {
         let mut looks: Vec<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
+        let (clock, bound) = (&self.clock, self.margins.bound);
+        if let Some(cluster) = &self.cluster {
+            looks.push(Box::pin(asks::watch(cluster, clock, bound)));
+        }
         for server in &self.servers {
-            looks.push(Box::pin(probe::watch(Arc::clone(server), &self.clock, self.margins.bound)));
+            looks.push(Box::pin(probe::watch(Arc::clone(server), clock, bound, None)));
         }
         poll_fn(|context| {
             for look in &mut looks {
@@ -143,6 +184,9 @@ impl<C: Clock> RedisStore<C> {
         for server in &self.servers {
             server.set_meter(metrics.server(&server.name));
         }
+        if let Some(cluster) = &self.cluster {
+            cluster.set_meters(metrics.servers());
+        }
         // An error means that there is one already.
         let _ = self.verdicts.set(metrics.verdicts());
         self.alone.set_meter(metrics.local());
@@ -157,11 +201,17 @@ impl<C: Clock> RedisStore<C> {
     /// What is wrong with each server that is not used.
     pub fn troubles(&self) -> Vec<(String, Trouble)> {
         let trouble = |server: &Arc<Server>| Some((server.name.clone(), server.trouble()?));
+        if let Some(cluster) = &self.cluster {
+            return cluster.troubles(self.clock.now());
+        }
         self.servers.iter().filter_map(trouble).collect()
     }
 
     /// Whether enough servers are used to judge requests.
     pub fn is_usable(&self) -> bool {
+        if let Some(cluster) = &self.cluster {
+            return cluster.judged_since(self.clock.now()).is_some();
+        }
         self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority
     }
 
@@ -172,6 +222,10 @@ impl<C: Clock> RedisStore<C> {
 
     /// When the first stamp that is judged can be signed; `None` as long as too few servers are used.
     pub fn ready_at(&self) -> Option<Micros> {
+        let passed = self.margins.of_stamps() + Duration::from_micros(1);
+        if let Some(cluster) = &self.cluster {
+            return Some(cluster.judged_since(self.clock.now())? + passed);
+        }
         let used = self.servers.iter().filter(|server| server.is_usable());
         let mut births: Vec<Micros> = used.map(|server| server.born()).collect();
         births.sort_unstable();
@@ -181,7 +235,7 @@ impl<C: Clock> RedisStore<C> {
 
     /// The first stamp that is judged by whoever was born then.
     fn judged_from(&self, born: Micros) -> Micros {
-        born + self.margins.skew + self.margins.bound * 2 + Duration::from_micros(1)
+        born + self.margins.of_stamps() + Duration::from_micros(1)
     }
 
     /// Raises what is known of a key's epoch, on every server that answers; how many did.
@@ -190,6 +244,9 @@ impl<C: Clock> RedisStore<C> {
         let keys = Keys::of(account, Micros(0), key);
         let key = key.first_chunk::<8>().copied().unwrap_or_default();
         command.arg("countersign_1_raise").arg(1).arg(&keys.account).arg(&key).arg(epoch);
+        if let Some(cluster) = &self.cluster {
+            return usize::from(self.ask_primary(cluster, account, &command).await.is_some());
+        }
         let mut raised = 0;
         for server in &self.servers {
             let deadline = Instant::now() + self.deadline;
@@ -202,6 +259,9 @@ impl<C: Clock> RedisStore<C> {
     async fn judge(&self, charge: &Charge, costs: &[Cost], token: Token) -> Verdict {
         let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
         let spend = Spend::new(charge, costs.len(), token, fence);
+        if let Some(cluster) = &self.cluster {
+            return self.judge_in(cluster, charge, costs, &spend).await;
+        }
         let Some(owner) = self.owner(charge.account, fence) else { return Verdict::Unavailable };
         let tally = self.poll(charge, costs, owner, &spend).await;
         let verdict = tally.verdict(self.majority, charge, self.margins);
@@ -223,7 +283,7 @@ impl<C: Clock> RedisStore<C> {
             return Some(fence);
         }
         let informed = Micros(self.informed.load(Ordering::Relaxed));
-        Some(fence.min(informed - self.margins.bound * 2))
+        Some(fence.min(informed - self.margins.after_birth()))
     }
 
     /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
@@ -238,6 +298,14 @@ impl<C: Clock> RedisStore<C> {
         let ranked = usable
             .map(|(place, server)| (server.born() < fence, server.is_steady(), rank(place), place));
         ranked.max().map(|(_, _, _, place)| place)
+    }
+
+    /// Where the limits of an account, or of whatever many share, are kept.
+    fn keeper(&self, account: u64, fence: Micros) -> Option<Arc<Server>> {
+        if let Some(cluster) = &self.cluster {
+            return Some(cluster.route(keys::tag(account), self.clock.now())?.server);
+        }
+        self.owner(account, fence).and_then(|place| self.servers.get(place)).map(Arc::clone)
     }
 
     fn token(&self) -> Token {
@@ -265,7 +333,9 @@ impl<C: Clock> RedisStore<C> {
             calls.retain_mut(|(place, call)| {
                 let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
                 let asked = if *place == owner { costs } else { &[] };
-                let vote = answer.ok().and_then(|bytes| self.believe(*place, &bytes, asked, sent));
+                let believe =
+                    |bytes: Vec<u8>| self.believe(self.servers.get(*place)?, &bytes, asked, sent);
+                let vote = answer.ok().and_then(believe);
                 tally.count(*place, *place == owner, vote, charge.now);
                 false
             });
@@ -280,8 +350,7 @@ impl<C: Clock> RedisStore<C> {
     }
 
     /// A vote, if it can be read and its server's clock agrees with ours.
-    fn believe(&self, place: usize, bytes: &[u8], costs: &[Cost], sent: Micros) -> Option<Vote> {
-        let server = self.servers.get(place)?;
+    fn believe(&self, server: &Server, bytes: &[u8], costs: &[Cost], sent: Micros) -> Option<Vote> {
         let Ok(vote) = packed::read(bytes, costs) else {
             server.lapse(&Trouble::Refuses("an answer that cannot be read".into()));
             return None;
@@ -328,8 +397,7 @@ impl<C: Clock> Store for RedisStore<C> {
     fn give_back(&self, receipt: &Receipt, _now: Micros) {
         let signed_at = keys::signed_time(receipt.time);
         let Some(fence) = packed::fence(receipt.time, self.margins) else { return };
-        let owner = self.owner(receipt.account, fence).and_then(|place| self.servers.get(place));
-        let Some(server) = owner.map(Arc::clone) else { return };
+        let Some(server) = self.keeper(receipt.account, fence) else { return };
         let keys = Keys::of(receipt.account, signed_at, receipt.key);
         let mut command = cmd("FCALL");
         command.arg("countersign_1_refund").arg(3);

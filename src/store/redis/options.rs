@@ -4,14 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Client;
+use redis::{Client, RedisError};
 
 use super::local::Local;
 
 /// How the shared store is reached, and what it withstands.
 pub struct Options {
-    /// The servers: one, three or five.
+    /// The servers: one, three or five; of a cluster those that are asked for the others.
     pub servers: Vec<Address>,
+    /// How they stand to each other.
+    pub topology: Topology,
     /// How long a call may take, connecting included.
     pub deadline: Duration,
     /// The furthest ahead of now that any freshness rule accepts a stamp.
@@ -27,6 +29,26 @@ pub struct Options {
     pub weakened: Weakened,
 }
 
+/// How servers stand to each other.
+pub enum Topology {
+    /// They know nothing of each other: most of them decide.
+    Independent,
+    /// They are nodes of one cluster: what belongs to one account lies on one of its primaries.
+    Cluster(ClusterOptions),
+}
+
+/// How the nodes of a cluster are reached, and for how long one is trusted.
+pub struct ClusterOptions {
+    /// For how long a node counts as a primary after most nodes said so.
+    pub lease: Duration,
+    /// Whether nodes are reached by the host names that they announce, where they do.
+    pub by_name: bool,
+    /// The address, as `host:port`, under which a node is reached that announces this host and port.
+    pub name: Box<dyn Fn(&str, u16) -> String + Send + Sync>,
+    /// How whoever is at such an address is reached.
+    pub reach: Box<dyn Fn(&str) -> Result<Client, RedisError> + Send + Sync>,
+}
+
 /// Safeguards that are taken away, to show that a test notices: only code that makes [`Options`] by hand can.
 #[doc(hidden)]
 #[derive(Clone, Debug, Default)]
@@ -39,6 +61,8 @@ pub struct Weakened {
     pub keeps_local: bool,
     /// Whether a server may evict.
     pub may_evict: bool,
+    /// Whether a node of a cluster counts as a primary because one node, itself perhaps, ever said so.
+    pub lease_off: bool,
 }
 
 /// One server.

@@ -31,6 +31,20 @@ pub(super) struct Margins {
     pub(super) skew: Duration,
     /// How far two clocks of gateways may lie apart.
     pub(super) bound: Duration,
+    /// For how long a predecessor may go on after a server's birth; nothing but in a cluster.
+    pub(super) lease: Duration,
+}
+
+impl Margins {
+    /// What a stamp must lie later than a birth, at least.
+    pub(super) fn of_stamps(self) -> Duration {
+        self.skew + self.after_birth()
+    }
+
+    /// How long after a birth another may have gone on, by any gateway's clock.
+    pub(super) fn after_birth(self) -> Duration {
+        self.bound * 2 + self.lease
+    }
 }
 
 impl Spend {
@@ -70,8 +84,8 @@ pub(super) fn field(digest: [u8; 16]) -> [u8; FIELD] {
 /// remembered here.
 pub(super) fn fence(time: SignedTime, margins: Margins) -> Option<Micros> {
     match time {
-        SignedTime::Stamp(at) => Some(at - margins.skew - margins.bound * 2),
-        SignedTime::Deadline { at, lead } => Some(at - lead - margins.bound * 2),
+        SignedTime::Stamp(at) => Some(at - margins.of_stamps()),
+        SignedTime::Deadline { at, lead } => Some(at - lead - margins.after_birth()),
         SignedTime::Growing { key: _, nonce: _, window: _ }
         | SignedTime::Unique { key: _, nonce: _ } => None,
     }

@@ -8,10 +8,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::LIBRARY;
+use super::cluster::Cluster;
 use super::keys::tag_keys;
 use super::server::Server;
 use super::trouble::Trouble;
+use super::{LIBRARY, asks};
 use crate::clock::{Clock, Micros};
 
 /// How often a server is looked at while it is used, and while it is not.
@@ -25,13 +26,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Looks at a server for as long as it is polled.
 ///
 /// One that refuses calls though it looks well, or fails soon after it was taken back, waits longer each time.
-pub(super) async fn watch(server: Arc<Server>, clock: &impl Clock, bound: Duration) {
+pub(super) async fn watch(
+    server: Arc<Server>,
+    clock: &impl Clock,
+    bound: Duration,
+    cluster: Option<&Cluster>,
+) {
     let mut connection = None;
     let mut penalty = Duration::ZERO;
     let mut taken_back = Instant::now();
     loop {
         let was_usable = server.is_usable();
-        look(&server, &mut connection, clock, bound).await;
+        look(&server, &mut connection, clock, bound, cluster).await;
         if !was_usable && server.is_usable() {
             taken_back = Instant::now();
         }
@@ -74,8 +80,9 @@ pub(super) async fn look(
     connection: &mut Option<MultiplexedConnection>,
     clock: &impl Clock,
     bound: Duration,
+    cluster: Option<&Cluster>,
 ) {
-    let looked = timeout(PATIENCE, examine(server, connection, clock, bound)).await;
+    let looked = timeout(PATIENCE, examine(server, connection, clock, bound, cluster)).await;
     let mut after = looked.unwrap_or(Err(Trouble::Slow)).err();
     while let Some(connection) = connection.as_mut().filter(|_| after.is_none()) {
         after = server.backlog.write(server, connection, clock).await.err();
@@ -102,50 +109,87 @@ async fn examine(
     kept: &mut Option<MultiplexedConnection>,
     clock: &impl Clock,
     bound: Duration,
+    cluster: Option<&Cluster>,
 ) -> Result<(), Trouble> {
+    let is_new = kept.is_none();
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => server.connect().await.map_err(|error| Trouble::of(&error))?,
     };
     let info: String =
         cmd("INFO").query_async(&mut connection).await.map_err(|error| Trouble::of(&error))?;
-    let field = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .unwrap_or_default()
-            .trim()
-    };
-    let version = field("redis_version");
-    if version
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok())
-        .is_none_or(|major: u32| major < 7)
-    {
-        return Err(Trouble::TooOld(version.to_owned()));
+    let info = Info(&info);
+    info.check(server, cluster.is_some())?;
+    let evicted = if server.weakened.may_evict { "0" } else { info.field("evicted_keys") };
+    match cluster {
+        None => {
+            load(&mut connection, server.function()).await?;
+            server.set_born(wake(server, &mut connection, evicted, clock, bound).await?);
+        }
+        Some(cluster) => {
+            if is_new {
+                asks::advise(cluster, server, &mut connection).await?;
+            }
+            let is_primary = info.field("role") == "master";
+            if !cluster.held_by(server, clock.now()).is_empty() {
+                load(&mut connection, server.function()).await?;
+                let wake = asks::wake(cluster, server, &mut connection, evicted, clock, bound);
+                if let Some(born) = wake.await? {
+                    server.set_born(born);
+                }
+            } else if is_primary && cluster.claims(server, clock.now()) {
+                return Err(Trouble::Unconfirmed);
+            }
+        }
     }
-    if field("loading") == "1" {
-        return Err(Trouble::Refuses("it is loading".into()));
-    }
-    if field("role") != "master" {
-        return Err(Trouble::Refuses("it is a replica".into()));
-    }
-    let mode = field("redis_mode");
-    if mode != "standalone" {
-        return Err(Trouble::Refuses(format!(
-            "it runs as {mode}, where a primary that was cut off goes on answering and would accept twice: give one \
-             server, or three or five that know nothing of each other"
-        )));
-    }
-    let policy = field("maxmemory_policy");
-    if policy != "noeviction" && !server.weakened.may_evict {
-        return Err(Trouble::Evicts(policy.to_owned()));
-    }
-    let evicted = if server.weakened.may_evict { "0" } else { field("evicted_keys") }.to_owned();
-    load(&mut connection, server.function()).await?;
-    server.set_born(wake(server, &mut connection, &evicted, clock, bound).await?);
     *kept = Some(connection);
     Ok(())
+}
+
+/// What a server says of itself.
+struct Info<'a>(&'a str);
+
+impl<'a> Info<'a> {
+    fn field(&self, name: &str) -> &'a str {
+        let mut lines = self.0.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or_default().trim()
+    }
+
+    /// Whether such a server can be used at all.
+    fn check(&self, server: &Server, in_cluster: bool) -> Result<(), Trouble> {
+        let version = self.field("redis_version");
+        let major = version.split('.').next().and_then(|major| major.parse().ok());
+        if major.is_none_or(|major: u32| major < 7) {
+            return Err(Trouble::TooOld(version.to_owned()));
+        }
+        if self.field("loading") == "1" {
+            return Err(Trouble::Refuses("it is loading".into()));
+        }
+        let mode = self.field("redis_mode");
+        match (in_cluster, mode) {
+            (true, "cluster") => {}
+            (true, _) => {
+                return Err(Trouble::Refuses(format!(
+                    "it runs as {mode}: topology = \"cluster\" needs nodes with cluster-enabled yes"
+                )));
+            }
+            (false, "standalone") if self.field("role") != "master" => {
+                return Err(Trouble::Refuses("it is a replica".into()));
+            }
+            (false, "standalone") => {}
+            (false, _) => {
+                return Err(Trouble::Refuses(format!(
+                    "it runs as {mode}, where a primary that was cut off goes on answering and would accept twice: \
+                     give one server, or three or five that know nothing of each other, or set topology = \"cluster\""
+                )));
+            }
+        }
+        let policy = self.field("maxmemory_policy");
+        if policy != "noeviction" && !server.weakened.may_evict {
+            return Err(Trouble::Evicts(policy.to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// Loads the library where it is missing.
@@ -200,36 +244,66 @@ async fn wake(
     let mut known = String::new();
     for _ in 0..ROUNDS {
         let sent = clock.now();
-        let mut name = [0; 16];
-        getrandom::fill(&mut name).map_err(|error| Trouble::Refuses(error.to_string()))?;
-        let name = HEXLOWER.encode(&name);
         let mut wake = cmd("FCALL");
         wake.arg("countersign_1_wake").arg(keys.len()).arg(&keys);
-        wake.arg(sent.0).arg(name).arg(&known).arg(evicted);
-        let told: String =
+        wake.arg(sent.0).arg(fresh_name()?).arg(&known).arg(evicted);
+        let told: Vec<u8> =
             wake.query_async(connection).await.map_err(|error| Trouble::of(&error))?;
-        let mut told = told.split(' ');
-        let mut moment = || Some(Micros(told.next()?.parse().ok()?));
-        let (Some(now), Some(born)) = (moment(), moment()) else {
-            return Err(Trouble::Refuses("an answer that cannot be read".into()));
-        };
-        let apart = apart(now, sent, clock.now());
-        if let Some(meter) = server.meter() {
-            meter.set_clock(apart);
-        }
-        if apart > bound {
-            return Err(Trouble::Clock(apart));
-        }
-        told.next().unwrap_or_default().clone_into(&mut known);
+        let told = Told::read(&told)?;
+        agree(server, told.now, (sent, clock.now()), bound)?;
+        known = told.pending;
         if known.is_empty() {
-            return Ok(born);
+            return Ok(told.born);
         }
     }
     Err(Trouble::Refuses("it goes on forgetting".into()))
 }
 
+/// A name that was never used.
+pub(super) fn fresh_name() -> Result<String, Trouble> {
+    let mut name = [0; 16];
+    getrandom::fill(&mut name).map_err(|error| Trouble::Refuses(error.to_string()))?;
+    Ok(HEXLOWER.encode(&name))
+}
+
+/// What a server says when it is to remember.
+pub(super) struct Told {
+    /// Its clock.
+    pub(super) now: Micros,
+    /// The latest birth.
+    pub(super) born: Micros,
+    /// A name that nobody has confirmed yet, if there is one.
+    pub(super) pending: String,
+}
+
+impl Told {
+    pub(super) fn read(told: &[u8]) -> Result<Self, Trouble> {
+        let read = || {
+            let mut told = std::str::from_utf8(told).ok()?.split(' ');
+            let now = Micros(told.next()?.parse().ok()?);
+            let born = Micros(told.next()?.parse().ok()?);
+            Some(Self { now, born, pending: told.next().unwrap_or_default().to_owned() })
+        };
+        read().ok_or_else(|| Trouble::Refuses("an answer that cannot be read".into()))
+    }
+}
+
+/// Whether a server's clock, as it was read between two moments of ours, agrees with ours.
+pub(super) fn agree(
+    server: &Server,
+    told: Micros,
+    (sent, received): (Micros, Micros),
+    bound: Duration,
+) -> Result<(), Trouble> {
+    let apart = apart(told, sent, received);
+    if let Some(meter) = server.meter() {
+        meter.set_clock(apart);
+    }
+    if apart > bound { Err(Trouble::Clock(apart)) } else { Ok(()) }
+}
+
 /// How often a server is told what it named, when other gateways do the same.
-const ROUNDS: usize = 5;
+pub(super) const ROUNDS: usize = 5;
 
 /// How far a clock that was read between two moments of ours lies outside of them.
 pub(super) fn apart(told: Micros, sent: Micros, received: Micros) -> Duration {

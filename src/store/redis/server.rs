@@ -26,6 +26,8 @@ pub(super) struct Server {
     client: Client,
     connect_timeout: Duration,
     max_in_flight: usize,
+    /// Whether it is one node of a cluster.
+    in_cluster: bool,
     usable: AtomicBool,
     lapses: AtomicU32,
     /// When it began to remember, in microseconds, as far as is known here.
@@ -48,6 +50,8 @@ pub(super) enum Fault {
     NotSent,
     /// Whether it was carried out is not known.
     Unknown,
+    /// It was not carried out: what it is about belongs to another node of the cluster, or is on its way there.
+    Moved,
 }
 
 /// Lapses in a row after which a server is not asked until a probe succeeds.
@@ -59,6 +63,7 @@ impl Server {
         client: Client,
         connect_timeout: Duration,
         max_in_flight: usize,
+        in_cluster: bool,
         weakened: Weakened,
         backlog: Arc<Backlog>,
     ) -> Self {
@@ -69,6 +74,7 @@ impl Server {
             client,
             connect_timeout,
             max_in_flight,
+            in_cluster,
             usable: AtomicBool::new(false),
             lapses: AtomicU32::new(0),
             born: AtomicU64::new(0),
@@ -160,6 +166,12 @@ impl Server {
         }
     }
 
+    /// The host that it is reached at.
+    pub(super) fn host(&self) -> &str {
+        let host = self.name.rsplit_once(':').map_or(&*self.name, |(host, _)| host);
+        host.trim_matches(['[', ']'])
+    }
+
     /// A connection of its own, for probes.
     pub(super) async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
@@ -213,6 +225,10 @@ impl Server {
                 Ok(_) => Trouble::Refuses("an answer of another kind".to_owned()),
                 Err(error) => Trouble::of(&error),
             };
+            if self.in_cluster && trouble.is_elsewhere() {
+                self.note(&trouble);
+                return Err(Fault::Moved);
+            }
             let is_lost = matches!(trouble, Trouble::Unreachable(_) | Trouble::Slow);
             self.lapse(&trouble);
             if !is_lost {

@@ -14,6 +14,7 @@ use redis::cmd;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::keys::shared_key;
 use super::packed::{self, Settled};
 use super::server::Server;
 use crate::clock::Micros;
@@ -197,7 +198,7 @@ async fn settle(
     deadline: Instant,
 ) {
     let Subject(subject) = cost.subject;
-    let key = format!("c1:{{{}}}:s{subject:x}", subject % 1_024);
+    let key = shared_key(subject);
     let mut command = cmd("FCALL");
     let whole = Cost { weight: units, shadow: false, scope: crate::store::Scope::Key, ..cost };
     command.arg("countersign_1_settle").arg(1).arg(&key).arg(packed::costs(&[whole]));

@@ -65,6 +65,6 @@ impl Tally {
 
 /// How long until what is signed then is judged by a server born at `born`.
 fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {
-    let judged = born + margins.skew + margins.bound * 2;
+    let judged = born + margins.of_stamps();
     judged.since(charge.now).max(Duration::from_millis(1))
 }

@@ -24,6 +24,12 @@ pub enum Trouble {
     OtherLibrary,
     /// Its clock is further from ours than the bound.
     Clock(Duration),
+    /// It says that it is a primary, and too few other nodes of its cluster say so.
+    Unconfirmed,
+    /// A cluster has so few nodes with slots.
+    FewPrimaries(usize),
+    /// A lease would last longer than the time after which a cut-off primary stops by itself; both.
+    LongLease(Duration, Duration),
 }
 
 /// The kinds of trouble, as metrics have them.
@@ -47,13 +53,15 @@ pub enum Ailment {
     Clock,
     /// It may evict.
     Evicting,
+    /// Too few nodes of its cluster confirm that it is a primary.
+    Unconfirmed,
     /// Anything else.
     Other,
 }
 
 impl Ailment {
     /// Every kind, in the order of its index, with its label.
-    pub const ALL: [(Self, &'static str); 10] = [
+    pub const ALL: [(Self, &'static str); 11] = [
         (Self::Down, "down"),
         (Self::Timeout, "timeout"),
         (Self::Loading, "loading"),
@@ -63,6 +71,7 @@ impl Ailment {
         (Self::NotAuthorized, "noauth"),
         (Self::Clock, "clock"),
         (Self::Evicting, "evicting"),
+        (Self::Unconfirmed, "unconfirmed"),
         (Self::Other, "other"),
     ];
 }
@@ -80,13 +89,21 @@ impl Trouble {
         }
     }
 
+    /// Whether it is about one slot of a cluster alone: the server is in order.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        let Self::Refuses(why) = self else { return false };
+        let code = why.split_ascii_whitespace().next().unwrap_or_default();
+        matches!(code, "MOVED" | "ASK" | "TRYAGAIN")
+    }
+
     /// Its kind.
     pub fn ailment(&self) -> Ailment {
         match self {
             Self::Unknown | Self::Unreachable(_) => Ailment::Down,
             Self::Slow => Ailment::Timeout,
             Self::Refuses(why) => refusal(why),
-            Self::TooOld(_) | Self::OtherLibrary => Ailment::Other,
+            Self::TooOld(_) | Self::OtherLibrary | Self::LongLease(_, _) => Ailment::Other,
+            Self::Unconfirmed | Self::FewPrimaries(_) => Ailment::Unconfirmed,
             Self::Evicts(_) => Ailment::Evicting,
             Self::Clock(_) => Ailment::Clock,
         }
@@ -123,6 +140,19 @@ impl fmt::Display for Trouble {
                 "has other code in its library countersign_1: run gateways of one version, or FUNCTION DELETE it",
             ),
             Self::Clock(apart) => write!(f, "has a clock {} ms away from ours", apart.as_millis()),
+            Self::Unconfirmed => f.write_str(
+                "says that it is a primary, but most nodes of its cluster do not: it may be cut off or replaced",
+            ),
+            Self::FewPrimaries(count) => write!(
+                f,
+                "is a cluster of {count} primaries: give it three or more, so that the others can replace one"
+            ),
+            Self::LongLease(lease, timeout) => write!(
+                f,
+                "has a cluster-node-timeout of {} ms, shorter than the lease of {} ms: set `lease` to no more, or raise it",
+                timeout.as_millis(),
+                lease.as_millis()
+            ),
         }
     }
 }

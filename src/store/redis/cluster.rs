@@ -1,0 +1,345 @@
+//! A cluster: each tag is asked of one primary, while that one holds its lease.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::backlog::Backlog;
+use super::lease::Votes;
+use super::options::{Address, ClusterOptions, Weakened};
+use super::server::Server;
+use super::trouble::Trouble;
+use super::view::{Known, NodeId, Owner, View, tag_slots};
+use crate::clock::Micros;
+use crate::metrics::ServerMeters;
+
+/// The nodes of a cluster, and which of them is asked about what.
+pub(super) struct Cluster {
+    options: ClusterOptions,
+    /// The names of those that were told of in the configuration.
+    seeds: Vec<String>,
+    /// What every server is made with.
+    connect_timeout: Duration,
+    max_in_flight: usize,
+    weakened: Weakened,
+    /// Always empty: no route of a cluster is judged by a gateway alone.
+    backlog: Arc<Backlog>,
+    slots: Vec<u16>,
+    state: Mutex<State>,
+    routes: ArcSwap<Vec<Option<Route>>>,
+    /// Rung when another server became the one to ask about a tag.
+    changed: Notify,
+    /// Rung when the nodes should be asked at once how things stand.
+    pub(super) doubt: Notify,
+    meters: OnceLock<ServerMeters>,
+    /// Whether was said what of the nodes' settings is no good though nothing is accepted twice for it.
+    pub(super) advised: AtomicBool,
+}
+
+struct State {
+    votes: Votes,
+    /// By the address that they are reached under.
+    servers: Vec<Arc<Server>>,
+    by_node: HashMap<NodeId, Arc<Server>>,
+    births: Vec<Option<Birth>>,
+}
+
+/// That a server remembers what belongs to a tag, for as long as it is the tag's primary in that epoch.
+#[derive(Clone, Copy, Debug)]
+struct Birth {
+    owner: Owner,
+    born: Micros,
+}
+
+/// Who is asked about a tag.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    pub(super) server: Arc<Server>,
+    pub(super) owner: Owner,
+    /// Until when it holds its lease.
+    until: Micros,
+    /// When it began to remember; `None` as long as this gateway has not made sure that it does.
+    born: Option<Micros>,
+}
+
+impl Cluster {
+    pub(super) fn new(
+        seeds: Vec<Address>,
+        options: ClusterOptions,
+        connect_timeout: Duration,
+        max_in_flight: usize,
+        weakened: Weakened,
+        backlog: Arc<Backlog>,
+    ) -> Self {
+        let slots = tag_slots();
+        let names = seeds.iter().map(|seed| seed.name.clone()).collect();
+        let servers = seeds.into_iter().map(|seed| {
+            let (name, client, weakened) = (seed.name, seed.client, weakened.clone());
+            let backlog = Arc::clone(&backlog);
+            Arc::new(Server::new(
+                name,
+                client,
+                connect_timeout,
+                max_in_flight,
+                true,
+                weakened,
+                backlog,
+            ))
+        });
+        let state = State {
+            votes: Votes::new(options.lease, weakened.lease_off),
+            servers: servers.collect(),
+            by_node: HashMap::new(),
+            births: vec![None; slots.len()],
+        };
+        Self {
+            routes: ArcSwap::from_pointee(vec![None; slots.len()]),
+            state: Mutex::new(state),
+            options,
+            seeds: names,
+            connect_timeout,
+            max_in_flight,
+            weakened,
+            backlog,
+            slots,
+            changed: Notify::new(),
+            doubt: Notify::new(),
+            meters: OnceLock::new(),
+            advised: AtomicBool::new(false),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lease(&self) -> Duration {
+        self.options.lease
+    }
+
+    /// Every node that is known.
+    pub(super) fn servers(&self) -> Vec<Arc<Server>> {
+        self.state().servers.clone()
+    }
+
+    pub(super) fn set_meters(&self, meters: ServerMeters) {
+        for server in self.servers() {
+            server.set_meter(meters.server(&server.name));
+        }
+        // An error means that there are some already.
+        let _ = self.meters.set(meters);
+    }
+
+    /// Who is asked about a tag at `now`: its primary, if enough nodes confirm it and it remembers.
+    pub(super) fn route(&self, tag: u64, now: Micros) -> Option<Route> {
+        let routes = self.routes.load();
+        let route = routes.get(usize::try_from(tag).ok()?)?.as_ref()?;
+        (route.until > now && route.born.is_some()).then(|| route.clone())
+    }
+
+    /// Whether what the server of a route said by `now` counts: it may have stood still before it answered, or we.
+    pub(super) fn holds(&self, tag: u64, route: &Route, now: Micros) -> bool {
+        self.route(tag, now).is_some_and(|present| present.is_same(route))
+    }
+
+    /// A node sent us elsewhere: waits until we know where.
+    pub(super) async fn moved(
+        &self,
+        tag: u64,
+        from: &Route,
+        now: impl Fn() -> Micros,
+        deadline: Instant,
+    ) -> Option<Route> {
+        loop {
+            let changed = self.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(route) = self.route(tag, now()).filter(|route| !route.is_same(from)) {
+                return Some(route);
+            }
+            self.doubt.notify_waiters();
+            tokio::time::timeout_at(deadline, changed).await.ok()?;
+        }
+    }
+
+    /// The tags that a server is the primary of at `now`.
+    pub(super) fn held_by(&self, server: &Server, now: Micros) -> Vec<(u64, Owner)> {
+        let routes = self.routes.load();
+        let held = (0..).zip(routes.iter()).filter_map(|(tag, route)| {
+            let route = route.as_ref()?;
+            (std::ptr::eq(&*route.server, server) && route.until > now)
+                .then_some((tag, route.owner))
+        });
+        held.collect()
+    }
+
+    /// A server remembers what belongs to a tag since then; `None`: nobody knows.
+    pub(super) fn set_born(&self, tag: u64, owner: Owner, born: Option<Micros>) {
+        let mut state = self.state();
+        if let Some(place) = usize::try_from(tag).ok().and_then(|tag| state.births.get_mut(tag)) {
+            *place = born.map(|born| Birth { owner, born });
+        }
+    }
+
+    /// `server` said this when it was asked at `asked`.
+    pub(super) fn hear(&self, server: &Server, asked: Micros, text: &str) -> Result<(), Trouble> {
+        let view = View::read(text, &self.slots, self.options.by_name)
+            .ok_or_else(|| Trouble::Refuses("an answer that cannot be read".to_owned()))?;
+        let mut state = self.state();
+        for node in &view.nodes {
+            self.meet(&mut state, server, node);
+        }
+        state.votes.hear(asked, view);
+        self.forget_gone(&mut state);
+        Ok(())
+    }
+
+    /// Sees to it that there is a server for a node that one of them told of.
+    fn meet(&self, state: &mut State, told: &Server, node: &Known) {
+        let host = if node.host.is_empty() { told.host() } else { &node.host };
+        if node.port == 0 {
+            return;
+        }
+        let name = (self.options.name)(host, node.port);
+        if state.by_node.get(&node.id).is_some_and(|known| known.name == name) {
+            return;
+        }
+        let known = state.servers.iter().find(|server| server.name == name).map(Arc::clone);
+        let known = known.or_else(|| {
+            let client = match (self.options.reach)(&name) {
+                Ok(client) if state.servers.len() < MOST => client,
+                Ok(_) => {
+                    tracing::error!(%name, "a node of the shared store is left out: there are too many");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::error!(%name, %error, "a node of the shared store cannot be reached");
+                    return None;
+                }
+            };
+            let (timeout, most) = (self.connect_timeout, self.max_in_flight);
+            let (weakened, backlog) = (self.weakened.clone(), Arc::clone(&self.backlog));
+            let server = Server::new(name, client, timeout, most, true, weakened, backlog);
+            if let Some(meters) = self.meters.get() {
+                server.set_meter(meters.server(&server.name));
+            }
+            let server = Arc::new(server);
+            state.servers.push(Arc::clone(&server));
+            Some(server)
+        });
+        if let Some(server) = known {
+            state.by_node.insert(node.id, server);
+        }
+    }
+
+    /// Drops the nodes that no other speaks of any longer.
+    fn forget_gone(&self, state: &mut State) {
+        let State { votes, servers, by_node, births: _ } = state;
+        by_node.retain(|id, _| votes.knows(*id));
+        servers.retain(|server| {
+            let is_kept = self.seeds.contains(&server.name)
+                || by_node.values().any(|known| Arc::ptr_eq(known, server));
+            if let Some(meters) = self.meters.get().filter(|_| !is_kept) {
+                meters.forget(&server.name);
+            }
+            is_kept
+        });
+    }
+
+    /// Brings the routes up to date with what was heard.
+    pub(super) fn publish(&self, now: Micros) {
+        let mut rung = Vec::new();
+        {
+            let state = self.state();
+            let is_whole = state.votes.primaries(now).is_some_and(|count| count >= PRIMARIES);
+            let before = self.routes.load();
+            let route = |tag: usize| {
+                let standing = state.votes.standing(tag, now).filter(|_| is_whole)?;
+                let server = Arc::clone(state.by_node.get(&standing.owner.id)?);
+                let birth = state.births.get(tag).copied().flatten();
+                let born =
+                    birth.filter(|birth| birth.owner == standing.owner).map(|birth| birth.born);
+                Some(Route { server, owner: standing.owner, until: standing.until, born })
+            };
+            let routes: Vec<_> = (0..self.slots.len()).map(route).collect();
+            for (now, before) in routes.iter().zip(before.iter()) {
+                let Some(now) = now else { continue };
+                let is_same = before.as_ref().is_some_and(|before| before.is_same(now));
+                let is_rung = rung.iter().any(|server| Arc::ptr_eq(server, &now.server));
+                if !is_same && now.born.is_none() && !is_rung {
+                    rung.push(Arc::clone(&now.server));
+                }
+            }
+            drop(before);
+            // Under the lock, so that no older routes take the place of newer ones.
+            self.routes.store(Arc::new(routes));
+        }
+        self.changed.notify_waiters();
+        // It is to be made sure that they remember.
+        rung.iter().for_each(|server| server.alarm.notify_one());
+    }
+
+    /// Since when most tags are judged: of those whose primary holds its lease, the one in the middle. With one primary
+    /// lost the others' accounts are served, and a gateway is ready.
+    pub(super) fn judged_since(&self, now: Micros) -> Option<Micros> {
+        let routes = self.routes.load();
+        let held =
+            routes.iter().flatten().filter(|route| route.until > now && route.server.is_usable());
+        let mut births: Vec<Micros> = held.filter_map(|route| route.born).collect();
+        births.sort_unstable();
+        births.get(routes.len() / 2).copied()
+    }
+
+    /// How long ago most nodes were asked who is the primary of what, and answered; `None` where that is too long.
+    pub(super) fn age(&self, now: Micros) -> Option<Duration> {
+        self.state().votes.asked(now).map(|asked| now.since(asked))
+    }
+
+    /// What is wrong with it as a whole, and with each node that is not used.
+    pub(super) fn troubles(&self, now: Micros) -> Vec<(String, Trouble)> {
+        let state = self.state();
+        let found = state.votes.primaries(now).filter(|found| *found < PRIMARIES);
+        let whole = found.map(|found| ("cluster".to_owned(), Trouble::FewPrimaries(found)));
+        let of = |server: &Arc<Server>| Some((server.name.clone(), server.trouble()?));
+        whole.into_iter().chain(state.servers.iter().filter_map(of)).collect()
+    }
+
+    /// Whether a node that says so is the primary of anything, by its own word or another's.
+    pub(super) fn claims(&self, server: &Server, now: Micros) -> bool {
+        let state = self.state();
+        let id = state.by_node.iter().find(|(_, known)| std::ptr::eq(&***known, server));
+        let Some((id, _)) = id else { return false };
+        state
+            .votes
+            .fresh(now)
+            .any(|(_, view)| view.owners.iter().flatten().any(|owner| owner.id == *id))
+    }
+
+    /// Whether the nodes' settings were not advised on yet.
+    pub(super) fn is_to_advise(&self) -> bool {
+        !self.advised.swap(true, Ordering::Relaxed)
+    }
+}
+
+impl Route {
+    fn is_same(&self, other: &Self) -> bool {
+        self.owner == other.owner && Arc::ptr_eq(&self.server, &other.server)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("servers", &self.servers()).finish_non_exhaustive()
+    }
+}
+
+/// The fewest nodes with slots: with fewer no failover comes about when one is lost.
+const PRIMARIES: usize = 3;
+/// The most nodes, so that their metrics are bounded.
+const MOST: usize = 256;
