@@ -3,15 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::task::JoinSet;
 
 use super::caller::{Caller, Peer, Proof, Role};
 use super::provider::Provider;
 use super::throttle::{Failure, Throttle};
-use crate::clock::Micros;
+use crate::clock::{Clock, Micros};
 
 /// Who may call.
 #[derive(Debug, Default)]
@@ -71,6 +72,29 @@ impl Access {
         self.tokens.is_empty() && self.certificates.is_empty() && self.providers.is_empty()
     }
 
+    /// Follows what identity providers publish, for ever.
+    pub(super) async fn follow(&self, clock: &Arc<dyn Clock>) {
+        let mut sets = JoinSet::new();
+        for set in self.providers.iter().filter_map(|provider| provider.set.clone()) {
+            let clock = Arc::clone(clock);
+            sets.spawn(async move { set.follow(&*clock).await });
+        }
+        while sets.join_next().await.is_some() {}
+        std::future::pending().await
+    }
+
+    /// Has a provider's keys read anew, where a token names one that may have been published since. What is wrong
+    /// costs nothing here, and an address that has shown too much that was wrong learns nothing.
+    pub(super) async fn learn(&self, peer: &Peer, fields: &HeaderMap, now: Micros) {
+        let Some(token) = fields.get(AUTHORIZATION).and_then(bearer) else { return };
+        if self.throttle.is_spent(peer.address, now) {
+            return;
+        }
+        if let Some(set) = self.providers.iter().find_map(|one| one.unknown(token, now)) {
+            set.ask(now).await;
+        }
+    }
+
     /// Who calls. A token that is sent counts alone, so that one may call with less than one could.
     pub(super) fn identify(
         &self,
@@ -95,9 +119,7 @@ impl Access {
             let named = named.ok_or_else(fail)?;
             return Ok(caller(format!("cert:{}", named.name), named.role, Proof::Certificate));
         };
-        let scheme = |text: &[u8]| text.eq_ignore_ascii_case(b"bearer ");
-        let token = authorization.as_bytes().split_at_checked(7);
-        let token = token.filter(|(start, _)| scheme(start)).map(|(_, token)| token);
+        let token = bearer(authorization);
         let token = token.filter(|_| sent.next().is_none()).ok_or_else(fail)?;
         if let Some(known) = self.token(token) {
             return Ok(caller(known.name.as_ref().into(), known.role, Proof::Token));
@@ -124,10 +146,13 @@ impl Access {
     }
 }
 
+fn bearer(authorization: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = authorization.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
+}
+
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn access() -> Access {

@@ -78,6 +78,11 @@ impl AdminApi {
         !self.api.access.is_empty()
     }
 
+    /// Follows what identity providers publish, for ever.
+    pub async fn follow_providers(&self) {
+        self.api.access.follow(&self.api.desk.clock).await;
+    }
+
     /// Answers a request that came from `peer`.
     pub(super) async fn answer(&self, mut request: Request, peer: &Peer) -> Response {
         let begun = Instant::now();
@@ -87,6 +92,7 @@ impl AdminApi {
             tracing::warn!(address = ?peer.address, "a browser asked the admin API for a page");
             return refusal(&Problem::of_a_page(), &id);
         }
+        self.api.access.learn(peer, request.headers(), at).await;
         let caller = match self.api.access.identify(peer, request.headers(), at) {
             Ok(caller) => caller,
             Err(failure) => {

@@ -3,6 +3,7 @@
 //! A token names its key and algorithm only to agree with the configuration. `WebAuthn` and the like happen there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::caller::Role;
+use super::key_set::KeySet;
 use crate::checks::signature;
 use crate::clock::Micros;
 use crate::key::{Algorithm, Secret};
@@ -21,18 +23,113 @@ pub struct Provider {
     pub issuer: String,
     /// The audience they must name.
     pub audience: String,
-    /// What it signs with: the name of each key, where it has one, and its public half.
-    pub keys: Vec<(Option<String>, Secret)>,
+    /// What it signs with, as the configuration says.
+    pub keys: Vec<TokenKey>,
+    /// What it signs with, as it publishes itself.
+    pub set: Option<Arc<KeySet>>,
     /// The claim that holds the caller's roles: text, or a list of texts.
     pub role_claim: String,
     /// What each of its roles allows here.
     pub roles: BTreeMap<String, Role>,
 }
 
+/// What a provider signs with.
+#[derive(Debug)]
+pub struct TokenKey {
+    /// The name that tokens give it, where it has one.
+    pub id: Option<String>,
+    /// The one algorithm that counts with it.
+    pub algorithm: TokenAlgorithm,
+    /// Its public half.
+    pub public: Secret,
+}
+
+/// How tokens may be signed (RFC 7518, RFC 8037). There is none with a shared secret, and none without a signature.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TokenAlgorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// RSASSA-PSS with SHA-256.
+    Ps256,
+    /// RSASSA-PSS with SHA-512.
+    Ps512,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+}
+
+impl TokenAlgorithm {
+    /// Every one of them.
+    pub const ALL: [Self; 5] = [Self::Rs256, Self::Ps256, Self::Ps512, Self::Es256, Self::EdDsa];
+
+    /// Its name in tokens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// Whether tokens and sets of keys call it so. RFC 9864 gives the one curve of `EdDSA` here a name of its own.
+    pub(super) fn is_called(self, name: &str) -> bool {
+        name == self.name() || (self == Self::EdDsa && name == "Ed25519")
+    }
+
+    /// The one that keys of the configuration name so; `None` for those with a shared secret.
+    pub const fn of(algorithm: Algorithm) -> Option<Self> {
+        match algorithm {
+            Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => None,
+            Algorithm::Ed25519 => Some(Self::EdDsa),
+            Algorithm::RsaSha256 => Some(Self::Rs256),
+            Algorithm::RsaPssSha512 => Some(Self::Ps512),
+            Algorithm::EcdsaP256Sha256 => Some(Self::Es256),
+        }
+    }
+
+    /// What its keys are read as.
+    pub(super) const fn key(self) -> Algorithm {
+        match self {
+            Self::Rs256 | Self::Ps256 => Algorithm::RsaSha256,
+            Self::Ps512 => Algorithm::RsaPssSha512,
+            Self::Es256 => Algorithm::EcdsaP256Sha256,
+            Self::EdDsa => Algorithm::Ed25519,
+        }
+    }
+}
+
+impl TokenKey {
+    pub(super) fn verifies(&self, message: &[u8], offered: &[u8]) -> bool {
+        match self.algorithm {
+            TokenAlgorithm::Ps256 => signature::verify_ps256(&self.public, message, offered),
+            TokenAlgorithm::Rs256
+            | TokenAlgorithm::Ps512
+            | TokenAlgorithm::Es256
+            | TokenAlgorithm::EdDsa => signature::verify(&self.public, message, offered),
+        }
+    }
+
+    /// Whether a token with this head may be signed with it.
+    fn is_of(&self, head: &Head) -> bool {
+        (self.id.is_none() || self.id == head.kid) && self.algorithm.is_called(&head.alg)
+    }
+}
+
 /// Clocks of provider and gateway may differ by this much.
 const LEEWAY: Duration = Duration::from_secs(30);
 /// The longest life of a token that is accepted: one that is stolen ends soon.
 const LIFE: Duration = Duration::from_hours(24);
+
+/// A token, parted.
+struct Read<'t> {
+    head: Head,
+    claims: Claims,
+    signed: &'t [u8],
+    signature: Vec<u8>,
+}
 
 #[derive(Deserialize)]
 struct Head {
@@ -67,30 +164,37 @@ enum Audience {
 impl Provider {
     /// Whose token it is and what it allows; `None` where it is not good here and now, whatever the cause.
     pub fn identify(&self, token: &[u8], now: Micros) -> Option<(String, Role)> {
-        let (signed, signature) = split(token)?;
-        let (head, claims) = signed.split_once('.')?;
-        let head: Head = decoded(head)?;
-        if head.crit.is_some() {
-            return None;
-        }
-        let claims: Claims = decoded(claims)?;
-        if claims.iss != self.issuer || !claims.aud.names(&self.audience) || !claims.is_current(now)
-        {
-            return None;
-        }
-        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
-        let proves = |(name, key): &(Option<String>, Secret)| {
-            let named = name.is_none() || *name == head.kid;
-            named
-                && jose_name(key.algorithm()) == Some(&*head.alg)
-                && signature::verify(key, signed.as_bytes(), &signature)
-        };
-        self.keys.iter().any(proves).then_some(())?;
+        let Read { head, claims, signed, signature } = self.read(token, now)?;
+        let proves = |key: &TokenKey| key.is_of(&head) && key.verifies(signed, &signature);
+        let set = || self.set.as_ref().is_some_and(|set| set.any(now, proves));
+        (self.keys.iter().any(proves) || set()).then_some(())?;
         let role = self.role(claims.rest.get(&self.role_claim)?)?;
         let plain = |c: char| !c.is_control();
         let subject = claims.sub;
         (!subject.is_empty() && subject.len() <= 200 && subject.chars().all(plain))
             .then_some((subject, role))
+    }
+
+    /// The published keys, where they are to be read anew before the token is judged: it names one that is not known.
+    pub(super) fn unknown(&self, token: &[u8], now: Micros) -> Option<&KeySet> {
+        let set = self.set.as_deref()?;
+        let Read { head, .. } = self.read(token, now)?;
+        let allowed = |one: &TokenAlgorithm| one.is_called(&head.alg) && set.allows(*one);
+        let possible = head.kid.is_some() && TokenAlgorithm::ALL.iter().any(allowed);
+        let known = |key: &TokenKey| key.is_of(&head);
+        (possible && !self.keys.iter().any(known) && !set.any(now, known)).then_some(set)
+    }
+
+    /// The parts of a token that says it is this provider's, for us, and good now. Nothing in it is proved.
+    fn read<'t>(&self, token: &'t [u8], now: Micros) -> Option<Read<'t>> {
+        let (signed, signature) = split(token)?;
+        let (head, claims) = signed.split_once('.')?;
+        let head: Head = decoded(head)?;
+        let claims: Claims = decoded(claims)?;
+        let ours = claims.iss == self.issuer && claims.aud.names(&self.audience);
+        (head.crit.is_none() && ours && claims.is_current(now)).then_some(())?;
+        let signature = BASE64URL_NOPAD.decode(signature.as_bytes()).ok()?;
+        Some(Read { head, claims, signed: signed.as_bytes(), signature })
     }
 
     /// The most that any of the named roles allows.
@@ -128,17 +232,6 @@ fn decoded<T: for<'d> Deserialize<'d>>(part: &str) -> Option<T> {
     serde_json::from_slice(&BASE64URL_NOPAD.decode(part.as_bytes()).ok()?).ok()
 }
 
-/// The name that RFC 7518 and RFC 8037 give an algorithm; those with a shared secret are nobody's business here.
-fn jose_name(algorithm: Algorithm) -> Option<&'static str> {
-    match algorithm {
-        Algorithm::HmacSha256 | Algorithm::HmacSha384 | Algorithm::HmacSha512 => None,
-        Algorithm::Ed25519 => Some("EdDSA"),
-        Algorithm::RsaSha256 => Some("RS256"),
-        Algorithm::RsaPssSha512 => Some("PS512"),
-        Algorithm::EcdsaP256Sha256 => Some("ES256"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::{Signer as _, SigningKey};
@@ -157,7 +250,12 @@ mod tests {
         Provider {
             issuer: "https://id.example".into(),
             audience: "countersign".into(),
-            keys: vec![(Some("k1".into()), Secret::read(Algorithm::Ed25519, &public).unwrap())],
+            keys: vec![TokenKey {
+                id: Some("k1".into()),
+                algorithm: TokenAlgorithm::EdDsa,
+                public: Secret::read(Algorithm::Ed25519, &public).unwrap(),
+            }],
+            set: None,
             role_claim: "groups".into(),
             roles: [("ops".into(), Role::Operator), ("sec".into(), Role::Security)].into(),
         }

@@ -47,6 +47,7 @@ pub use segments::OpenError;
 pub use text::{moment_text, parse_moment};
 pub use unusual::Kind;
 pub use verify::{Broken, Flaw, Verified, VerifyError, public_key, verify};
+pub(crate) use webhook::connector;
 pub use webhook::{Webhook, secret as webhook_secret};
 
 use segments::Segments;

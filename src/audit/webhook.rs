@@ -233,10 +233,11 @@ fn message_id() -> String {
     format!("msg_{}", HEXLOWER.encode(&bytes))
 }
 
-fn connector(ca: Option<&Path>) -> io::Result<TlsConnector> {
+/// TLS to services that show a certificate of an authority in `ca`, or of one that the system trusts.
+pub(crate) fn connector(ca: Option<&Path>) -> io::Result<TlsConnector> {
     let found = SYSTEM.iter().map(Path::new).find(|path| path.exists());
     let path = ca.or(found).ok_or_else(|| {
-        io::Error::other("no certificate authorities were found: give `ca` under `[audit.webhook]`")
+        io::Error::other("the system has no certificate authorities: name a file of them as `ca`")
     })?;
     let mut roots = rustls::RootCertStore::empty();
     let read = CertificateDer::pem_file_iter(path).map_err(io::Error::other)?;

@@ -1,18 +1,17 @@
 //! `[admin]`: where metrics, health and the admin API are served, and who may call it.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::document::{Node, Table, text};
 use super::load::{refuse_repeats, section};
 use super::problem::Fault;
+use super::provider::providers;
 use super::secrets::secret;
 use super::server::{pem, tls_files};
 use super::value::{address, name, word};
 use super::{Admin, AdminTls, Listener};
-use crate::admin::{Named, Provider, Role, Token};
-use crate::key::{Algorithm, Secret};
+use crate::admin::{Named, Role, Token};
 
 pub(super) fn admin(
     root: &Table<'_>,
@@ -102,7 +101,7 @@ fn tls(node: &Node<'_>) -> Option<AdminTls> {
     Some(AdminTls { files: files?, client_ca })
 }
 
-const ROLES: [(Role, &str); 3] = Role::ALL;
+pub(super) const ROLES: [(Role, &str); 3] = Role::ALL;
 
 fn role(table: &Table<'_>) -> Option<Role> {
     table
@@ -165,62 +164,4 @@ fn certificates(admin: &Table<'_>, tls: Option<&AdminTls>) -> Option<Vec<Named>>
         all.push(name.zip(role).map(|(name, role)| Named { name: name.to_owned(), role }));
     }
     all.into_iter().collect()
-}
-
-fn providers(admin: &Table<'_>) -> Option<Vec<Provider>> {
-    let all: Vec<_> = admin.tables("provider").iter().map(provider).collect();
-    all.into_iter().collect()
-}
-
-fn provider(table: &Table<'_>) -> Option<Provider> {
-    let owned = |name, cure| table.need(name, cure)?.read(text).map(ToOwned::to_owned);
-    let issuer = owned("issuer", "the `iss` of its tokens, as \"https://id.example.com\"");
-    let audience = owned("audience", "the `aud` that its tokens for this API name");
-    let claim = table.or("role_claim", "roles", text).to_owned();
-    let roles = table.need("roles", "as roles = { \"exchange-security\" = \"security\" }");
-    let roles = roles.and_then(|node| {
-        let all = node.table()?.all();
-        let role = |(name, node): (&str, Node<'_>)| {
-            Some((name.to_owned(), node.read(word("role", &ROLES))?))
-        };
-        all.into_iter().map(role).collect::<Option<BTreeMap<_, _>>>()
-    });
-    let keys: Vec<_> = table.tables("key").iter().map(public_key).collect();
-    if keys.is_empty() {
-        table.spot.error(Fault::cured(
-            "there is no key to verify its tokens with",
-            "add `[[admin.provider.key]]` with `algorithm` and `public_key`",
-        ));
-        return None;
-    }
-    table.finish();
-    Some(Provider {
-        issuer: issuer?,
-        audience: audience?,
-        keys: keys.into_iter().collect::<Option<_>>()?,
-        role_claim: claim,
-        roles: roles?,
-    })
-}
-
-/// What providers sign with, by the names that keys have here.
-const ALGORITHMS: [(Algorithm, &str); 4] = [
-    (Algorithm::RsaSha256, "rsa-sha256"),
-    (Algorithm::RsaPssSha512, "rsa-pss-sha512"),
-    (Algorithm::EcdsaP256Sha256, "ecdsa-p256-sha256"),
-    (Algorithm::Ed25519, "ed25519"),
-];
-
-fn public_key(table: &Table<'_>) -> Option<(Option<String>, Secret)> {
-    let id = table.find("id").map(|node| node.read(text));
-    let algorithm = table.need("algorithm", "as algorithm = \"rsa-sha256\"");
-    let algorithm = algorithm.and_then(|node| node.read(word("algorithm", &ALGORITHMS)));
-    let node = table.need("public_key", "as public_key = { file = \"provider.pem\" }");
-    let key = node.zip(algorithm).and_then(|(node, algorithm)| {
-        let read = Secret::read(algorithm, &secret(&node)?);
-        node.spot.noted(read.map_err(|error| Fault::new(error.to_string())))
-    });
-    table.finish();
-    let id = id.map_or(Some(None), |id| id.map(|id| Some(id.to_owned())))?;
-    Some((id, key?))
 }

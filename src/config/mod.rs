@@ -11,6 +11,7 @@ mod keys;
 mod limits;
 mod load;
 mod problem;
+mod provider;
 mod registry;
 mod replay;
 mod routes;

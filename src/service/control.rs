@@ -60,8 +60,9 @@ impl Control {
         };
         let run = move || {
             runtime.block_on(async move {
-                let state = watch.admin_state().with_api(api);
+                let state = watch.admin_state().with_api(api.clone());
                 tokio::select! {
+                    () = api.follow_providers() => {}
                     () = serve(doors, &state, stopped) => {}
                     () = watch.look() => {}
                     () = watch.gate.store.watch() => {}

@@ -13,6 +13,7 @@
 mod access;
 mod approvals;
 mod hostile;
+mod key_sets;
 mod life;
 mod lists;
 mod provider;
