@@ -87,7 +87,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .may_take(shape::<Reason>)
     .answers(200, shape::<AccountView>)
-    .versioned(),
+    .versioned()
+    .binds(),
     Operation::new(
         Verb::Post,
         "/v1/accounts/{id}/unfreeze",
@@ -118,7 +119,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .may_take(shape::<Reason>)
     .answers(200, shape::<SwitchView>)
-    .versioned(),
+    .versioned()
+    .binds(),
     Operation::new(
         Verb::Post,
         "/v1/switches/{permission}/release",
@@ -176,7 +178,9 @@ async fn freeze(call: Call) -> Outcome {
     let reason = call.reason()?;
     let actor = call.actor();
     let act = call.act(&actor, reason.as_deref());
-    account(call.api.desk.registrar.freeze(&act, call.name("id")).await?)
+    let frozen = call.api.desk.registrar.freeze(&act, call.name("id")).await?;
+    let revision = frozen.revision;
+    Ok(account(frozen)?.binding(revision))
 }
 
 async fn unfreeze(call: Call) -> Outcome {
@@ -196,7 +200,9 @@ async fn throw(call: Call) -> Outcome {
     let reason = call.reason()?;
     let actor = call.actor();
     let act = call.act(&actor, reason.as_deref());
-    switch(call.api.desk.registrar.throw(&act, call.name("permission")).await?)
+    let thrown = call.api.desk.registrar.throw(&act, call.name("permission")).await?;
+    let revision = thrown.revision;
+    Ok(switch(thrown)?.binding(revision))
 }
 
 async fn release(call: Call) -> Outcome {

@@ -24,7 +24,7 @@ use super::operation::Operation;
 use super::problem::Problem;
 use super::record::{CallLog, Logged};
 use super::response::{again, refusal, respond};
-use super::{operations, request};
+use super::{confirm, operations, request};
 use crate::clock::{Clock, Micros};
 use crate::gateway::request_id::RequestIds;
 
@@ -259,7 +259,17 @@ impl Api {
         let subject = call.path.first().map(|(_, value)| value.clone());
         let id = Arc::clone(&arrival.id);
         let task = tokio::spawn(async move {
-            let outcome = (operation.act)(call).await;
+            let wait = confirm::patience(&call);
+            let outcome = match wait {
+                Ok(wait) => {
+                    let done = (operation.act)(call).await;
+                    match done {
+                        Ok(reply) => Ok(confirm::told(reply, &api.desk, wait).await),
+                        Err(problem) => Err(problem),
+                    }
+                }
+                Err(problem) => Err(problem),
+            };
             let done = outcome.as_ref().ok().and_then(|reply| reply.subject.clone());
             let subject = done.or(subject);
             let answer =

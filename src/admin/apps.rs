@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Reason, Reply, sound_reason};
 use super::caller::Role;
+use super::confirm::{self, Gateways};
 use super::cursor;
 use super::key_ask::networks;
 use super::key_view::IssuedView;
@@ -122,6 +123,9 @@ struct SweepLine {
     /// Keys made no later were lost; at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     compromised: Option<String>,
+    /// Which gateways have applied all of it; at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateways: Option<Gateways>,
     /// Why it broke off; ask again with `resume`.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<ProblemBody>,
@@ -195,7 +199,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .may_take(shape::<Reason>)
     .answers(200, shape::<AppView>)
-    .versioned(),
+    .versioned()
+    .binds(),
     Operation::new(
         Verb::Post,
         "/v1/apps/{name}/start",
@@ -218,7 +223,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     .may_take(shape::<LostApp>)
     .lines(shape::<SweepLine>)
     .secret()
-    .versioned(),
+    .versioned()
+    .binds(),
 ];
 
 impl AppView {
@@ -285,7 +291,9 @@ async fn stop(call: Call) -> Outcome {
     let reason = call.reason()?;
     let actor = call.actor();
     let act = call.act(&actor, reason.as_deref());
-    shown(call.api.desk.registrar.stop(&act, call.name("name")).await?)
+    let stopped = call.api.desk.registrar.stop(&act, call.name("name")).await?;
+    let revision = stopped.revision;
+    Ok(shown(stopped)?.binding(revision))
 }
 
 async fn start(call: Call) -> Outcome {
@@ -304,6 +312,7 @@ async fn compromised(call: Call) -> Outcome {
     if call.expected.is_some_and(|expected| expected != app.version) {
         return Err(super::call::outdated(Some(app.version)));
     }
+    let wait = confirm::patience(&call)?;
     let (lines, answer) = lines();
     let sweep = Sweep { replace: body.replace, resume: body.resume };
     // It goes on to its end, whether or not anybody reads the answer.
@@ -322,7 +331,11 @@ async fn compromised(call: Call) -> Outcome {
         };
         let registrar = &call.api.desk.registrar;
         let swept = registrar.application_compromised(&act, &name, sweep, progress).await;
-        end(&lines, swept, revoked);
+        let gateways = match &swept {
+            Ok(swept) => Some(confirm::gateways(&call.api.desk, swept.revision, wait).await),
+            Err(_) => None,
+        };
+        end(&lines, swept, gateways, revoked);
     });
     Ok(Reply::lines(answer))
 }
@@ -337,13 +350,19 @@ fn batch(lines: &Lines, lost: Vec<Lost>, revoked: u64, now: Micros) {
     lines.write(&SweepLine { keys: keys.collect(), ..SweepLine::at(revoked) });
 }
 
-fn end(lines: &Lines, swept: Result<Swept, RegistrarError>, revoked: u64) {
+fn end(
+    lines: &Lines,
+    swept: Result<Swept, RegistrarError>,
+    gateways: Option<Gateways>,
+    revoked: u64,
+) {
     let line = match swept {
         Ok(swept) => SweepLine {
             done: true,
             replaced: Some(swept.replaced),
             accounts: Some(swept.accounts.len()),
             compromised: Some(moment::written(swept.compromised)),
+            gateways,
             ..SweepLine::at(swept.revoked)
         },
         Err(error) => {
@@ -364,6 +383,7 @@ impl SweepLine {
             replaced: None,
             accounts: None,
             compromised: None,
+            gateways: None,
             problem: None,
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content: Content,
     pub(super) version: Option<u64>,
+    /// The revision that took something away, which gateways are to apply before the answer.
+    pub(super) binds: Option<u64>,
     pub(super) location: Option<String>,
     /// What it was done to, where the path does not say.
     pub(super) subject: Option<String>,
@@ -219,6 +221,7 @@ impl Reply {
             status,
             content: Content::Empty,
             version: None,
+            binds: None,
             location: None,
             subject: None,
             secret: false,
@@ -231,6 +234,10 @@ impl Reply {
 
     pub(super) fn at_version(self, version: u64) -> Self {
         Self { version: Some(version), ..self }
+    }
+
+    pub(super) fn binding(self, revision: u64) -> Self {
+        Self { binds: Some(revision), ..self }
     }
 
     pub(super) fn located(self, location: String) -> Self {

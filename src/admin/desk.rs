@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::clock::{Clock, Micros};
 use crate::registrar::Registrar;
 use crate::registry::book::Registry;
@@ -30,6 +32,17 @@ pub struct Facts {
     pub four_eyes: Vec<String>,
     /// What authenticator apps show beside an account.
     pub issuer: String,
+    /// How it keeps up with the registry, where it follows one.
+    pub gateway: Option<ThisGateway>,
+}
+
+/// A gateway that follows a registry.
+#[derive(Clone, Debug)]
+pub struct ThisGateway {
+    /// What other gateways know it by.
+    pub name: String,
+    /// The revision up to which it has applied everything.
+    pub applied: watch::Receiver<u64>,
 }
 
 impl Desk {

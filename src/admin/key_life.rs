@@ -44,7 +44,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .may_take(shape::<Reason>)
     .answers(200, shape::<KeyView>)
-    .versioned(),
+    .versioned()
+    .binds(),
     Operation::new(
         Verb::Post,
         "/v1/keys/{id}/resume",
@@ -66,7 +67,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     )
     .may_take(shape::<Reason>)
     .answers(200, shape::<KeyView>)
-    .versioned(),
+    .versioned()
+    .binds(),
     Operation::new(
         Verb::Post,
         "/v1/keys/{id}/compromised",
@@ -79,7 +81,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
     .may_take(shape::<LostKey>)
     .answers(200, shape::<RecoveryView>)
     .secret()
-    .versioned(),
+    .versioned()
+    .binds(),
     Operation::new(
         Verb::Get,
         "/v1/keys/{id}/history",
@@ -142,7 +145,8 @@ async fn suspend(call: Call) -> Outcome {
     let reason = call.reason()?;
     let actor = call.actor();
     let act = call.act(&actor, reason.as_deref());
-    shown(&call, &call.api.desk.registrar.suspend(&act, call.name("id")).await?)
+    let key = call.api.desk.registrar.suspend(&act, call.name("id")).await?;
+    Ok(shown(&call, &key)?.binding(key.revision))
 }
 
 async fn resume(call: Call) -> Outcome {
@@ -156,7 +160,8 @@ async fn revoke(call: Call) -> Outcome {
     let reason = call.reason()?;
     let actor = call.actor();
     let act = call.act(&actor, reason.as_deref());
-    shown(&call, &call.api.desk.registrar.revoke(&act, call.name("id")).await?)
+    let key = call.api.desk.registrar.revoke(&act, call.name("id")).await?;
+    Ok(shown(&call, &key)?.binding(key.revision))
 }
 
 async fn compromised(call: Call) -> Outcome {
@@ -176,6 +181,7 @@ async fn compromised(call: Call) -> Outcome {
         activity,
     };
     let reply = Reply::ok(&view)?.at_version(recovery.revoked.version);
+    let reply = reply.binding(recovery.revoked.revision);
     Ok(if recovery.replacement.is_some() { reply.with_secret() } else { reply })
 }
 

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
+use super::confirm::{Gateways, PATTERN};
 use super::operation::{Answer, Operation, Parameter, Scalar, shape};
 use super::operations;
 use super::problem::ProblemBody;
@@ -102,6 +103,7 @@ fn asked(parameter: &Parameter) -> Value {
         Scalar::Text => json!({"type": "string", "minLength": 1, "maxLength": PARAMETER_CAP}),
         Scalar::Word(words) => json!({"type": "string", "enum": words}),
         Scalar::Count(most) => json!({"type": "integer", "minimum": 1, "maximum": most}),
+        Scalar::Wait => json!({"type": "string", "pattern": PATTERN}),
         Scalar::Moment => json!({
             "type": "string",
             "description": "RFC 3339, or a span before now as \"24h\"",
@@ -116,10 +118,15 @@ fn asked(parameter: &Parameter) -> Value {
 
 fn responses(operation: &Operation, schemas: &mut Map<String, Value>) -> Value {
     let mut all = Map::new();
-    let Answer { status, shape, lines, awaits, versioned, .. } = operation.answer;
-    let content = shape.map(|shape| {
+    let Answer { status, shape, lines, awaits, versioned, binds, .. } = operation.answer;
+    let content = shape.map(|of| {
         let kind = if lines { "application/x-ndjson" } else { "application/json" };
-        let schema = shape(schemas);
+        let mut schema = of(schemas);
+        if binds && !lines {
+            let gateways = json!({"type": "object", "required": ["gateways"],
+                "properties": {"gateways": self::shape::<Gateways>(schemas)}});
+            schema = json!({"allOf": [schema, gateways]});
+        }
         json!({kind: if lines { json!({"itemSchema": schema}) } else { json!({"schema": schema}) }})
     });
     let mut success = json!({"description": "Done"});

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::call::{Call, Reply};
 use super::caller::Role;
+use super::confirm::WAIT;
 use super::problem::Problem;
 
 /// How a call ends.
@@ -68,6 +69,8 @@ pub(super) enum Scalar {
     /// A whole number from 1 to this.
     Count(usize),
     Moment,
+    /// A span of up to ten seconds.
+    Wait,
 }
 
 /// The body that an operation takes.
@@ -90,6 +93,8 @@ pub(super) struct Answer {
     pub(super) awaits: Option<Shape>,
     /// Whether it is of one record with a version, so that it has an `ETag` and knows If-Match.
     pub(super) versioned: bool,
+    /// Whether it takes something away, so that it answers which gateways have applied that.
+    pub(super) binds: bool,
 }
 
 impl Operation {
@@ -108,6 +113,7 @@ impl Operation {
             secret: false,
             awaits: None,
             versioned: false,
+            binds: false,
         };
         Self { verb, path, name, summary, least, more: None, query: &[], body: None, answer, act }
     }
@@ -154,6 +160,11 @@ impl Operation {
     pub(super) const fn versioned(mut self) -> Self {
         self.answer.versioned = true;
         self
+    }
+
+    pub(super) const fn binds(mut self) -> Self {
+        self.answer.binds = true;
+        self.query(&[WAIT])
     }
 
     pub(super) const fn more(self, more: &'static str) -> Self {

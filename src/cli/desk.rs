@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::admin::{Api, ApiError, Outcome, Reach, with_query};
 use super::table::{self, Column, Eye, TIMES};
-use super::text::{clean, text};
+use super::text::{clean, counted, text};
 use super::when;
 use crate::clock::{Clock as _, SystemClock};
 
@@ -149,8 +149,24 @@ impl Desk<'_> {
         if self.common.json {
             return self.document(answer);
         }
-        let told = if self.common.quiet { clean(id) } else { told.to_owned() };
-        writeln!(self.out, "{told}")?;
+        if self.common.quiet {
+            writeln!(self.out, "{}", clean(id))?;
+            return Ok(());
+        }
+        writeln!(self.out, "{told}{}", confirmed_by(&answer))?;
+        self.waiting(&answer)
+    }
+
+    /// Tells which gateways have not confirmed a change, and what becomes of it there.
+    pub(super) fn waiting(&mut self, answer: &Value) -> Done {
+        for gateway in gateways(answer, "waiting") {
+            let (name, heard) = (clean(text(gateway, "name")), clean(text(gateway, "heard")));
+            let heard = if heard.is_empty() { "not yet".to_owned() } else { heard };
+            self.note(&format!(
+                "Gateway {name} has not confirmed it; last heard of: {heard}. Where the gateways share a store it is \
+                 refused there all the same; else until that gateway's knowledge of keys is too old."
+            ))?;
+        }
         Ok(())
     }
 
@@ -296,6 +312,21 @@ impl Pages {
     }
 }
 
+/// How many gateways have confirmed a change, to be put behind what was done; nothing where none was asked.
+pub(super) fn confirmed_by(answer: &Value) -> String {
+    let (confirmed, waiting) = (gateways(answer, "confirmed"), gateways(answer, "waiting"));
+    match (confirmed.len(), waiting.len()) {
+        (0, 0) => String::new(),
+        (done, 0) => format!(", confirmed by {}", counted(done, "gateway")),
+        (done, left) => format!(", confirmed by {done} of {}", counted(done + left, "gateway")),
+    }
+}
+
+fn gateways<'a>(answer: &'a Value, which: &str) -> &'a [Value] {
+    let all = answer.get("gateways").and_then(|gateways| gateways.get(which));
+    all.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
 /// Moments as RFC 3339, wherever they stand.
 fn with_times(value: Value) -> Value {
     match value {
@@ -326,6 +357,19 @@ const LEAST_MOMENT: u64 = 1_000_000_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_confirmed_is_counted_and_who_did_not_is_named() {
+        let of = |confirmed: &[&str], waiting: &[&str]| {
+            let waiting: Vec<_> = waiting.iter().map(|name| json!({"name": name})).collect();
+            confirmed_by(&json!({"gateways": {"confirmed": confirmed, "waiting": waiting}}))
+        };
+        assert_eq!(confirmed_by(&json!({"id": "csk_1"})), "");
+        assert_eq!(of(&[], &[]), "");
+        assert_eq!(of(&["a"], &[]), ", confirmed by 1 gateway");
+        assert_eq!(of(&["a", "b"], &[]), ", confirmed by 2 gateways");
+        assert_eq!(of(&["a", "b"], &["c"]), ", confirmed by 2 of 3 gateways");
+    }
 
     #[test]
     fn a_document_tells_moments_in_rfc_3339() {

@@ -48,6 +48,8 @@ pub enum Sweeping {
 pub struct Swept {
     /// Keys made no later are lost.
     pub compromised: Micros,
+    /// The registry's revision that brought the last of it.
+    pub revision: u64,
     /// How many were revoked now.
     pub revoked: u64,
     /// How many were replaced.
@@ -76,7 +78,9 @@ impl Registrar {
         let application = self.change_application(act, "apps.compromised", name, mark).await?;
         let compromised = application.says.compromised.unwrap_or(now);
         progress(Sweeping::Begun(self.count_lost(name, compromised).await?));
-        let mut swept = Swept { compromised, revoked: 0, replaced: 0, accounts: BTreeSet::new() };
+        let revision = application.revision;
+        let mut swept =
+            Swept { compromised, revision, revoked: 0, replaced: 0, accounts: BTreeSet::new() };
         let act = Act { version: None, ..*act };
         let mut page = self.page_of(name, None, BATCH).await?;
         loop {
@@ -90,7 +94,8 @@ impl Registrar {
             };
             let written = self.sweep_page(&act, &application, sweep, page);
             let (lost, next) = tokio::join!(written, next);
-            let lost = lost?;
+            let (lost, revision) = lost?;
+            swept.revision = swept.revision.max(revision);
             for lost in &lost {
                 swept.revoked += 1;
                 swept.replaced += u64::from(lost.replacement.is_some());
@@ -132,14 +137,14 @@ impl Registrar {
         Ok(self.registry.list(Query { kind, account: None, application, after, limit }).await?)
     }
 
-    /// Deals with the keys of one page in one commit, as often as somebody else changes one of them meanwhile.
+    /// Deals with the keys of one page in one commit, and answers its revision; as often as somebody else changes one of them meanwhile.
     async fn sweep_page(
         &self,
         act: &Act<'_>,
         application: &Kept<ApplicationRecord>,
         sweep: Sweep,
         mut page: Vec<Record>,
-    ) -> Result<Vec<Lost>, RegistrarError> {
+    ) -> Result<(Vec<Lost>, u64), RegistrarError> {
         for _ in 0..TRIES {
             let (mut lost, mut writes) = (Vec::new(), Vec::new());
             for record in &page {
@@ -147,7 +152,7 @@ impl Registrar {
                 lost.extend(self.sweep_key(key, &application.says, sweep, &mut writes)?);
             }
             if writes.is_empty() {
-                return Ok(lost);
+                return Ok((lost, 0));
             }
             match self.registry.commit(writes, act.note("apps.compromised", self.clock.now())).await
             {
@@ -155,7 +160,7 @@ impl Registrar {
                     for made in lost.iter_mut().filter_map(|lost| lost.replacement.as_mut()) {
                         made.key.revision = revision;
                     }
-                    return Ok(lost);
+                    return Ok((lost, revision));
                 }
                 Err(RegistryError::Conflict { kind: Kind::Key, id, .. }) => {
                     self.read_again(&mut page, &id).await?;

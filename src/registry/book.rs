@@ -210,6 +210,11 @@ pub trait Registry: fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
+    /// Whether other gateways may have it open as well.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// Keeps each of `words` that is later than what is known of its id, as long as there is room
     /// ([`Topic::most`]), and forgets words of the topic from before `forget`. They make no revision, and a crash may
     /// lose those that came last. A registry that keeps none has nothing to tell.

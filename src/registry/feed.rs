@@ -232,6 +232,7 @@ impl Feed {
         }
         if is_all {
             self.looker.live.confirm(asked, last);
+            (self.tell)(News::Reached(last));
         }
         Ok(is_all)
     }

@@ -15,6 +15,8 @@ pub enum Topic {
     Use,
     /// Up to when a gateway has told all uses: its name, the moment.
     Gateway,
+    /// Which revision a gateway has applied: its name, when it said so, and the revision's lower 32 bits.
+    Applied,
 }
 
 impl Topic {
@@ -24,6 +26,7 @@ impl Topic {
             Self::Ban => "ban",
             Self::Use => "use",
             Self::Gateway => "gateway",
+            Self::Applied => "applied",
         }
     }
 
@@ -31,7 +34,7 @@ impl Topic {
     pub const fn most(self) -> Option<u64> {
         match self {
             Self::Ban => Some(100_000),
-            Self::Gateway => Some(10_000),
+            Self::Gateway | Self::Applied => Some(10_000),
             Self::Use => None,
         }
     }
@@ -62,6 +65,17 @@ pub fn of_secret(key: &str, number: u32) -> String {
     format!("{key}/{number}")
 }
 
+/// The lower half of a revision, as words tell it.
+pub const fn of_revision(revision: u64) -> u32 {
+    let [_, _, _, _, rest @ ..] = revision.to_be_bytes();
+    u32::from_be_bytes(rest)
+}
+
+/// Whether a gateway that told `detail` has applied `revision`.
+pub const fn has_applied(detail: u32, revision: u64) -> bool {
+    detail.wrapping_sub(of_revision(revision)) < 1 << 31
+}
+
 /// Each id once, with the word that counts.
 pub(super) fn latest(mut words: Vec<Word>) -> Vec<Word> {
     words.sort_by(|a, b| (&a.id, b.at).cmp(&(&b.id, a.at)));
@@ -72,6 +86,20 @@ pub(super) fn latest(mut words: Vec<Word>) -> Vec<Word> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_revision_is_applied_by_whoever_is_there_or_beyond() {
+        for (told, asked, applied) in [
+            (7, 7, true),
+            (8, 7, true),
+            (6, 7, false),
+            (0, 0, true),
+            ((1 << 32) + 1, u64::from(u32::MAX), true),
+            (u64::from(u32::MAX), (1 << 32) + 1, false),
+        ] {
+            assert_eq!(has_applied(of_revision(told), asked), applied, "{told} {asked}");
+        }
+    }
 
     #[test]
     fn of_several_words_of_one_id_the_latest_is_left() {

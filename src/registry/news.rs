@@ -15,6 +15,8 @@ pub enum News<'r> {
     Holder(&'r Record),
     /// A change was applied, so long after it was made.
     Applied(Duration),
+    /// Everything up to this revision is applied.
+    Reached(u64),
     /// Keys have ended that requests under way have: they are to be cut.
     Ended,
     /// What is switched off has changed: what is open may not go on.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::StartError;
 use crate::admin::{
     Access, Activity, AdminApi, CallLog, Desk, Door, Facts, Following, LogAlone, Logged, Noting,
-    Socket, Sought, TrailReader, acceptor,
+    Socket, Sought, ThisGateway, TrailReader, acceptor,
 };
 use crate::audit::{self, Act, Filter, Tail, Trail};
 use crate::clock::{Clock, Micros, SystemClock};
@@ -41,11 +41,13 @@ pub(super) fn api(
     registrar: Registrar,
     clock: Arc<dyn Clock>,
     trail: Option<&Arc<Trail>>,
+    this: ThisGateway,
 ) -> Result<AdminApi, StartError> {
     let facts = Facts {
         started: clock.now(),
         four_eyes: admin.four_eyes.clone(),
         issuer: "countersign".to_owned(),
+        gateway: Some(this),
     };
     let (tokens, certificates) =
         (std::mem::take(&mut admin.tokens), std::mem::take(&mut admin.certificates));

@@ -5,21 +5,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::LiveGate;
+use crate::admin::ThisGateway;
 use crate::admit::{Ban, BanBounds};
 use crate::clock::{Clock as _, Micros};
 use crate::registry::bans;
 use crate::registry::book::{Registry, RegistryError};
-use crate::registry::gossip::{Place, Topic, Word};
+use crate::registry::gossip::{Place, Topic, Word, of_revision};
 
 /// What passes between this gateway and the others.
 pub(super) struct Gossip {
     registry: Arc<dyn Registry>,
     gate: Arc<LiveGate>,
-    /// As the other gateways know it.
-    name: String,
+    this: ThisGateway,
     /// How bans are shared; `None` where they are not.
     bans: Option<BanBounds>,
 }
@@ -29,9 +29,9 @@ impl Gossip {
         registry: Arc<dyn Registry>,
         gate: Arc<LiveGate>,
         bans: Option<BanBounds>,
-    ) -> Result<Self, getrandom::Error> {
-        let name = format!("{:016x}", getrandom::u64()?);
-        Ok(Self { registry, gate, name, bans: bans.filter(|bans| bans.share) })
+        this: ThisGateway,
+    ) -> Self {
+        Self { registry, gate, this, bans: bans.filter(|bans| bans.share) }
     }
 
     /// Goes on for ever. What cannot be told or heard is tried again; nobody waits for it.
@@ -42,7 +42,7 @@ impl Gossip {
                 None => std::future::pending().await,
             }
         };
-        tokio::join!(share, self.tell_uses());
+        tokio::join!(share, self.tell_uses(), self.tell_applied());
     }
 
     /// Tells what is left, once, before this gateway ends.
@@ -54,6 +54,28 @@ impl Gossip {
             said("when keys were last used", self.answered(told).await);
         }
         self.tell_bans(now, None).await;
+        if self.registry.is_shared() {
+            let unsaid = self.registry.unsay(Topic::Applied, &self.this.name);
+            said("that it is gone", self.answered(unsaid).await);
+        }
+    }
+
+    /// Tells which revision is applied whenever that changes, and that it is there: whoever revokes a key waits for it.
+    async fn tell_applied(&self) {
+        if !self.registry.is_shared() {
+            return;
+        }
+        let mut applied = self.this.applied.clone();
+        loop {
+            let (revision, now) = (*applied.borrow_and_update(), self.gate.clock.now());
+            let id = self.this.name.clone();
+            let word = Word { id, at: now, detail: of_revision(revision) };
+            let told = self.registry.tell(Topic::Applied, vec![word], Some(now - FORGET_APPLIED));
+            said("which revision is applied", self.answered(told).await);
+            // Of changes that come one upon the other the last is told.
+            sleep(APPLIED_APART).await;
+            let _ = timeout(APPLIED_EVERY, applied.changed()).await;
+        }
     }
 
     async fn share_bans(&self, bounds: &BanBounds) {
@@ -129,7 +151,7 @@ impl Gossip {
                 tidied = if due { Some(Instant::now()) } else { tidied };
             }
             if is_all && known.is_none_or(|at: Instant| at.elapsed() > KNOWN_EVERY) {
-                let known_until = vec![Word { id: self.name.clone(), at: now, detail: 0 }];
+                let known_until = vec![Word { id: self.this.name.clone(), at: now, detail: 0 }];
                 let forget = Some(now - FORGET_GATEWAYS);
                 let told = self.answered(self.registry.tell(Topic::Gateway, known_until, forget));
                 if said("that it is there", told.await).is_some() {
@@ -146,6 +168,15 @@ impl Gossip {
         let late = |_| RegistryError::Unavailable("it does not answer in time".into());
         timeout(DEADLINE, answer).await.map_err(late)?
     }
+}
+
+/// What a gateway that starts now is known by: where it runs, and a number of its own.
+pub(super) fn name() -> Result<String, getrandom::Error> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let host: String = host.trim().chars().filter(plain).take(40).collect();
+    let host = if host.is_empty() { "gateway".to_owned() } else { host };
+    Ok(format!("{host}-{:08x}", getrandom::u32()?))
 }
 
 fn said<T>(what: &str, told: Result<T, RegistryError>) -> Option<T> {
@@ -179,6 +210,12 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// What was last used before is as good as never used.
 const FORGET_USES: Duration = Duration::from_hours(400 * 24);
 const FORGET_GATEWAYS: Duration = Duration::from_hours(1);
+/// With a change of the registry a gateway tells that it has applied it; and so often that it is there.
+const APPLIED_EVERY: Duration = Duration::from_secs(5);
+const APPLIED_APART: Duration = Duration::from_millis(50);
+/// A gateway that was not heard of for so long trusts nothing it knew of keys: reads go on for five minutes at most
+/// unless a configuration says longer.
+const FORGET_APPLIED: Duration = Duration::from_mins(10);
 const DEADLINE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

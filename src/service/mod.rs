@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admin::{NotReady, Readiness};
+use tokio::sync::watch;
+
+use crate::admin::{NotReady, Readiness, ThisGateway};
 use crate::admit::{Ask, Decoys, Gate, Guard};
 use crate::audit::{self, Trail};
 use crate::clock::{Clock, Micros, SystemClock};
@@ -179,15 +181,17 @@ impl Service {
         let counted = Counted::new(Arc::clone(&metrics), readiness.clone());
         let observer = Arc::new(Audited::new(counted, trail.clone(), metrics.audit().clone()));
         let api_clock = Arc::new(SystemClock::start());
-        let api = api::api(&mut config.admin, registrar, api_clock, trail.as_ref())?;
+        let (applied, following) = watch::channel(0);
+        let this =
+            ThisGateway { name: gossip::name().map_err(StartError::Random)?, applied: following };
+        let api = api::api(&mut config.admin, registrar, api_clock, trail.as_ref(), this.clone())?;
         let config = Arc::new(config);
         await_store(&gate)?;
         let running = Gateway::start(&config, &gate, &observer).map_err(StartError::Gateway)?;
         let backends = Arc::clone(&running.backends);
         let Source { registry, open } = source;
-        let gossip = Gossip::new(Arc::clone(&registry), Arc::clone(&gate), config.guard.bans);
-        let gossip = gossip.map_err(StartError::Random)?;
-        let tell = tell(&metrics, &running.cutter, &gate, &registry);
+        let gossip = Gossip::new(Arc::clone(&registry), Arc::clone(&gate), config.guard.bans, this);
+        let tell = tell(&metrics, &running.cutter, &gate, &registry, applied);
         let (switches, names) = (Arc::clone(&gate.switches), Arc::clone(&config.permissions));
         let follower = Follower::new(end, registry, open, switches, names, tell);
         let doors = (&config.admin, admin, api);
@@ -248,11 +252,13 @@ fn tell(
     cutter: &Cutter,
     gate: &Arc<LiveGate>,
     registry: &Arc<dyn Registry>,
+    applied: watch::Sender<u64>,
 ) -> Tell {
     let (metrics, cutter, gate) = (Arc::clone(metrics), cutter.clone(), Arc::clone(gate));
     let epochs = Epochs::new(Arc::clone(&gate), Arc::clone(registry));
     Box::new(move |news: News<'_>| match news {
         News::Applied(lag) => metrics.registry_lag(lag),
+        News::Reached(revision) => drop(applied.send_replace(revision)),
         News::Ended | News::Switched => cutter.cut(),
         News::Key(record) => epochs.raise(record),
         News::Holder(record) => epochs.raise_all(record),

@@ -217,7 +217,8 @@ impl Pki {
             Arc::clone(&clock),
             None,
         );
-        let facts = Facts { started: NOW, four_eyes: Vec::new(), issuer: "test".into() };
+        let facts =
+            Facts { started: NOW, four_eyes: Vec::new(), issuer: "test".into(), gateway: None };
         let desk = Desk { clock, registrar, trail: None, facts };
         let tokens = vec![Token::new("sue", Role::Security, SECURITY.as_bytes())];
         let named = vec![Named { name: "ann@ops.example".into(), role: Role::Operator }];

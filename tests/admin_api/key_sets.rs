@@ -182,7 +182,8 @@ impl Site {
             Arc::clone(&shared),
             None,
         );
-        let facts = Facts { started: NOW, four_eyes: Vec::new(), issuer: "test".into() };
+        let facts =
+            Facts { started: NOW, four_eyes: Vec::new(), issuer: "test".into(), gateway: None };
         let desk = Desk { clock: shared, registrar, trail: None, facts };
         let access =
             Access::new(Vec::new(), Vec::new(), std::mem::take(&mut config.admin.providers));

@@ -120,7 +120,7 @@ async fn serve(directory: &std::path::Path) -> std::net::SocketAddr {
         Arc::clone(&clock),
         None,
     );
-    let facts = Facts { started: NOW, four_eyes: Vec::new(), issuer: "test".into() };
+    let facts = Facts { started: NOW, four_eyes: Vec::new(), issuer: "test".into(), gateway: None };
     let desk = Desk { clock, registrar, trail: None, facts };
     let providers = std::mem::take(&mut config.admin.providers);
     let access = Access::new(Vec::new(), Vec::new(), providers);

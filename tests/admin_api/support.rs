@@ -122,6 +122,7 @@ impl Rig {
             started: NOW - Duration::from_mins(1),
             four_eyes: four_eyes.iter().map(|&name| name.to_owned()).collect(),
             issuer: "countersign test".into(),
+            gateway: None,
         };
         let ticking: Arc<dyn Clock> = clock.clone();
         let desk = Desk { clock: ticking, registrar, trail: Some(Arc::new(Trail)), facts };

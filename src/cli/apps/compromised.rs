@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::super::desk::{Desk, Done, Failure, Reason, Sure};
+use super::super::desk::{Desk, Done, Failure, Reason, Sure, confirmed_by};
 use super::super::once::private;
 use super::super::progress::Progress;
 use super::super::text::{clean, counted, text};
@@ -87,7 +87,10 @@ impl Args {
             return Ok(());
         }
         let (keys, owners) = (counted(told.revoked, "key"), counted(told.owners.len(), "owner"));
-        desk.note(&format!("{keys} of {} revoked, {owners} to tell.", clean(&self.name)))?;
+        let end = told.end.clone().unwrap_or_default();
+        let by = confirmed_by(&end);
+        desk.note(&format!("{keys} of {} revoked{by}, {owners} to tell.", clean(&self.name)))?;
+        desk.waiting(&end)?;
         if let Some(path) = &self.notify {
             desk.note(&format!("Whom to tell is in {}.", path.display()))?;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::super::desk::{Desk, Done, Failure, Reason, Sure};
+use super::super::desk::{Desk, Done, Failure, Reason, Sure, confirmed_by};
 use super::super::once::{self, Keep};
 use super::super::table::{self, Column};
 use super::super::text::{clean, text};
@@ -53,20 +53,23 @@ impl Args {
         if desk.common.json {
             return whole(desk, answer, kept);
         }
+        let by = confirmed_by(&answer);
+        let gateways = json!({"gateways": answer.get_mut("gateways").map(Value::take)});
         let activity = answer.get_mut("activity").map(Value::take);
         let replacement = answer.get_mut("replacement").map(Value::take);
         if let Some(replacement) = replacement.filter(|replacement| !replacement.is_null()) {
             if !desk.common.quiet {
-                writeln!(desk.out, "{id} is revoked. Its replacement:\n")?;
+                writeln!(desk.out, "{id} is revoked{by}. Its replacement:\n")?;
             }
             once::issued(desk, replacement, kept, &[])?;
         } else {
             kept.discard();
             if !desk.common.quiet {
-                writeln!(desk.out, "{id} is revoked.")?;
+                writeln!(desk.out, "{id} is revoked{by}.")?;
             }
             desk.note(NO_REPLACEMENT)?;
         }
+        desk.waiting(&gateways)?;
         self.activity(desk, activity.as_ref().and_then(Value::as_array))
     }
 

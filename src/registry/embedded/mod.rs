@@ -83,6 +83,10 @@ impl Embedded {
 }
 
 impl Registry for Embedded {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn find(&self, kind: Kind, id: &str) -> Answer<'_, Option<Record>> {
         let id = id.to_owned();
         self.ask(move |db| tables::find(db, kind, &id))

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use serde_json::json;
 
-use super::client::{Client, Signatory, command_line};
+use super::client::{Client, Signatory, post};
 use super::site::Site;
 use super::wire::Way;
 use crate::server::Server;
@@ -41,11 +42,11 @@ struct Accepted {
 /// What a run showed.
 struct Shown {
     accepted: usize,
-    /// With revoked keys: sent after the command had ended and every gateway had confirmed.
+    /// With revoked keys: sent after the change was answered and every gateway had confirmed.
     after_confirmation: usize,
-    /// With revoked keys: answered more than a second after the command had ended.
+    /// With revoked keys: answered more than a second after the change was answered.
     after_a_second: usize,
-    /// For each revocation, how long after the command had ended the last one was answered.
+    /// For each revocation, how long after the change was answered the last one was answered.
     last: Vec<Duration>,
     /// The same for when the gateways had confirmed.
     confirmed: Vec<Duration>,
@@ -53,7 +54,7 @@ struct Shown {
     swallowed: usize,
 }
 
-/// Load on all gateways with all keys, while the command line revokes some of them, one by one.
+/// Load on all gateways with all keys, while an operator revokes some of them, one by one.
 fn revoke_under_load(hearing: Hearing) -> Shown {
     let site = Site::over_postgres(GATEWAYS, Server::shared());
     let keys: Vec<_> = (0..KEYS).map(|_| site.issue(&["read", "trade"])).collect();
@@ -79,7 +80,8 @@ fn revoke_under_load(hearing: Hearing) -> Shown {
     }
     let mut revocations = Vec::new();
     for (id, _) in keys.iter().take(REVOKED) {
-        command_line(site.admin(), &["keys", "revoke", "--yes", id]);
+        // What counts is the time from the change, not from when gateways have confirmed it.
+        post(site.admin(), &format!("/v1/keys/{id}/revoke?wait=0ms"), &json!({}));
         let ended = Instant::now();
         revocations.push((ended, (hearing != Hearing::None).then(|| site.confirmed())));
         std::thread::sleep(Duration::from_millis(50));
@@ -148,8 +150,8 @@ fn tell(hearing: Hearing, shown: &Shown) {
     let Shown { accepted, after_confirmation, after_a_second, last, confirmed, swallowed } = shown;
     say(&format!(
         "{hearing:?}: {accepted} requests accepted on {GATEWAYS} gateways; {REVOKED} keys revoked: accepted after \
-         every gateway's confirmation: {after_confirmation}, later than {BINDS:?} after the command: {after_a_second}; \
-         last acceptance after the command {last:?}, confirmations {confirmed:?}; notifications lost: {swallowed}"
+         every gateway's confirmation: {after_confirmation}, later than {BINDS:?} after the answer: {after_a_second}; \
+         last acceptance after the answer {last:?}, confirmations {confirmed:?}; notifications lost: {swallowed}"
     ));
 }
 

@@ -4,6 +4,7 @@
 mod ages;
 mod bind;
 pub(crate) mod client;
+mod confirm;
 mod issue;
 pub(crate) mod site;
 mod vendor;

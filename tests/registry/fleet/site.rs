@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use countersign::clock::Micros;
 use countersign::config::{Config, System};
 use countersign::key::sealing::MasterKeys;
 use countersign::registry::book::{Answer, Change, Kind, Note, Query, Record, Registry, Write};
 use countersign::registry::embedded::Embedded;
+use countersign::registry::gossip::{Place, Topic, Word};
 use countersign::registry::opened::{KeyOpener, Names};
 use countersign::registry::postgres::{Options, Postgres};
 use countersign::service::{Service, Source};
@@ -305,5 +307,25 @@ impl Registry for Heard {
 
     fn key_tags(&self) -> Answer<'_, (Vec<u64>, u64)> {
         self.registry.key_tags()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.registry.is_shared()
+    }
+
+    fn tell(&self, topic: Topic, words: Vec<Word>, forget: Option<Micros>) -> Answer<'_, ()> {
+        self.registry.tell(topic, words, forget)
+    }
+
+    fn told(&self, topic: Topic, after: Place, limit: usize) -> Answer<'_, Vec<(Place, Word)>> {
+        self.registry.told(topic, after, limit)
+    }
+
+    fn told_of(&self, topic: Topic, ids: Vec<String>) -> Answer<'_, Vec<Word>> {
+        self.registry.told_of(topic, ids)
+    }
+
+    fn unsay(&self, topic: Topic, id: &str) -> Answer<'_, ()> {
+        self.registry.unsay(topic, id)
     }
 }
