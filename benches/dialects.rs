@@ -1,7 +1,10 @@
 //! What a checked request costs in each dialect, beside the bare proof of the same bytes: `cargo bench --bench dialects`.
 //!
 //! Each round signs fresh requests, proves their signed bytes with a prepared key, and admits them, in turn. The table
-//! holds the medians of all rounds, and of what is beyond 2.5 times the bare proof it says why.
+//! holds the medians of all rounds. Of what is beyond 2.5 times the bare proof it says where the time goes beside that,
+//! as far as that can be measured by itself: `claim` is finding and reading what the request claims, `message` writing
+//! what is signed (here under every reading, and to memory), `key` finding the key, and `record` the replay store. The
+//! rest is syntax, the signature's decoding, the decoy, the checks of the key, and what may be forwarded.
 #![expect(
     clippy::cast_precision_loss,
     clippy::indexing_slicing,
@@ -15,15 +18,19 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
-use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, Inbound, SecretForm};
+use countersign::dialect::{
+    BUILTIN, Credentials, Dialect, Draft, Inbound, NonceKind, Room, SecretForm, TimeKind,
+};
 use countersign::key::{
     Algorithm, Allowlist, Key, Permission, Permissions, Signer, State, Tag, Venue,
 };
+use countersign::registry::Keys as _;
 use countersign::registry::fixed::FixedKeys;
-use countersign::store::Repeat;
 use countersign::store::memory::{MemoryStore, Options};
+use countersign::store::{Charge, Identity, Repeat, SignedTime, Store as _, Verdict};
 use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, Method};
@@ -237,16 +244,72 @@ impl Case {
         owned
     }
 
+    /// Under a name of its own, for tools that count instructions.
+    #[inline(never)]
     fn admit(&self, request: &Owned, scratch: &mut Scratch) {
         self.gate.clock.set(request.at);
         let permit = now_or_never(self.gate.admit(&request.inbound(), &self.route, scratch));
         black_box(permit).unwrap_or_else(|denial| panic!("{}: {denial:?}", self.dialect.name()));
     }
 
-    /// Medians of the bare proof and of `admit`, in nanoseconds, and how many bytes are signed.
-    fn measure(&self, rounds: u64) -> (f64, f64, usize) {
+    /// What the `n`-th request of this dialect asks of the store, under another key and account.
+    fn charge(&self, n: u64, at: Micros) -> Charge {
+        let mut identity = [0; 16];
+        identity[..8].copy_from_slice(&n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+        let key = [1; 16];
+        let time = match (self.dialect.time_kind(), self.dialect.nonce_kind()) {
+            (TimeKind::Stamp, _) => SignedTime::Stamp(at),
+            (TimeKind::Deadline, _) => {
+                SignedTime::Deadline { at: at + Duration::from_secs(5), lead: self.route.lead }
+            }
+            (TimeKind::None, Some(NonceKind::Unique)) => {
+                SignedTime::Unique { key, nonce: identity }
+            }
+            (TimeKind::None, _) => SignedTime::Growing { key, nonce: at.as_millis(), window: 0 },
+        };
+        Charge {
+            now: at,
+            identity: Identity(identity),
+            nonce: None,
+            account: 1,
+            key,
+            epoch: 0,
+            step: None,
+            time,
+            keep_until: at + Duration::from_secs(5),
+            route: 0,
+            repeat: Repeat::Never,
+            costs: ArrayVec::new(),
+        }
+    }
+
+    /// What the stages take by themselves, on requests that are proved already.
+    fn stages(&self, requests: &[Owned], r: u64) -> [f64; STAGES.len()] {
+        let mut room = Room::default();
+        let claim = round(requests, |request| {
+            black_box(self.dialect.claim(&request.inbound(), &mut room)).unwrap();
+        });
+        let message = round(requests, |request| {
+            black_box(self.dialect.signed_bytes(&request.inbound()));
+        });
+        let key = round(requests, |_| {
+            let found = self.gate.keys.find(black_box(KEY_ID), self.route.key_max_age);
+            black_box(now_or_never(found)).unwrap();
+        });
+        let mut n = r * OF_EACH;
+        let record = round(requests, |request| {
+            n += 1;
+            let verdict = now_or_never(self.gate.store.spend(&self.charge(n, request.at)));
+            assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
+        });
+        [claim, message, key, record]
+    }
+
+    /// In turn, on the same requests.
+    fn measure(&self, rounds: u64) -> Measured {
         let mut scratch = Scratch::new();
         let [mut bare, mut admit] = [const { Vec::new() }; 2];
+        let mut stages = [const { Vec::new() }; STAGES.len()];
         let mut length = 0;
         for r in 0..rounds {
             let sign = |n: u64| self.sign(r * 2 * OF_EACH + n);
@@ -257,8 +320,11 @@ impl Case {
             round(&warm, |request| self.admit(request, &mut scratch));
             bare.push(round(&mine, |request| self.bare.prove(&request.signed)));
             admit.push(round(&mine, |request| self.admit(request, &mut scratch)));
+            let times = self.stages(&mine, r);
+            stages.iter_mut().zip(times).for_each(|(all, time)| all.push(time));
         }
-        (median(bare), median(admit), length)
+        let (bare, admit) = (median(bare), median(admit));
+        Measured { bare, admit, stages: stages.map(median), length }
     }
 }
 
@@ -282,29 +348,29 @@ fn route(dialect: &Arc<Dialect>, venue: Venue) -> Route {
     }
 }
 
-/// What a dialect does beside the bare proof, where that alone is much.
-fn beside(name: &str) -> &'static str {
-    match name {
-        "gemini" | "whitebit" => {
-            "base64 and JSON of the payload are read to find the nonce and the path"
-        }
-        "cryptocom" => {
-            "the JSON is parsed, rendered to what is signed, and guarded by the names it may hold"
-        }
-        "upbit" => {
-            "the token is decoded, and the SHA-512 of the parameters rendered and taken beside the MAC"
-        }
-        "coinbase_jwt" => "the token is decoded and read",
-        "gate" => "the SHA-512 of the body is taken beside the MAC",
-        "kraken" => "the SHA-256 of nonce and body is taken beside the MAC",
-        "kucoin" => "a second MAC, of the passphrase",
-        "rfc9421" | "native" => {
-            "the SHA-256 of the body is checked beside the MAC, and structured fields are read"
-        }
-        "poloniex" | "htx" => "the pairs of the query are put in order",
-        _ => {
-            "finding credentials, freshness, the key and the replay record outweigh so short a MAC"
-        }
+/// Medians in nanoseconds per request.
+struct Measured {
+    bare: f64,
+    admit: f64,
+    stages: [f64; STAGES.len()],
+    /// How many bytes are signed.
+    length: usize,
+}
+
+/// What is measured by itself, in the order of a request.
+const STAGES: [&str; 4] = ["claim", "message", "key", "record"];
+
+impl Measured {
+    /// Where the time goes that the bare proof does not take.
+    fn told(&self) -> String {
+        let [claim, with_message, key, record] = self.stages;
+        let stages = [claim, (with_message - claim).max(0.0), key, record];
+        let beside = self.admit - self.bare;
+        let rest = beside - stages.iter().sum::<f64>();
+        let told = |(name, time): (&str, f64)| format!("{name} {time:.0}");
+        let told: Vec<_> =
+            STAGES.into_iter().zip(stages).chain([("rest", rest)]).map(told).collect();
+        told.join(", ")
     }
 }
 
@@ -346,9 +412,10 @@ fn main() {
             continue;
         }
         let case = Case::new(recipe);
-        let (bare, admit, length) = case.measure(rounds);
+        let measured = case.measure(rounds);
+        let Measured { bare, admit, stages: _, length } = measured;
         let ratio = admit / bare;
-        let why = if ratio > GOAL { beside(name) } else { "" };
+        let why = if ratio > GOAL { measured.told() } else { String::new() };
         beyond += u32::from(ratio > GOAL);
         writeln!(
             out,
