@@ -5,6 +5,7 @@
 
 mod answer;
 mod attempt;
+mod base64;
 mod builtin;
 mod claim;
 mod component;
