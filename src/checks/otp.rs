@@ -15,7 +15,7 @@ use super::guard::Watch;
 use super::signature::Signed;
 use crate::admit::{Ask, Route};
 use crate::denial::{Challenge, Denial, Shadowed};
-use crate::dialect::json::{self, Object};
+use crate::dialect::json::{self, Object, Value};
 use crate::dialect::json_text::Text;
 use crate::dialect::{Claim, CodeCut, Dialect, Inbound, Side, parameter};
 use crate::key::Key;
@@ -179,8 +179,10 @@ impl SecondFactor {
                 }
             }
             CodePlace::Member(name) => {
-                let object = claim.object.or_else(|| json::object(request.body).ok());
-                let code = object.map(|object| member(object, name)).transpose()?.flatten();
+                let code = match claim.object {
+                    Some(object) => member(object, name)?.and_then(|code| code.text()?.plain()),
+                    None => in_body(request.body, name)?,
+                };
                 (code, code.map(|_| CodeCut::Member(name.clone())))
             }
         };
@@ -188,14 +190,24 @@ impl SecondFactor {
     }
 }
 
+/// The same where the body is read for nothing else.
+fn in_body<'r>(body: &'r [u8], name: &str) -> Result<Option<&'r str>, Denial> {
+    let nodes = &mut Vec::new();
+    let Ok(object) = json::object(body, nodes) else { return Ok(None) };
+    let range = member(object, name)?.map(Value::range);
+    let inside = range.and_then(|range| body.get(range.start + 1..range.end - 1));
+    Ok(inside.and_then(|text| std::str::from_utf8(text).ok()))
+}
+
 /// The code in a member of this name, which stands there in one spelling, as a text.
-fn member<'r>(object: Object<'r>, name: &str) -> Result<Option<&'r str>, Denial> {
+fn member<'r>(object: Object<'r>, name: &str) -> Result<Option<Value<'r>>, Denial> {
     let mut found = None;
     for member in object.members() {
         let written: String = member.name.chars().collect();
         if written == name {
             let code = member.value.text().and_then(Text::plain);
-            found = Some(code.ok_or(Denial::Malformed("a one-time code is no text"))?);
+            let value = code.map(|_| member.value);
+            found = Some(value.ok_or(Denial::Malformed("a one-time code is no text"))?);
         } else if written.trim().eq_ignore_ascii_case(name) {
             return Err(Denial::Malformed("a one-time code's name is spelled otherwise"));
         }

@@ -37,7 +37,8 @@ pub(crate) fn check(
         }
         Some(SymbolPlace::Member(path)) => {
             let whole = claim.object.map(Object::value);
-            let whole = whole.or_else(|| json::parse(request.body).ok());
+            let nodes = &mut Vec::new();
+            let whole = whole.or_else(|| json::parse(request.body, nodes).ok());
             let name = path.last().map_or("", |name| name);
             let beside = [request.query.unwrap_or_default(), claim.form];
             !beside.into_iter().any(|text| pairs(text).any(|(other, _)| is_like(other, name)))

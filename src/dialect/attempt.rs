@@ -221,9 +221,7 @@ impl Claim<'_> {
             Signed::Text(message) => message.params == Some(Style::CryptoCom),
             Signed::Bytes(_) | Signed::Token(..) | Signed::Base(..) => false,
         };
-        let text = self.object.map_or("", |object| object.value().raw()).as_bytes();
-        let holds = |word: &str| memchr::memmem::find(text, word.as_bytes()).is_some();
-        renders && (holds("true") || holds("false"))
+        renders && self.object.is_some_and(|object| object.value().holds_truth())
     }
 
     fn signs_host(&self) -> bool {

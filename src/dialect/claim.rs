@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::json::Object;
+use super::json::{Node, Object};
 use super::jwt::{self, Token};
 use super::place::{Offers, Side};
 use super::reading::Order;
@@ -81,6 +81,10 @@ pub(crate) struct Payload<'r> {
 pub struct Room {
     pub(super) bytes: Vec<u8>,
     pub(super) pairs: Vec<(u32, u32)>,
+    /// Of the JSON of body or payload.
+    pub(super) nodes: Vec<Node>,
+    /// Of that of a token.
+    pub(super) token: Vec<Node>,
 }
 
 impl fmt::Debug for Room {
@@ -111,7 +115,8 @@ impl Dialect {
     ) -> Result<&'r str, Denial> {
         match &self.scheme {
             Scheme::Token(tokens) => {
-                return self.token(&tokens.rule, request, room).map(|token| token.key_id);
+                let Room { bytes, pairs: _, nodes: _, token } = room;
+                return self.token(&tokens.rule, request, bytes, token).map(|token| token.key_id);
             }
             Scheme::Signatures(rule) => return signatures::key_id(rule, request),
             Scheme::Text(_) => {}
@@ -119,8 +124,9 @@ impl Dialect {
         let kind = self.body_kind(request.body);
         let form = if kind == BodyKind::Form { request.body } else { b"" };
         let form = std::str::from_utf8(form).unwrap_or_default();
-        let Room { bytes, pairs: _ } = room;
-        let (offers, ..) = self.offers(request, kind, form, bytes)?;
+        let Room { bytes, pairs: _, nodes, token: _ } = room;
+        let mut offers = Offers::default();
+        self.offers(request, kind, form, (bytes, nodes), &mut offers)?;
         let id = offers.of(Credential::Key).filter(|id| !id.is_empty());
         id.ok_or(Denial::Missing(Credential::Key))
     }
@@ -156,8 +162,9 @@ impl Dialect {
         if !query.is_empty() && !form.is_empty() && message.joins && !may_split {
             return Err(Denial::Unsigned("parameters are split over query and body"));
         }
-        let Room { bytes, pairs } = room;
-        let (offers, payload, object) = self.offers(request, body, form, bytes)?;
+        let Room { bytes, pairs, nodes, token: _ } = room;
+        let mut offers = Offers::default();
+        let (payload, object) = self.offers(request, body, form, (bytes, nodes), &mut offers)?;
         if let Some(object) = object {
             self.refuse_other_path(request.path, object)?;
             self.refuse_other_members(message, object)?;
@@ -167,9 +174,14 @@ impl Dialect {
         let cut = offers.cut.as_ref().filter(|(of, _)| *of == side).map(|(_, range)| range);
         let order = if self.sorts { Order::of(text, cut, of_body, pairs) } else { Order::NONE };
         let details = Details { message, body, form, order, content_type, payload, object };
-        let claim = self.assemble(&offers, &details, request)?;
-        self.refuse_seams(message, request, body)?;
-        Ok(claim)
+        let mut claim = self.assemble(&offers, &details, request);
+        // Left where it was made: it is large.
+        if claim.is_ok()
+            && let Err(denial) = self.refuse_seams(message, request, body)
+        {
+            claim = Err(denial);
+        }
+        claim
     }
 
     /// Reads each credential where the recipe says, once.
@@ -178,22 +190,20 @@ impl Dialect {
         request: &Inbound<'r>,
         kind: BodyKind,
         form: &'r str,
-        bytes: &'r mut Vec<u8>,
-    ) -> Result<(Offers<'r>, Payload<'r>, Option<Object<'r>>), Denial> {
-        let mut offers = Offers::default();
-        self.places.in_headers(request, &mut offers)?;
-        self.places.in_params(request.query.unwrap_or_default(), form, &mut offers)?;
-        let (payload, object) = match self.payload(request, bytes)? {
-            Some((payload, object)) => (payload, Some(object)),
-            None if self.reads_members(kind) && !request.body.is_empty() => {
-                (Payload::default(), Some(member::object(request.body)?))
-            }
-            None => (Payload::default(), None),
+        (bytes, nodes): (&'r mut Vec<u8>, &'r mut Vec<Node>),
+        offers: &mut Offers<'r>,
+    ) -> Result<(Payload<'r>, Option<Object<'r>>), Denial> {
+        self.places.in_headers(request, offers)?;
+        self.places.in_params(request.query.unwrap_or_default(), form, offers)?;
+        let payload = self.payload(request, bytes)?;
+        let json = match &payload {
+            Some(payload) => Some(payload.json),
+            None => Some(request.body).filter(|body| self.reads_members(kind) && !body.is_empty()),
         };
         if let Some(object) = object {
-            self.places.in_members(object, &mut offers)?;
+            self.places.in_members(object, offers)?;
         }
-        Ok((offers, payload, object))
+        Ok((payload.unwrap_or_default(), object))
     }
 
     /// Whether something must be looked for in bodies of this kind that are JSON.

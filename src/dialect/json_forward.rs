@@ -30,11 +30,7 @@ impl Style {
             object.members().for_each(|each| member(each.name, each.value));
         } else {
             let signed = |each: &_| self != Self::BingX || is_signed_by_bingx(each);
-            object
-                .sorted()
-                .into_iter()
-                .filter(signed)
-                .for_each(|each| member(each.name, each.value));
+            object.sorted().iter().filter(signed).for_each(|each| member(each.name, each.value));
         }
         sink.put(b"}");
     }
@@ -68,6 +64,11 @@ impl Style {
 /// Writes a string with its quotes; only what must be escaped is.
 fn write_text(text: Text<'_>, sink: &mut impl Sink) {
     sink.put(b"\"");
+    // Without an escape there was nothing in it that must be escaped.
+    if let Some(plain) = text.plain() {
+        sink.put(plain.as_bytes());
+        return sink.put(b"\"");
+    }
     for char in text.chars() {
         match char {
             '"' => sink.put(b"\\\""),

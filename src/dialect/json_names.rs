@@ -64,7 +64,7 @@ impl Names {
     pub(super) fn guard(&self, params: Object<'_>, text: &[u8]) -> Result<(), &'static str> {
         let mut reader = Reader { names: self, text };
         let mut ended = false;
-        for member in params.sorted() {
+        for member in params.sorted().iter() {
             if ended {
                 return Err("a JSON member is signed like one of the objects before it");
             }
@@ -184,16 +184,17 @@ impl<'n> Reader<'n> {
         for element in elements(list)? {
             let object = element.object().ok_or("a JSON list holds another value than objects")?;
             let members = object.sorted();
-            let first = members.first().ok_or("an empty JSON object is not in the signed text")?;
+            let first =
+                members.iter().next().ok_or("an empty JSON object is not in the signed text")?;
             if before.is_some_and(|before| before < first.name) {
                 return Err("two JSON objects are signed like one");
             }
-            for member in &members {
-                if *self.member(member)? == Holds::Objects {
+            for member in members.iter() {
+                if *self.member(&member)? == Holds::Objects {
                     return Err("a JSON list of objects stands inside another");
                 }
             }
-            before = members.last().map(|member| member.name);
+            before = members.iter().next_back().map(|member| member.name);
         }
         Ok(())
     }
@@ -233,7 +234,10 @@ fn elements(list: Value<'_>) -> Result<Elements<'_>, &'static str> {
 /// How long the text of a scalar is; the literals are as long in Python.
 fn length(value: Value<'_>) -> usize {
     match value.text() {
-        Some(text) => text.chars().map(char::len_utf8).sum(),
+        Some(text) => match text.plain() {
+            Some(plain) => plain.len(),
+            None => text.chars().map(char::len_utf8).sum(),
+        },
         None => value.raw().len(),
     }
 }

@@ -50,7 +50,7 @@ impl Style {
 
     /// Names and values with nothing between them.
     fn write_bare(self, object: Object<'_>, depth: usize, sink: &mut impl Sink) {
-        for member in object.sorted() {
+        for member in object.sorted().iter() {
             member.name.write(sink);
             match member.value.kind() {
                 Kind::Object => json_print::write(member.value, sink),
@@ -101,7 +101,7 @@ pub(super) fn is_signed_by_bingx(member: &Member<'_>) -> bool {
 
 fn write_bingx(object: Object<'_>, sink: &mut impl Sink) {
     let mut pairs = Pairs::default();
-    for member in object.sorted().into_iter().filter(is_signed_by_bingx) {
+    for member in object.sorted().iter().filter(is_signed_by_bingx) {
         pairs.name(member.name, "=", sink);
         if member.value.kind() != Kind::Array {
             Style::BingX.write_scalar(member.value, sink);
@@ -162,7 +162,7 @@ mod tests {
     use sha2::{Digest, Sha256, Sha512};
 
     use super::*;
-    use crate::dialect::json::object;
+    use crate::dialect::json::kept_object as object;
 
     fn rendered(style: Style, body: &str) -> String {
         let mut out = Vec::new();

@@ -6,12 +6,12 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 
-use super::json::{self, Flaw, Kind, Value};
+use super::base64::Alphabet;
+use super::json::{self, Flaw, Kind, Node, Value};
 use super::json_rendering::Style;
 use super::json_text::Text;
-use super::{Time, TimeUnit};
+use super::{Encoding, Time, TimeUnit};
 use crate::clock::Micros;
 use crate::denial::{Credential, Denial};
 use crate::key::Algorithm;
@@ -86,13 +86,14 @@ impl Rule {
         &self,
         text: &'r str,
         room: &'r mut Vec<u8>,
+        nodes: &mut Vec<Node>,
     ) -> Result<Token<'r>, Denial> {
         let parts = Parts::of(text)?;
         room.clear();
         let halves = [decode(parts.header, room)?, decode(parts.payload, room)?];
         let mut found = Found::default();
         for (members, half) in self.members.iter().zip(halves) {
-            found.scan(members, room, half)?;
+            found.scan(members, room, half, nodes)?;
         }
         found.unescape(room)?;
         self.token(&parts, &found, room)
@@ -161,7 +162,7 @@ fn digest(text: Option<&str>, algorithm: Option<&str>) -> Result<Option<[u8; 64]
     if text.len() != 128 {
         return Err(garbled);
     }
-    HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut digest).map_err(|_| garbled)?;
+    Encoding::Hex.decode(text.as_bytes(), &mut digest).ok_or(garbled)?;
     Ok(Some(digest))
 }
 
@@ -190,11 +191,10 @@ impl<'r> Parts<'r> {
 fn decode(part: &str, room: &mut Vec<u8>) -> Result<Range<usize>, Denial> {
     let garbled = Denial::Garbled(Credential::Signature);
     let start = room.len();
-    let length = BASE64URL_NOPAD.decode_len(part.len()).map_err(|_| garbled)?;
-    room.resize(start + length, 0);
+    room.resize(start + part.len() * 3 / 4, 0);
     let slot = room.get_mut(start..).ok_or(garbled)?;
-    BASE64URL_NOPAD.decode_mut(part.as_bytes(), slot).map_err(|_| garbled)?;
-    Ok(start..room.len())
+    let length = Alphabet::Url.decode(part.as_bytes(), slot).ok_or(garbled)?;
+    Ok(start..start + length)
 }
 
 /// Where in the room the members stand that mean something: texts without their quotes, numbers as written.
@@ -208,10 +208,11 @@ impl Found {
         members: &[(Box<str>, Member)],
         room: &[u8],
         half: Range<usize>,
+        nodes: &mut Vec<Node>,
     ) -> Result<(), Denial> {
         let garbled = Denial::Garbled(Credential::Signature);
         let start = half.start;
-        let document = json::object(room.get(half).unwrap_or_default());
+        let document = json::object(room.get(half).unwrap_or_default(), nodes);
         let twice = Denial::Twice(Credential::Signature);
         let document =
             document.map_err(|flaw| if flaw == Flaw::NamedTwice { twice } else { garbled })?;
@@ -234,7 +235,7 @@ impl Found {
                 continue;
             }
             let mut plain = ArrayVec::<u8, LONGEST_ESCAPED>::new();
-            for char in Text::quoted(std::str::from_utf8(text).unwrap_or_default()).chars() {
+            for char in Text::inside(std::str::from_utf8(text).unwrap_or_default()).chars() {
                 let bytes = &mut [0; 4];
                 let bytes = char.encode_utf8(bytes).as_bytes();
                 plain.try_extend_from_slice(bytes).map_err(|_| garbled)?;
@@ -321,8 +322,8 @@ pub(super) const UNIT: TimeUnit = TimeUnit::Seconds;
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
     use http::{HeaderMap, Method};
-
     use sha2::{Digest as _, Sha512};
 
     use super::super::jwt_rule::Content;
@@ -345,7 +346,7 @@ mod tests {
 
     /// The denial that reading such a token gives.
     fn denial(recipe: &str, token: &str) -> Option<Denial> {
-        rule(recipe).read(token, &mut Vec::new()).err()
+        rule(recipe).read(token, &mut Vec::new(), &mut Vec::new()).err()
     }
 
     fn inbound<'r>(
@@ -376,7 +377,7 @@ mod tests {
             r#"{"sub":"org/key é","exp":1700000120,"nbf":1700000000,"iat":1700000001,"uri":"GET h/p","other":[1]}"#,
         );
         let (rule, mut room) = (rule(COINBASE), Vec::new());
-        let read = rule.read(&token, &mut room).unwrap();
+        let read = rule.read(&token, &mut room, &mut Vec::new()).unwrap();
         assert_eq!((read.key_id, read.nonce), ("org/key é", Some("n1")));
         assert_eq!(read.algorithm, Algorithm::EcdsaP256Sha256);
         assert_eq!(read.time.unwrap().at, Micros(1_700_000_120_000_000));
@@ -508,7 +509,7 @@ mod tests {
                 let payload = format!(r#"{{"sub":"k","exp":1,{}}}"#, name.replace('U', uri));
                 let token = encoded(r#"{"alg":"ES256","kid":"k","nonce":"n"}"#, &payload);
                 let mut room = Vec::new();
-                let token = rule.read(&token, &mut room).unwrap();
+                let token = rule.read(&token, &mut room, &mut Vec::new()).unwrap();
                 let request = inbound(&Method::POST, "/v3/orders?a=1", "{}", &headers);
                 let admitted = rule.admits(&token, &request, &[Reading::Raw], b"");
                 assert_eq!(admitted.is_ok(), good, "{payload}");
@@ -531,7 +532,7 @@ mod tests {
                 digest: digest.map(|digest| HEXLOWER_PERMISSIVE.encode(&digest)).as_deref(),
             });
             let (token, mut room) = ([&token, ".c2ln"].concat(), Vec::new());
-            let token = rule.read(&token, &mut room).unwrap();
+            let token = rule.read(&token, &mut room, &mut Vec::new()).unwrap();
             // As clients write it: `name=value`, joined by `&`.
             let text = body.replace(['{', '}', '"'], "").replace(':', "=").replace(',', "&");
             let request = inbound(&Method::GET, target, body, &headers);
@@ -562,8 +563,8 @@ mod tests {
             for byte in ['.', 'A', '_', '=', '\u{7f}'] {
                 let mut bent = good.clone();
                 bent.replace_range(place..=place, &byte.to_string());
-                let _ = rule.read(&bent, &mut room);
-                let _ = rule.read(bent.split_at(place).1, &mut room);
+                let _ = rule.read(&bent, &mut room, &mut Vec::new());
+                let _ = rule.read(bent.split_at(place).1, &mut room, &mut Vec::new());
             }
         }
     }

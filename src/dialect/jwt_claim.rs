@@ -5,6 +5,7 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 
 use super::claim::{Claim, Payload, Signed, is_known};
+use super::json::Node;
 use super::jwt::{Rule, Token, UNIT};
 use super::jwt_request::digest_of_query;
 use super::jwt_rule::Content;
@@ -43,8 +44,9 @@ impl Dialect {
         let content_type = self.content_type(message, request, self.body)?;
         Self::form(request, self.body)?;
         let signs_json = message.params.is_some() && !request.body.is_empty();
-        let object = signs_json.then(|| member::object(request.body)).transpose()?;
-        let token = self.token(&tokens.rule, request, room)?;
+        let Room { bytes, pairs: _, nodes, token: token_nodes } = room;
+        let object = signs_json.then(|| member::object(request.body, nodes)).transpose()?;
+        let token = self.token(&tokens.rule, request, bytes, token_nodes)?;
         let nonce = match self.nonce.as_ref().zip(token.nonce) {
             Some((rule, text)) => Some(rule.read(text, None)?),
             None => None,
@@ -74,12 +76,13 @@ impl Dialect {
         &'r self,
         rule: &Rule,
         request: &Inbound<'r>,
-        room: &'r mut Room,
+        bytes: &'r mut Vec<u8>,
+        nodes: &mut Vec<Node>,
     ) -> Result<Token<'r>, Denial> {
         let mut offers = Offers::default();
         self.places.in_headers(request, &mut offers)?;
         let text = offers.of(Credential::Signature);
-        rule.read(text.ok_or(Denial::Missing(Credential::Signature))?, &mut room.bytes)
+        rule.read(text.ok_or(Denial::Missing(Credential::Signature))?, bytes, nodes)
     }
 
     /// Header and payload of a token for `draft`.

@@ -54,7 +54,10 @@ impl Rule {
         let mut parameters = Vec::new();
         match request.query {
             Some(query) if !query.is_empty() => parameters.extend_from_slice(query.as_bytes()),
-            _ => self.body?.write(json::object(request.body).ok()?, &mut parameters),
+            _ => {
+                let nodes = &mut Vec::new();
+                self.body?.write(json::object(request.body, nodes).ok()?, &mut parameters);
+            }
         }
         Some((token.digest?, parameters))
     }
@@ -62,7 +65,8 @@ impl Rule {
     /// The digest of a JSON body, as the client writes it for signing.
     pub(super) fn digest_of_body(&self, body: &[u8]) -> Result<[u8; 64], Denial> {
         let style = self.body.ok_or(Denial::Unsigned("a body, which no token signs"))?;
-        let object = json::object(body).map_err(|flaw| Denial::Malformed(flaw.reason()))?;
+        let nodes = &mut Vec::new();
+        let object = json::object(body, nodes).map_err(|flaw| Denial::Malformed(flaw.reason()))?;
         let mut digest = Sha512::new();
         style.write(object, &mut digest);
         Ok(digest.finalize().into())

@@ -1,10 +1,10 @@
 //! Credentials that stand in JSON: in members of the body, or of a payload that a header field holds in base64.
 
-use arrayvec::ArrayVec;
 use bytes::Bytes;
 
+use super::base64::Alphabet;
 use super::claim::{Payload, Signed};
-use super::json::{self, Kind, MAX_MEMBERS, Object, Value};
+use super::json::{self, Kind, Member, Node, Object, Value};
 use super::json_names::Names;
 use super::json_rendering::{Style, is_signed_by_bingx};
 use super::place::{Offers, Places};
@@ -30,12 +30,12 @@ impl Places {
 }
 
 impl Dialect {
-    /// The payload, decoded into `bytes`, with the object that it is.
+    /// The payload, decoded into `bytes`.
     pub(super) fn payload<'r>(
         &self,
         request: &Inbound<'r>,
         bytes: &'r mut Vec<u8>,
-    ) -> Result<Option<(Payload<'r>, Object<'r>)>, Denial> {
+    ) -> Result<Option<Payload<'r>>, Denial> {
         let Some(name) = self.payload.as_ref() else { return Ok(None) };
         let mut sent = request.headers.get_all(name).iter();
         let text = sent.next().and_then(|value| value.to_str().ok());
@@ -44,12 +44,10 @@ impl Dialect {
             return Err(Denial::Malformed("two payloads"));
         }
         let garbled = Denial::Malformed("a payload that is no base64 of JSON");
-        let length = data_encoding::BASE64.decode_len(text.len()).map_err(|_| garbled)?;
-        bytes.resize(length, 0);
-        let decoded = data_encoding::BASE64.decode_mut(text.as_bytes(), bytes);
-        let length = decoded.map_err(|_| garbled)?;
+        bytes.resize(text.len() / 4 * 3, 0);
+        let length = Alphabet::Standard.decode(text.as_bytes(), bytes).ok_or(garbled)?;
         let json = bytes.get(..length).unwrap_or_default();
-        Ok(Some((Payload { text, json }, object(json)?)))
+        Ok(Some(Payload { text, json }))
     }
 
     /// Whether the path is the one that a member names.
@@ -155,16 +153,14 @@ impl Dialect {
             return Some(out);
         };
         out.push(b'{');
-        let kept = object.members().filter(|member| {
+        let is_kept = |member: &Member<'_>| {
             let is_credential = |(credential, name): &(Credential, Box<str>)| {
                 member.name == **name
                     && matches!(credential, Credential::Key | Credential::Signature)
             };
             member.name != *"params" && !self.places.fields.iter().any(is_credential)
-        });
-        let mut kept: ArrayVec<_, MAX_MEMBERS> = kept.take(MAX_MEMBERS).collect();
-        kept.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        for member in kept {
+        };
+        for member in object.sorted().iter().filter(is_kept) {
             let text = plain(member.value).unwrap_or_default();
             out.push(b'"');
             member.name.write(&mut out);
@@ -183,8 +179,8 @@ impl Dialect {
 }
 
 /// Reads a body that must be an object.
-pub(super) fn object(bytes: &[u8]) -> Result<Object<'_>, Denial> {
-    json::object(bytes).map_err(|flaw| Denial::Malformed(flaw.reason()))
+pub(super) fn object<'r>(bytes: &'r [u8], nodes: &'r mut Vec<Node>) -> Result<Object<'r>, Denial> {
+    json::object(bytes, nodes).map_err(|flaw| Denial::Malformed(flaw.reason()))
 }
 
 /// The text of a string without escapes, or of a number as written.
@@ -206,7 +202,8 @@ mod tests {
         let places = Places::new([(Credential::Nonce, &place)].into_iter(), None);
         let read = |json: &'static str| {
             let mut offers = Offers::default();
-            places.in_members(object(json.as_bytes())?, &mut offers)?;
+            let nodes = &mut Vec::new();
+            places.in_members(object(json.as_bytes(), nodes)?, &mut offers)?;
             Ok::<_, Denial>(offers.of(Credential::Nonce).map(str::to_owned))
         };
         assert_eq!(read(r#"{"nonce":"17"}"#), Ok(Some("17".into())));

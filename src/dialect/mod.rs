@@ -21,6 +21,7 @@ mod json_guard;
 mod json_names;
 mod json_print;
 mod json_rendering;
+mod json_scan;
 pub(crate) mod json_text;
 pub(crate) mod jwt;
 mod jwt_claim;

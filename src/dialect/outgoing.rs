@@ -172,7 +172,8 @@ impl Outgoing {
 
 /// A JSON object without one of its members, and without the comma beside it; else as it was written.
 fn without_member(whole: &bytes::Bytes, name: &str) -> Option<bytes::Bytes> {
-    let Range { start, end } = json::object(whole).ok()?.member(name)?.range;
+    let nodes = &mut Vec::new();
+    let Range { start, end } = json::object(whole, nodes).ok()?.member(name)?.range;
     let (before, after) = (whole.get(..start)?, whole.get(end..)?);
     let pieces = if let Some((b',', after)) = after.trim_ascii_start().split_first() {
         [before, after.trim_ascii_start()]

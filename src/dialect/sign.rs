@@ -240,7 +240,8 @@ impl<'a> Sheet<'a> {
 
     /// Puts what is no credential, unless the draft holds it already.
     fn put_unless_there(&mut self, place: &'a Place, value: &str) -> Result<(), Unsignable> {
-        let draft = json::object(self.draft.body.as_bytes()).ok();
+        let nodes = &mut Vec::new();
+        let draft = json::object(self.draft.body.as_bytes(), nodes).ok();
         match place {
             Place::Field(name) if draft.is_some_and(|draft| draft.member(name).is_some()) => Ok(()),
             Place::Param(name) if pairs(&self.query).any(|(known, _)| *known == **name) => Ok(()),

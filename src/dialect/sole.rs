@@ -1,7 +1,6 @@
 //! Defeats two readings of one request: what policy reads stands there once, spelled plainly, or the request is refused.
 
 use super::json::{self, Kind};
-use super::json_text::Text;
 use super::place::{pairs, spells};
 
 /// It stands there twice, or in a spelling that some backends take for it and others do not.
@@ -30,12 +29,16 @@ pub(crate) fn sole_parameter<'r>(
 /// The value of the member called `name` of a JSON object, a string without its quotes; an array has none.
 pub(crate) fn sole_member<'r>(body: &'r [u8], name: &str) -> Result<Option<&'r str>, NotSole> {
     // The reader refuses two members of one name.
-    let Some(object) = json::parse(body).map_err(|_| NotSole)?.object() else { return Ok(None) };
+    let nodes = &mut Vec::new();
+    let value = json::parse(body, nodes).map_err(|_| NotSole)?;
+    let Some(object) = value.object() else { return Ok(None) };
     let mut found = None;
     for member in object.members() {
         if member.name == *name {
-            let text = member.value.text().and_then(Text::plain);
-            found = Some(text.unwrap_or(member.value.raw()));
+            let range = member.value.range();
+            let is_plain = member.value.text().is_some_and(|text| text.plain().is_some());
+            let range = if is_plain { range.start + 1..range.end - 1 } else { range };
+            found = body.get(range).and_then(|text| std::str::from_utf8(text).ok());
         } else if member.name.plain().is_some_and(|called| spells(called, name)) {
             return Err(NotSole);
         }
@@ -45,7 +48,8 @@ pub(crate) fn sole_member<'r>(body: &'r [u8], name: &str) -> Result<Option<&'r s
 
 /// How many elements a JSON array has; `None` where it is none.
 pub(crate) fn array_length(text: &[u8]) -> Option<usize> {
-    let value = json::parse(text).ok().filter(|value| value.kind() == Kind::Array)?;
+    let nodes = &mut Vec::new();
+    let value = json::parse(text, nodes).ok().filter(|value| value.kind() == Kind::Array)?;
     Some(value.elements().count())
 }
 

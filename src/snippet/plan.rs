@@ -278,7 +278,8 @@ impl Texts<'_> {
 
     /// The value of a member of the body, which the script knows or a variable holds.
     fn member(&self, name: &str) -> Pieces {
-        let object = json::object(self.signed.body.as_bytes()).ok();
+        let nodes = &mut Vec::new();
+        let object = json::object(self.signed.body.as_bytes(), nodes).ok();
         let value = object.and_then(|object| object.member(name)).map(|member| member.value);
         let text = value.map_or("", |value| value.raw().trim_matches('"'));
         plain(text)
