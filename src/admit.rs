@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checks::limit::{Costs, Payer};
+use crate::checks::load::Load;
 use crate::checks::{
     LEAKY, address, digest, freshness, limit, load, otp, passphrase, permission, replay, signature,
     state, symbol, syntax,
@@ -16,12 +17,12 @@ use crate::denial::{Denial, Shadowed};
 use crate::dialect::{Claim, Dialect, Inbound, Nonce, Outgoing, Room, TimeKind};
 use crate::key::Key;
 use crate::registry::Keys;
-use crate::store::{Receipt, Store, Verdict};
+use crate::store::{Levels, Receipt, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
 pub use crate::checks::decoy::Decoys;
 pub use crate::checks::guard::{Ban, BanBounds, BanCounts, Bounds, Guard, LEVELS as BAN_LEVELS};
-pub use crate::checks::limit::Standing;
+pub use crate::checks::limit::{Filled, Standing};
 pub use crate::checks::load::{Charges, Orders, Shadow, WeightBy};
 pub use crate::checks::meter::{Charged, Counts, Lane, Meter};
 pub use crate::checks::otp::{CodePlace, SecondFactor};
@@ -41,6 +42,8 @@ pub struct Permit {
     key: Option<Arc<Key>>,
     outgoing: Outgoing,
     standing: Standing,
+    /// Whether this gateway judged it alone.
+    is_local: bool,
     good_until: Option<Micros>,
     seal: Option<Box<Seal>>,
     shadowed: Shadowed,
@@ -65,7 +68,7 @@ impl Permit {
 
     /// Whether this gateway judged it alone, since the shared store could not be asked.
     pub fn is_local(&self) -> bool {
-        self.standing.is_local()
+        self.is_local
     }
 
     /// What of its charge may be given back, once the backend has answered.
@@ -81,15 +84,6 @@ impl Permit {
     /// What signs the reply, where the dialect's clients check that.
     pub fn take_seal(&mut self) -> Option<Box<Seal>> {
         self.seal.take()
-    }
-
-    /// With what limits in shadow would have refused.
-    fn watched(mut self) -> Self {
-        for denial in self.standing.shadowed() {
-            // Limits can all be in shadow.
-            let _noted = self.shadowed.note(denial);
-        }
-        self
     }
 
     /// When the signature stops being good: nothing may be sent to a backend after it.
@@ -160,29 +154,32 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         };
         let now = self.clock.now();
         let Scratch { room, bench, key: proved } = scratch;
-        let claim = dialect.claim(request, room)?;
+        // Looked at where it was made: it is large.
+        let claim = dialect.claim(request, room);
+        let claim = claim.as_ref().map_err(|denial| *denial)?;
         if !LEAKY {
-            fresh(dialect, &claim, route, now)?;
+            fresh(dialect, claim, route, now)?;
         }
-        digest::check(request, &claim)?;
+        digest::check(request, claim)?;
         let mut waited = false;
         let found = noting(pin!(self.find(dialect, claim.key_id, route)), &mut waited).await;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
         let means = signature::Means { decoys: &self.decoys, watch: &watch, store: &self.store };
-        let signed = signature::check(dialect, request, &claim, found?, &means, bench)?;
+        let signed = signature::check(dialect, request, claim, found?, &means, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
         let mut shadowed = Shadowed::default();
         self.check_key(signed.key(), request.peer, route, now, &mut shadowed)?;
-        watching(route, symbol::check(signed.key(), route, request, &claim), &mut shadowed)?;
+        watching(route, symbol::check(signed.key(), route, request, claim), &mut shadowed)?;
         let load = load::of(route, request)?;
-        let (code, cut) = otp::ask(route, request, &claim, &signed, &watch, &mut shadowed)?;
+        let (code, cut) = otp::ask(route, request, claim, &signed, &watch, &mut shadowed)?;
 
-        let costs = limit::costs(Payer::Holder(signed.key()), route, request.peer, load);
-        let mut charge = replay::charge(&signed, dialect, &claim, route, costs, now);
+        let mut charge = replay::charge(&signed, dialect, claim, route, now);
+        let payer = Payer::Holder(signed.key());
+        limit::charge(payer, route, request.peer, load, &mut charge.costs);
         if let Some(code) = &code {
             code.bind(&mut charge);
         }
@@ -191,23 +188,29 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             return Err(Denial::Unavailable);
         }
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
-        let spent = settle(verdict, charge.costs).map_err(|denial| watch.disowned(denial));
-        let standing = match &code {
+        let spent = settle(verdict, &charge.costs).map_err(|denial| watch.disowned(denial));
+        let levels = match &code {
             Some(code) => code.settle(spent, signed.key(), &watch)?,
             None => spent?,
         };
         // Where nobody waited no time has passed.
         if waited || LEAKY {
-            fresh(dialect, &claim, route, self.clock.now())?;
+            fresh(dialect, claim, route, self.clock.now())?;
         }
         watch.proved(signed.secret().algorithm());
-        let outgoing = Outgoing::of(dialect, &claim, signed.reading(), request)
-            .without_code(code.and_then(otp::Code::into_cut).or(cut));
-        let good_until = replay::good_until(dialect, &claim);
-        let seal = signature::seal(&signed, dialect, &claim);
-        let key = Some(signed.into_key());
-        standing.complete(receipt.as_deref_mut());
-        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
+        limit::complete(&charge.costs, &levels, receipt.as_deref_mut());
+        note_beyond(&charge.costs, &levels, &mut shadowed);
+        let code = code.and_then(otp::Code::into_cut).or(cut);
+        Ok(Permit {
+            outgoing: Outgoing::of(dialect, claim, signed.reading(), request, code),
+            standing: Standing::new(&charge.costs, &levels),
+            is_local: levels.is_local,
+            good_until: replay::good_until(dialect, claim),
+            seal: signature::seal(&signed, dialect, claim),
+            key: Some(signed.into_key()),
+            shadowed,
+            receipt,
+        })
     }
 
     /// A key id alone proves little: no address, permission or venue is waived, and nothing is recorded.
@@ -229,23 +232,22 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             .and_then(|()| watching(route, symbol::check_unread(&key, route), &mut shadowed))
             .map_err(|_| Denial::UnknownKey)?;
         let load = load::of(route, request)?;
-        let costs = limit::costs(Payer::Claimant(&key), route, request.peer, load);
         let outgoing = Outgoing::unproven(dialect, request)?;
-        let standing = self.pay(costs).await?;
+        let payer = Payer::Claimant(&key);
+        let standing = self.pay(payer, route, request, load, &mut shadowed).await?;
         let (key, good_until, seal) = (Some(key), None, None);
         let receipt = None;
-        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
+        Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
     }
 
     async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let load = load::of(route, request)?;
-        let costs = limit::costs(Payer::Anyone, route, request.peer, load);
-        let standing = self.pay(costs).await?;
+        let mut shadowed = Shadowed::default();
+        let standing = self.pay(Payer::Anyone, route, request, load, &mut shadowed).await?;
         let outgoing = Outgoing::default();
-        let (good_until, seal, shadowed) = (None, None, Shadowed::default());
-        let (key, receipt) = (None, None);
-        Ok(Permit { key, outgoing, standing, good_until, seal, shadowed, receipt }.watched())
+        let (key, good_until, seal, receipt) = (None, None, None, None);
+        Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
     }
 
     /// Whether the key may be used from there, for that; rules in shadow only note what they think.
@@ -301,12 +303,31 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         })
     }
 
-    async fn pay(&self, costs: Costs) -> Result<Standing, Denial> {
+    async fn pay(
+        &self,
+        payer: Payer<'_>,
+        route: &Route,
+        request: &Inbound<'_>,
+        load: Load,
+        shadowed: &mut Shadowed,
+    ) -> Result<Standing, Denial> {
+        let mut costs = Costs::new();
+        limit::charge(payer, route, request.peer, load, &mut costs);
         if costs.is_empty() {
             return Ok(Standing::default());
         }
         let verdict = self.store.pay(self.clock.now(), &costs).await;
-        settle(verdict, costs)
+        let levels = settle(verdict, &costs)?;
+        note_beyond(&costs, &levels, shadowed);
+        Ok(Standing::new(&costs, &levels))
+    }
+}
+
+/// Notes what limits in shadow would have refused.
+fn note_beyond(costs: &Costs, levels: &Levels, shadowed: &mut Shadowed) {
+    for denial in limit::beyond(costs, levels) {
+        // Limits can all be in shadow.
+        let _noted = shadowed.note(denial);
     }
 }
 
@@ -355,15 +376,15 @@ fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Re
 }
 
 /// What the store's verdict comes to. Whatever is not plainly new is a denial.
-fn settle(verdict: Verdict, costs: Costs) -> Result<Standing, Denial> {
+fn settle(verdict: Verdict, costs: &Costs) -> Result<Levels, Denial> {
     match verdict {
-        Verdict::New(levels) => Ok(Standing::new(costs, levels)),
+        Verdict::New(levels) => Ok(levels),
         Verdict::Seen => Err(Denial::Replayed),
         Verdict::Low => Err(Denial::Stale(Duration::ZERO)),
         Verdict::StepSpent => Err(Denial::CodeSpent),
         Verdict::Outdated => Err(Denial::KeyInactive),
         Verdict::Over { cost, retry_after, level } => {
-            Err(limit::exceeded(&costs, cost, level, retry_after))
+            Err(limit::exceeded(costs, cost, level, retry_after))
         }
         Verdict::Fenced { retry_after } => Err(Denial::Fenced(retry_after)),
         Verdict::Full => Err(Denial::StoreFull),

@@ -173,7 +173,7 @@ impl World {
     /// What is used of each limit after a request that passes.
     fn used(&self, key: &str, method: &Method, target: &str) -> Vec<u32> {
         let permit = self.ask(key, HOME, method, target).unwrap();
-        permit.standing().charged().map(|(_, level)| level).collect()
+        permit.standing().limits().map(|(_, level)| level).collect()
     }
 }
 
@@ -247,7 +247,7 @@ fn a_batch_counts_each_of_its_orders_wherever_the_array_stands() {
     );
     let form = world.unlike("batchOrders=[1,2,3]");
     let in_form = world.send("a", HOME, &Method::POST, "/batch", "", &form).unwrap();
-    assert_eq!(in_form.standing().charged().map(|(_, level)| level).collect::<Vec<_>>(), [5]);
+    assert_eq!(in_form.standing().limits().map(|(_, level)| level).collect::<Vec<_>>(), [5]);
     let twice = world.ask("a", HOME, &Method::POST, "/batch?batchOrders=[1]&batchOrders=[]");
     assert!(matches!(twice, Err(Denial::Malformed(_))), "{twice:?}");
     let spelled = world.ask("a", HOME, &Method::POST, "/batch?batch%4frders=[1]");
@@ -296,7 +296,7 @@ fn what_a_request_weighs_is_read_from_the_one_parameter_that_the_backend_reads()
         spent += weight;
         let permit = world.ask("", HOME, &Method::GET, &format!("/depth?{query}"));
         let permit = permit.unwrap_or_else(|denial| panic!("{query}: {denial:?} {spent}"));
-        let all: Vec<u32> = permit.standing().charged().map(|(_, level)| level).collect();
+        let all: Vec<u32> = permit.standing().limits().map(|(_, level)| level).collect();
         assert_eq!(all[0], spent, "{query}");
         world.gate.clock.advance(Duration::ZERO);
     }
@@ -306,7 +306,7 @@ fn what_a_request_weighs_is_read_from_the_one_parameter_that_the_backend_reads()
     }
     // What is all's is spent by everybody.
     let permit = world.ask("", "192.0.2.1", &Method::GET, "/depth?limit=5000").unwrap();
-    let all: Vec<u32> = permit.standing().charged().map(|(_, level)| level).collect();
+    let all: Vec<u32> = permit.standing().limits().map(|(_, level)| level).collect();
     assert_eq!(all, [spent + 250, 250]);
 }
 
@@ -426,7 +426,7 @@ fn an_order_that_the_backend_accepts_is_given_back_where_only_refused_ones_cost(
     let mut used = Vec::new();
     for status in [200, 201, 503, 400, 200] {
         let Ok(mut permit) = world.ask("a", HOME, &Method::POST, "/order") else { break };
-        used.push(permit.standing().charged().next().unwrap().1);
+        used.push(permit.standing().limits().next().unwrap().1);
         let receipt = permit.take_receipt().unwrap();
         if let Some(receipt) = receipt.given_back(status) {
             world.gate.store.give_back(&receipt, world.gate.clock.now());

@@ -14,60 +14,75 @@ use super::meter::{Counts, Lane, Meter};
 use crate::admit::{Effect, Route};
 use crate::denial::{Denial, Excess};
 use crate::key::{Key, MAX_KEY_LIMITS};
-use crate::store::{Cost, Levels, Limit, MAX_COSTS, Receipt, Scope, Subject};
+use crate::store::{Cost, Levels, Limit, MAX_COSTS, Receipt, Scope, Subject, Window};
 
 /// The costs of one request.
 pub(crate) type Costs = ArrayVec<Cost, MAX_COSTS>;
 
 /// How full the limits are that a request was charged to.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing {
-    costs: Costs,
-    levels: Levels,
+pub struct Standing(ArrayVec<Filled, MAX_COSTS>);
+
+/// A limit that a request was charged to, as far as anybody is told of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Filled {
+    /// How much.
+    pub limit: Limit,
+    /// The units spent of it.
+    pub spent: u32,
+    /// How it is counted.
+    pub window: Window,
+    /// What its units are.
+    pub counts: Counts,
+    /// Whether it is counted and not enforced.
+    pub shadow: bool,
 }
 
 impl Standing {
-    pub(crate) fn new(costs: Costs, levels: Levels) -> Self {
-        Self { costs, levels }
+    pub(crate) fn new(costs: &Costs, levels: &Levels) -> Self {
+        let filled = |(cost, spent): (&Cost, &u32)| {
+            let Cost { limit, window, counts, shadow, .. } = *cost;
+            Filled { limit, spent: *spent, window, counts, shadow }
+        };
+        let mut standing = Self::default();
+        if costs.is_empty() {
+            return standing;
+        }
+        standing.0.extend(costs.iter().zip(levels.iter()).map(filled));
+        standing
     }
 
     /// Each limit with the units spent of it; the key's own come first.
     pub fn limits(&self) -> impl Iterator<Item = (Limit, u32)> {
-        self.charged().map(|(cost, level)| (cost.limit, level))
+        self.0.iter().map(|filled| (filled.limit, filled.spent))
     }
 
-    /// Each cost with the units spent of its limit; the key's own come first.
-    pub fn charged(&self) -> impl Iterator<Item = (&Cost, u32)> {
-        self.costs.iter().zip(self.levels.iter().copied())
+    /// Each limit, with how it is counted; the key's own come first.
+    pub fn filled(&self) -> &[Filled] {
+        &self.0
     }
+}
 
-    /// Says in the receipt of the same charge when it was counted; what did not fit in shadow was not.
-    pub(crate) fn complete(&self, receipt: Option<&mut Receipt>) {
-        let Some(receipt) = receipt else { return };
-        receipt.at = self.levels.at;
-        if self.levels.is_local {
-            // The store was charged nothing.
-            receipt.costs.clear();
-        }
-        let was_charged = |wanted: &Cost| {
-            self.charged().any(|(cost, level)| cost == wanted && level <= cost.limit.quota)
-        };
-        receipt.costs.retain(|cost| was_charged(cost));
+/// Says in the receipt of the same charge when it was counted; what did not fit in shadow was not.
+pub(crate) fn complete(costs: &Costs, levels: &Levels, receipt: Option<&mut Receipt>) {
+    let Some(receipt) = receipt else { return };
+    receipt.at = levels.at;
+    if levels.is_local {
+        // The store was charged nothing.
+        receipt.costs.clear();
     }
+    let was_charged = |wanted: &Cost| {
+        let mut charged = costs.iter().zip(levels.iter());
+        charged.any(|(cost, level)| cost == wanted && *level <= cost.limit.quota)
+    };
+    receipt.costs.retain(|cost| was_charged(cost));
+}
 
-    /// Whether this gateway judged alone, since the shared store could not be asked.
-    pub fn is_local(&self) -> bool {
-        self.levels.is_local
-    }
-
-    /// What the limits in shadow would have refused.
-    pub(crate) fn shadowed(&self) -> impl Iterator<Item = Denial> {
-        let is_beyond = |cost: &Cost, level: u32| cost.shadow && level > cost.limit.quota;
-        let beyond = self.levels.iter().enumerate().filter(move |(place, level)| {
-            self.costs.get(*place).is_some_and(|cost| is_beyond(cost, **level))
-        });
-        beyond.map(|(place, level)| exceeded(&self.costs, place, *level, Duration::ZERO))
-    }
+/// What the limits in shadow would have refused.
+pub(crate) fn beyond(costs: &Costs, levels: &Levels) -> impl Iterator<Item = Denial> {
+    let charged = costs.iter().zip(levels.iter().copied()).enumerate();
+    let beyond = charged.filter(|(_, (cost, level))| cost.shadow && *level > cost.limit.quota);
+    beyond.map(|(place, (_, level))| exceeded(costs, place, level, Duration::ZERO))
 }
 
 /// Whose allowance a cost is taken from, where that is counted in this process alone; hashed with a seed of it.
@@ -89,10 +104,9 @@ pub(crate) enum Payer<'k> {
     Claimant(&'k Key),
 }
 
-/// The costs of one request from `peer`: those of the key and its account come first, then those that more accounts
-/// share.
-pub(crate) fn costs(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load) -> Costs {
-    let mut costs = Costs::new();
+/// Adds the costs of one request from `peer`: those of the key and its account come first, then those that more
+/// accounts share.
+pub(crate) fn charge(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load, costs: &mut Costs) {
     let key = match payer {
         Payer::Anyone => None,
         Payer::Holder(key) | Payer::Claimant(key) => Some(key),
@@ -102,7 +116,7 @@ pub(crate) fn costs(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load) -
             && key.limits.iter().any(|meter| meter.lane == Lane::Cancel);
         for (place, meter) in key.limits.iter().take(MAX_KEY_LIMITS).enumerate() {
             if (meter.lane == Lane::Cancel) == rides {
-                of_key(payer, key, place, meter, peer, load, &mut costs);
+                of_key(payer, key, place, meter, peer, load, costs);
             }
         }
     }
@@ -110,7 +124,7 @@ pub(crate) fn costs(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load) -
     let meters = charges.map_or(&[][..], |charges| &*charges.meters);
     for (place, meter) in meters.iter().enumerate() {
         if let Some(key) = key.filter(|_| matches!(meter.scope, Scope::Key | Scope::Account)) {
-            of_key(payer, key, MAX_KEY_LIMITS + place, meter, peer, load, &mut costs);
+            of_key(payer, key, MAX_KEY_LIMITS + place, meter, peer, load, costs);
         }
     }
     for meter in meters {
@@ -119,14 +133,13 @@ pub(crate) fn costs(payer: Payer<'_>, route: &Route, peer: IpAddr, load: Load) -
             Scope::Address => of_address(network(peer)) ^ meter.name,
             Scope::Global => meter.name,
         };
-        put(meter, meter.subject(owner), true, load, &mut costs);
+        put(meter, meter.subject(owner), true, load, costs);
     }
     if let Some(limit) = route.address_limit {
         let meter = Meter { scope: Scope::Address, ..Meter::from(limit) };
         let subject = meter.subject(of_address(network(peer)));
-        put(&meter, subject, true, load, &mut costs);
+        put(&meter, subject, true, load, costs);
     }
-    costs
 }
 
 /// What a key's own limit, its account's or one of the route for each of them costs. What is not proved is counted

@@ -7,15 +7,14 @@ use super::signature::Signed;
 use crate::admit::Route;
 use crate::clock::Micros;
 use crate::dialect::{Claim, Dialect, NonceKind, TimeKind};
-use crate::store::{Charge, Cost, Identity, MAX_COSTS, Repeat, SignedTime};
+use crate::store::{Charge, Identity, Repeat, SignedTime};
 
-/// What the store is to remember of a proven request, with what it costs.
+/// What the store is to remember of a proven request. It costs nothing yet.
 pub(crate) fn charge(
     signed: &Signed,
     dialect: &Dialect,
     claim: &Claim<'_>,
     route: &Route,
-    costs: ArrayVec<Cost, MAX_COSTS>,
     now: Micros,
 ) -> Charge {
     Charge {
@@ -32,7 +31,7 @@ pub(crate) fn charge(
         route: route.id,
         // Whoever sends a nonce says that no two requests of theirs are alike.
         repeat: if claim.nonce.is_some() { Repeat::Never } else { route.repeat },
-        costs,
+        costs: ArrayVec::new(),
     }
 }
 

@@ -38,12 +38,13 @@ impl Outgoing {
     /// A dialect with decoding readings takes what was signed literally. A raw match without `%` is then its own
     /// decoding and gets the same canonical encoding as every other spelling; one with `%` can be no other
     /// spelling's decoding, since decoded values that hold `%` are refused, and goes on as it is. Pairs whose order
-    /// was not signed go on in order.
+    /// was not signed go on in order, and a one-time `code` does not go on.
     pub(crate) fn of(
         dialect: &Dialect,
         claim: &Claim<'_>,
         reading: Reading,
         request: &Inbound<'_>,
+        code: Option<CodeCut>,
     ) -> Self {
         let escaped = |text: &str| memchr::memchr(b'%', text.as_bytes()).is_some();
         let query = request.query.unwrap_or_default();
@@ -54,14 +55,13 @@ impl Outgoing {
             let is_literal = |(text, side)| joined(without(text, cut(side)));
             reading.decodes() || sides.map(is_literal).iter().any(|text| lenient::is_literal(text))
         } else {
-            let [query, form] =
-                sides.map(|(text, side)| without(text, cut(side)).into_iter().any(escaped));
-            dialect.decodes() && (reading.decodes() || !query && !form)
+            let is_escaped = |(text, side)| without(text, cut(side)).into_iter().any(escaped);
+            dialect.decodes() && (reading.decodes() || !sides.into_iter().any(is_escaped))
         };
         let payload = dialect.stand_in(claim);
         Self {
             cut: claim.cut.clone(),
-            code: None,
+            code,
             encode: literal.then_some(reading),
             lenient: dialect.is_lenient(),
             sort: reading.sorts() || claim.merges(),
@@ -81,12 +81,6 @@ impl Outgoing {
         let form = std::str::from_utf8(request.body).unwrap_or_default();
         let cut = dialect.signature_pair(request.query.unwrap_or_default(), form)?;
         Ok(Self { cut, ..Self::default() })
-    }
-
-    /// The same without a one-time code.
-    pub(crate) fn without_code(mut self, code: Option<CodeCut>) -> Self {
-        self.code = code;
-        self
     }
 
     /// The query to forward, without its `?`; `None` when there is none.

@@ -7,10 +7,10 @@ use arrayvec::ArrayVec;
 use super::refusal;
 use super::reply::{Reply, Value};
 use super::routes::Entry;
-use crate::admit::Permit;
+use crate::admit::{Filled, Permit};
 use crate::clock::Micros;
 use crate::dialect::Facts;
-use crate::store::{Cost, Counts, Window};
+use crate::store::{Counts, Window};
 
 /// Tells the client how full its limits are, in the words of the route's dialect.
 pub(super) fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &Entry) {
@@ -45,13 +45,13 @@ pub(super) const MOST_TOLD: usize = 6;
 
 /// How full the limits are that were charged; none in shadow is spoken of.
 pub(super) fn standing(permit: &Permit) -> ArrayVec<Told, MOST_TOLD> {
-    let enforced = permit.standing().charged().filter(|(cost, _)| !cost.shadow);
-    let told = |(cost, used): (&Cost, u32)| Told {
-        used,
-        limit: cost.limit.quota,
-        period_ms: u32::try_from(cost.limit.period.as_millis()).unwrap_or(u32::MAX),
-        counts: cost.counts,
-        window: cost.window,
+    let enforced = permit.standing().filled().iter().filter(|filled| !filled.shadow);
+    let told = |filled: &Filled| Told {
+        used: filled.spent,
+        limit: filled.limit.quota,
+        period_ms: u32::try_from(filled.limit.period.as_millis()).unwrap_or(u32::MAX),
+        counts: filled.counts,
+        window: filled.window,
     };
     enforced.map(told).take(MOST_TOLD).collect()
 }
