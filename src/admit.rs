@@ -165,8 +165,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let found = noting(pin!(self.find(dialect, claim.key_id, route)), &mut waited).await;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let means = signature::Means { decoys: &self.decoys, watch: &watch, store: &self.store };
-        let signed = signature::check(dialect, request, claim, found?, &means, bench)?;
+        let decoys = &self.decoys;
+        let signed = signature::check(dialect, request, claim, found?, decoys, &watch, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);

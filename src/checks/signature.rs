@@ -24,7 +24,7 @@ use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
 use crate::dialect::{Attempt, Claim, Dialect, Inbound, Proof, Reading};
 use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial, State};
-use crate::store::{Identity, Store};
+use crate::store::Identity;
 
 /// Opens secrets. Only this module can make one.
 pub(crate) struct Opener(());
@@ -67,29 +67,21 @@ impl Signed {
     }
 }
 
-/// What a proof is judged with, beside the key.
-pub(crate) struct Means<'m, S> {
-    pub(crate) decoys: &'m Decoys,
-    pub(crate) watch: &'m Watch<'m>,
-    /// It is told what may come to it, and changed by nothing that is not proved.
-    pub(crate) store: &'m S,
-}
-
 /// Proves that the holder of `key` signed `request`, or says only that nothing is proved.
 ///
 /// The shape of the signature chooses the work, not the key: a key that is unknown, of another dialect or of
 /// another algorithm is replaced by a decoy of that shape. What does not hold under a key's secret is tried under the
 /// one that was rotated out, as long as that is good; where there is none and it costs little, under a decoy: so time
 /// does not tell which keys are being rotated, but for the asymmetric ones.
-pub(crate) fn check<S: Store>(
+pub(crate) fn check(
     dialect: &Dialect,
     request: &Inbound<'_>,
     claim: &Claim<'_>,
     key: Result<Arc<Key>, Denial>,
-    means: &Means<'_, S>,
+    decoys: &Decoys,
+    watch: &Watch<'_>,
     bench: &mut Bench,
 ) -> Result<Signed, Denial> {
-    let Means { decoys, watch, store } = means;
     let Bench { message, unescaped, signature, verifications } = bench;
     let (encoding, offered) = decode(dialect, claim.signature, unescaped, signature)?;
     let shape = settle(dialect, encoding, offered.len(), key.as_ref().ok(), claim, decoys);
@@ -103,10 +95,6 @@ pub(crate) fn check<S: Store>(
         return Err(Denial::BadSignature);
     }
     let fitting = key.as_ref().ok().filter(|key| key.secret.algorithm() == shape.0);
-    // What the store will look at, if this is new, comes into the cache while the MAC is computed.
-    if let Some(identity) = offered.first_chunk() {
-        store.expect(Identity(*identity));
-    }
     // Looked for and read in every case: what follows differs in nothing but whose secret it is.
     let decoy = decoys.of(shape).ok_or(Denial::BadSignature)?;
     fetch(decoy);

@@ -2,7 +2,7 @@
 
 use super::memory::MemoryStore;
 use super::redis::RedisStore;
-use super::{Charge, Cost, Identity, Receipt, Store, Verdict};
+use super::{Charge, Cost, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
 
 /// One of the two stores.
@@ -50,13 +50,6 @@ impl<C: Clock> LiveStore<C> {
 }
 
 impl<C: Clock> Store for LiveStore<C> {
-    fn expect(&self, identity: Identity) {
-        match self {
-            Self::Embedded(store) => store.expect(identity),
-            Self::Shared(_) => {}
-        }
-    }
-
     async fn spend(&self, charge: &Charge) -> Verdict {
         match self {
             Self::Embedded(store) => store.spend(charge).await,

@@ -297,11 +297,6 @@ pub enum Verdict {
 
 /// Remembers. Only called with a request whose signature holds.
 pub trait Store {
-    /// A charge under `identity` may follow, if a signature holds: what that will look at can be fetched meanwhile.
-    ///
-    /// Nothing is written, and nothing told.
-    fn expect(&self, _identity: Identity) {}
-
     /// Settles one charge, all or nothing.
     ///
     /// Not required to be `Send`: each worker thread awaits its own requests.

@@ -206,8 +206,7 @@ impl MemoryStore {
             return self.attempt_pair(charge, nonce);
         }
         // Before any lock is taken, since no later read overtakes one.
-        self.replay.fetch(charge.identity);
-        self.replay.fetch_account(charge.account);
+        self.replay.fetch(charge.identity, charge.account);
         charge.costs.iter().for_each(|cost| self.limits.fetch(cost.subject));
         let Some(mut entered) = self.replay.enter(charge.identity, charge.now) else {
             return Verdict::Unavailable;
@@ -306,10 +305,6 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn expect(&self, identity: Identity) {
-        self.replay.fetch(identity);
-    }
-
     async fn spend(&self, charge: &Charge) -> Verdict {
         for _ in 0..FLUSHES_WAITED_FOR {
             match self.settle(charge) {

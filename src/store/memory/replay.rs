@@ -91,16 +91,12 @@ impl ReplaySet {
         }
     }
 
-    /// Starts to bring what belongs to this identity into the cache.
-    pub(super) fn fetch(&self, identity: Identity) {
+    /// Starts to bring what belongs to this identity and account into the cache.
+    pub(super) fn fetch(&self, identity: Identity, account: u64) {
         let hash = self.mixer.of_16(identity.0);
         if let Some(heads) = self.heads.get(hash.shard()) {
             heads.fetch(hash.chain());
         }
-    }
-
-    /// Starts to bring what belongs to this account into the cache.
-    pub(super) fn fetch_account(&self, account: u64) {
         self.accounts.fetch(account);
     }
 
