@@ -200,6 +200,7 @@ impl Dialect {
             Some(payload) => Some(payload.json),
             None => Some(request.body).filter(|body| self.reads_members(kind) && !body.is_empty()),
         };
+        let object = json.map(|json| member::object(json, nodes)).transpose()?;
         if let Some(object) = object {
             self.places.in_members(object, offers)?;
         }
@@ -293,14 +294,14 @@ impl Claim<'_> {
 
 /// Methods of capital letters of which none begins another, so that none can be lengthened by what stands beside.
 pub(super) fn is_known(method: &Method) -> bool {
-    let known = [
-        Method::GET,
-        Method::POST,
-        Method::DELETE,
-        Method::PUT,
-        Method::PATCH,
-        Method::HEAD,
-        Method::OPTIONS,
-    ];
-    known.contains(method)
+    matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::DELETE
+            | Method::PUT
+            | Method::PATCH
+            | Method::HEAD
+            | Method::OPTIONS
+    )
 }

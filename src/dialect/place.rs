@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use http::HeaderName;
 use http::header::AUTHORIZATION;
+use http::{HeaderName, HeaderValue};
 
 use super::Inbound;
 use crate::denial::{Credential, Denial};
@@ -164,16 +164,14 @@ impl Places {
         offers: &mut Offers<'r>,
     ) -> Result<(), Denial> {
         for (name, value) in request.headers {
-            let text = name.as_str();
-            for (credential, _, word) in
-                self.headers.iter().filter(|(_, wanted, _)| wanted.as_str() == text)
+            for (credential, _, word) in self.headers.iter().filter(|(_, wanted, _)| wanted == name)
             {
-                let value = value.to_str().map_err(|_| Denial::Garbled(*credential))?;
+                let value = printable(value).ok_or(Denial::Garbled(*credential))?;
                 let value = after_word(value, word).ok_or(Denial::Garbled(*credential))?;
                 offers.put(*credential, value)?;
             }
             if !self.items.is_empty() && *name == AUTHORIZATION {
-                let value = value.to_str().map_err(|_| Denial::Garbled(Credential::Signature))?;
+                let value = printable(value).ok_or(Denial::Garbled(Credential::Signature))?;
                 self.in_items(value, offers)?;
             }
         }
@@ -243,6 +241,15 @@ pub(crate) fn parameter<'r>(
         }
     }
     Ok(found)
+}
+
+/// The value of a header field as text, where it is printable ASCII and tabs. Looked at to the end, so that the compiler
+/// looks at many bytes at once: signatures are long.
+fn printable(value: &HeaderValue) -> Option<&str> {
+    let bytes = value.as_bytes();
+    let is_odd = |byte: u8| (byte.wrapping_sub(b' ') > b'~' - b' ') & (byte != b'\t');
+    let odd = bytes.iter().fold(false, |odd, byte| odd | is_odd(*byte));
+    if odd { None } else { std::str::from_utf8(bytes).ok() }
 }
 
 /// What follows `word` and a space; all of `value` where there is no word.

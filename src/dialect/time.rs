@@ -260,10 +260,18 @@ fn micros(decimals: &str) -> Option<u64> {
 
 /// The number that `text` writes in digits alone; `None` when it holds anything else, nothing, or more than 64 bits.
 fn whole_number(text: &str) -> Option<u64> {
-    if text.is_empty() {
+    // So many nines fit.
+    let (first, last) = text.as_bytes().split_at_checked(19).unwrap_or((text.as_bytes(), &[]));
+    let mut wrong = first.is_empty();
+    let number = first.iter().fold(0_u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        wrong |= digit > 9;
+        number.wrapping_mul(10).wrapping_add(u64::from(digit))
+    });
+    if wrong {
         return None;
     }
-    text.bytes().try_fold(0_u64, |number, byte| {
+    last.iter().try_fold(number, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
         let number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
         (digit < 10).then_some(number)
