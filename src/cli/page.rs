@@ -69,6 +69,9 @@ fn credentials(dialect: &Dialect, out: &mut String) {
     if let Some(name) = dialect.payload_header() {
         let _ = writeln!(out, "| payload, JSON in base64 | `header {name}` |");
     }
+    for (place, algorithm, name) in dialect.algorithm_names() {
+        let _ = writeln!(out, "| `{name}` for {} keys | `{place}` |", algorithm.name());
+    }
     for (place, text) in dialect.sends() {
         let _ = writeln!(out, "| always `{text}` | `{place}` |");
     }

@@ -115,7 +115,7 @@ impl Denial {
             Self::TooLarge => Condition::TooLarge,
             Self::Missing(credential) => match credential {
                 Credential::Key => Condition::MissingKey,
-                Credential::Signature => Condition::MissingSignature,
+                Credential::Signature | Credential::Algorithm => Condition::MissingSignature,
                 Credential::Time | Credential::Window | Credential::Nonce => {
                     Condition::MissingTimestamp
                 }
@@ -125,10 +125,12 @@ impl Denial {
                 Credential::Time | Credential::Window | Credential::Nonce => {
                     Condition::MalformedTimestamp
                 }
-                // A signature of the wrong length is a wrong signature; a key id that cannot be is unknown.
-                Credential::Key | Credential::Signature | Credential::Passphrase => {
-                    Condition::BadSignature
-                }
+                // A signature of the wrong length, or by another algorithm than a key's, is a wrong signature; a key id
+                // that cannot be is unknown.
+                Credential::Key
+                | Credential::Signature
+                | Credential::Passphrase
+                | Credential::Algorithm => Condition::BadSignature,
             },
             Self::WindowTooLarge => Condition::WindowTooLarge,
             Self::Stale(_) => Condition::StaleTimestamp,

@@ -13,13 +13,15 @@ pub enum Credential {
     Nonce,
     /// The signature.
     Signature,
+    /// The name of the algorithm that the signature was made with.
+    Algorithm,
     /// The passphrase.
     Passphrase,
 }
 
 impl Credential {
     /// How many kinds there are.
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
 
     /// Its place in a list of all kinds.
     pub(crate) const fn index(self) -> usize {
@@ -30,6 +32,7 @@ impl Credential {
             Self::Nonce => 3,
             Self::Signature => 4,
             Self::Passphrase => 5,
+            Self::Algorithm => 6,
         }
     }
 
@@ -42,6 +45,7 @@ impl Credential {
             Self::Nonce => "nonce",
             Self::Signature => "signature",
             Self::Passphrase => "passphrase",
+            Self::Algorithm => "algorithm",
         }
     }
 }

@@ -249,7 +249,7 @@ impl Dialect {
             window_text: window_text.unwrap_or_default(),
             nonce,
             signature: need(Credential::Signature)?,
-            algorithm: None,
+            algorithm: self.stated_algorithm(sent(Credential::Algorithm))?,
             passphrase,
             cut: offers.cut.clone(),
             signed: Signed::Text(details.message),

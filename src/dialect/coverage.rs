@@ -37,7 +37,10 @@ impl Dialect {
         let window = self.window.place.as_ref().map(|place| (Credential::Window, place));
         let passphrase = self.passphrase.as_ref();
         let passphrase = passphrase.map(|rule| (Credential::Passphrase, &rule.place));
-        always.into_iter().chain(time).chain(nonce).chain(window).chain(passphrase)
+        let algorithm = self.algorithm.as_ref();
+        let algorithm = algorithm.map(|rule| (Credential::Algorithm, &rule.place));
+        let all = always.into_iter().chain(time).chain(nonce).chain(window);
+        all.chain(passphrase).chain(algorithm)
     }
 
     /// How long a stamp is good where the client asks for no window.

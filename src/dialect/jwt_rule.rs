@@ -60,7 +60,7 @@ pub(super) fn compile(
             Credential::Time => Member::Time,
             Credential::Nonce => Member::Nonce,
             Credential::Signature => continue,
-            Credential::Window | Credential::Passphrase => {
+            Credential::Window | Credential::Passphrase | Credential::Algorithm => {
                 return Err(format!("token: a token has no {}", credential.name()));
             }
         };

@@ -45,6 +45,7 @@ mod sign;
 mod signatures;
 mod sole;
 mod sound;
+mod stated;
 pub(crate) mod template;
 mod time;
 mod told;
@@ -202,6 +203,8 @@ pub struct Dialect {
     pub(crate) encodings: Box<[(Algorithm, Encoding)]>,
     secret: SecretForm,
     pub(crate) passphrase: Option<PassphraseRule>,
+    /// Where requests state the algorithm of their key, where they do.
+    algorithm: Option<stated::AlgorithmRule>,
     places: place::Places,
     authorization: Option<Box<str>>,
     pub(crate) readings: Box<[Reading]>,

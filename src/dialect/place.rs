@@ -330,7 +330,7 @@ pub(super) fn spells(name: &str, wanted: &str) -> bool {
         && decoded.all(|byte| spaces.contains(&byte))
 }
 
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !name.is_empty() && name.bytes().all(plain)
 }

@@ -31,6 +31,7 @@ pub(super) struct Raw {
     pub(super) nonce: Option<RawNonce>,
     pub(super) window: Option<RawWindow>,
     pub(super) signature: RawSignature,
+    pub(super) algorithm: Option<RawAlgorithm>,
     pub(super) token: Option<RawToken>,
     pub(super) signatures: Option<RawSignatures>,
     pub(super) passphrase: Option<RawPassphrase>,
@@ -136,6 +137,13 @@ pub(super) struct RawWindow {
     pub(super) r#in: Option<String>,
     pub(super) default_ms: u64,
     pub(super) max_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAlgorithm {
+    pub(super) r#in: String,
+    pub(super) names: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]

@@ -22,7 +22,7 @@ use super::signatures::{self, RawSignatures};
 use super::{
     BodyKind, ClockedRule, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule,
     PassphraseRule, PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit,
-    WindowRule, jwt_rule, lenient, message, response, sound,
+    WindowRule, jwt_rule, lenient, message, response, sound, stated,
 };
 use crate::key::Algorithm;
 
@@ -77,6 +77,7 @@ fn build(raw: Raw) -> Result<Dialect, String> {
             RawSecret::Base64 => SecretForm::Base64,
         },
         passphrase: raw.passphrase.as_ref().map(passphrase).transpose()?,
+        algorithm: None,
         places: Places::default(),
         authorization: raw.authorization.map(Into::into),
         readings: readings(&raw.readings)?,
@@ -101,6 +102,8 @@ fn build(raw: Raw) -> Result<Dialect, String> {
     };
     dialect.replies =
         raw.response.as_ref().map(|raw| response::compile(raw, &dialect)).transpose()?;
+    dialect.algorithm =
+        raw.algorithm.as_ref().map(|raw| stated::compile(raw, &dialect)).transpose()?;
     dialect.scheme = match &raw.signatures {
         Some(table) => signed(table, raw.message.is_empty() && raw.token.is_none(), &dialect)?,
         None => scheme(&raw.message, raw.token.as_ref(), &raw.unsigned, &dialect)?,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::checks::signature;
 use crate::clock::Micros;
-use crate::key::Signer;
+use crate::key::{Algorithm, Signer};
 
 /// A request that is to be signed.
 #[derive(Clone, Debug)]
@@ -148,6 +148,7 @@ impl Dialect {
             time: time.as_deref().unwrap_or_default(),
             nonce: nonce.as_deref().unwrap_or_default(),
             passphrase: passphrase.as_deref(),
+            algorithm: by.signer.algorithm(),
         })
     }
 
@@ -176,6 +177,7 @@ pub(crate) struct Marks<'a> {
     pub(crate) time: &'a str,
     pub(crate) nonce: &'a str,
     pub(crate) passphrase: Option<&'a str>,
+    pub(crate) algorithm: Algorithm,
 }
 
 /// The request while it is filled in.
@@ -213,6 +215,9 @@ impl<'a> Sheet<'a> {
     fn fill(&mut self, values: &Marks<'_>) -> Result<(), Unsignable> {
         let (dialect, draft) = (self.dialect, self.draft);
         self.put(&dialect.key, values.key_id)?;
+        if let Some(rule) = &dialect.algorithm {
+            self.put(&rule.place, rule.name(values.algorithm).ok_or(Unsignable::Algorithm)?)?;
+        }
         for (place, text) in &dialect.sends {
             self.put_unless_there(place, text)?;
         }

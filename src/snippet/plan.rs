@@ -18,8 +18,9 @@ pub(super) fn plan(
 ) -> Result<Script, Unwritable> {
     let encoding = dialect.encodings.iter().find(|(known, _)| *known == algorithm);
     let (_, encoding) = encoding.ok_or(Unwritable::Algorithm(algorithm))?;
-    let unsigned = dialect.outline(draft, &MARKS, "").map_err(Unwritable::Draft)?;
-    let signed = dialect.outline(draft, &MARKS, SIGNATURE).map_err(Unwritable::Draft)?;
+    let marks = Marks { algorithm, ..MARKS };
+    let unsigned = dialect.outline(draft, &marks, "").map_err(Unwritable::Draft)?;
+    let signed = dialect.outline(draft, &marks, SIGNATURE).map_err(Unwritable::Draft)?;
 
     let mut script = Script {
         title: dialect.title().to_owned(),
@@ -357,6 +358,7 @@ fn first_mark(text: &str) -> Option<(usize, &'static str, Var)> {
         (SIGNATURE, Var::Signature),
     ];
     let found = marks.into_iter().filter_map(|(mark, var)| Some((text.find(mark)?, mark, var)));
+    algorithm: Algorithm::HmacSha256,
     found.min_by_key(|(place, ..)| *place)
 }
 

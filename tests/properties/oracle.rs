@@ -120,7 +120,7 @@ fn filled(dialect: &Dialect, inbound: &Inbound<'_>, form: Option<bool>) -> Optio
             Credential::Time => "timestamp",
             Credential::Nonce => "nonce",
             Credential::Window => "window",
-            Credential::Signature | Credential::Passphrase => continue,
+            Credential::Signature | Credential::Passphrase | Credential::Algorithm => continue,
         };
         let value = match place {
             Place::Header(field) => header(inbound, field.as_str()),
