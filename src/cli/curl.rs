@@ -1,9 +1,9 @@
 //! A signed request as a line for the shell.
 
-use crate::dialect::SignedRequest;
+use crate::dialect::{Dialect, SignedRequest};
 
 /// The `curl` line that sends `signed` to `base`, ready to paste.
-pub fn line(signed: &SignedRequest, base: &str) -> String {
+pub fn line(dialect: &Dialect, signed: &SignedRequest, base: &str) -> String {
     let mut line = String::from("curl -sS");
     if signed.method != http::Method::GET {
         line.push_str(" -X ");
@@ -12,7 +12,7 @@ pub fn line(signed: &SignedRequest, base: &str) -> String {
     for (name, value) in &signed.headers {
         let value = String::from_utf8_lossy(value.as_bytes());
         line.push_str(" -H ");
-        line.push_str(&quoted(&format!("{name}: {value}")));
+        line.push_str(&quoted(&format!("{}: {value}", dialect.spelled(name))));
     }
     if !signed.body.is_empty() {
         line.push_str(" --data-raw ");

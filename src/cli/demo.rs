@@ -301,7 +301,7 @@ impl DemoKey {
             nonce: None,
         };
         let order = dialect.sign(&draft, &by, SystemClock::start().now()).ok()?;
-        Some(curl::line(&order, gateway))
+        Some(curl::line(&dialect, &order, gateway))
     }
 }
 

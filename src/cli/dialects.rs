@@ -124,7 +124,7 @@ fn find(name: &Path) -> Result<Dialect, String> {
 fn show(dialect: &Dialect, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}: {}\n", dialect.name(), dialect.title())?;
     for (credential, place) in dialect.places() {
-        writeln!(out, "{:<16} {place}", credential.name())?;
+        writeln!(out, "{:<16} {}", credential.name(), dialect.spelled_place(place))?;
     }
     let algorithms: Vec<_> = dialect.algorithms().map(crate::key::Algorithm::name).collect();
     writeln!(out, "{:<16} {}", "algorithms", algorithms.join(", "))?;
@@ -193,7 +193,9 @@ pub(super) fn kind(dialect: &Dialect) -> &'static str {
 fn as_json(dialect: &Dialect) -> Value {
     let places: serde_json::Map<_, _> = dialect
         .places()
-        .map(|(credential, place)| (credential.name().to_owned(), place.to_string().into()))
+        .map(|(credential, place)| {
+            (credential.name().to_owned(), dialect.spelled_place(place).into())
+        })
         .collect();
     let unsigned = |all: &[(&str, &str)]| -> serde_json::Map<String, Value> {
         all.iter().map(|(part, fate)| ((*part).to_owned(), Value::from(*fate))).collect()

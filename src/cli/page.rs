@@ -64,18 +64,25 @@ pub(super) fn index<'a>(all: impl Iterator<Item = &'a Dialect>) -> String {
 fn credentials(dialect: &Dialect, out: &mut String) {
     out.push_str("\n## Where credentials travel\n\n| what | where |\n|---|---|\n");
     for (credential, place) in dialect.places() {
+        let place = dialect.spelled_place(place);
         let _ = writeln!(out, "| {} | `{place}` |", credential.name());
     }
     if let Some(name) = dialect.payload_header() {
-        let _ = writeln!(out, "| payload, JSON in base64 | `header {name}` |");
+        let _ = writeln!(out, "| payload, JSON in base64 | `header {}` |", dialect.spelled(name));
     }
     for (place, algorithm, name) in dialect.algorithm_names() {
+        let place = dialect.spelled_place(place);
         let _ = writeln!(out, "| `{name}` for {} keys | `{place}` |", algorithm.name());
     }
     for (place, text) in dialect.sends() {
+        let place = dialect.spelled_place(place);
         let _ = writeln!(out, "| always `{text}` | `{place}` |");
     }
-    let names: Vec<_> = dialect.forward_headers().iter().map(|name| format!("`{name}`")).collect();
+    let names: Vec<_> = dialect
+        .forward_headers()
+        .iter()
+        .map(|name| format!("`{}`", dialect.spelled(name)))
+        .collect();
     if !names.is_empty() {
         let _ = writeln!(out, "\nBackends also get {}, which is not signed.", names.join(", "));
     }
@@ -196,6 +203,7 @@ fn list(readings: &[Reading], out: &mut String) {
 
 fn replies(dialect: &Dialect, out: &mut String) {
     let Some((header, text)) = dialect.signs_replies() else { return };
+    let header = dialect.spelled(header);
     let _ = writeln!(
         out,
         "\n## Replies are signed\n\nEach backend's reply to a proven request carries `{header}`: the HMAC-SHA256, in \

@@ -80,12 +80,12 @@ fn likely(dialect: &Dialect, secret: &[u8]) -> Option<Algorithm> {
 /// Runs the command.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
     match sign(args) {
-        Ok((signed, base)) if args.json => {
-            writeln!(out, "{}", as_json(&signed, &base))?;
+        Ok((dialect, signed, base)) if args.json => {
+            writeln!(out, "{}", as_json(&dialect, &signed, &base))?;
             Ok(ExitCode::SUCCESS)
         }
-        Ok((signed, base)) => {
-            writeln!(out, "{}", curl::line(&signed, &base))?;
+        Ok((dialect, signed, base)) => {
+            writeln!(out, "{}", curl::line(&dialect, &signed, &base))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(problem) => {
@@ -95,7 +95,7 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
     }
 }
 
-fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
+fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     let dialect = dialect(&args.dialect, args.recipe.as_deref())?;
     let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
         return Err(format!("`{}` is no URL: write http://HOST/PATH", args.url));
@@ -133,7 +133,7 @@ fn sign(args: &Args) -> Result<(SignedRequest, String), String> {
     };
     let now = args.at.map_or_else(|| SystemClock::start().now(), Micros::from_millis);
     let request = dialect.sign(&draft, &by, now).map_err(|error| error.to_string())?;
-    Ok((request, format!("{scheme}://{authority}")))
+    Ok((dialect, request, format!("{scheme}://{authority}")))
 }
 
 /// The algorithms of a dialect's keys, in words.
@@ -188,18 +188,20 @@ pub(super) fn variable(name: &str) -> Result<Zeroizing<String>, String> {
     })
 }
 
-fn as_json(signed: &SignedRequest, base: &str) -> serde_json::Value {
+fn as_json(dialect: &Dialect, signed: &SignedRequest, base: &str) -> serde_json::Value {
     let headers: serde_json::Map<_, _> = signed
         .headers
         .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .map(|(name, value)| {
+            (dialect.spelled(name), String::from_utf8_lossy(value.as_bytes()).into())
+        })
         .collect();
     json!({
         "method": signed.method.as_str(),
         "url": format!("{base}{}", signed.target),
         "headers": headers,
         "body": signed.body,
-        "curl": curl::line(signed, base),
+        "curl": curl::line(dialect, signed, base),
     })
 }
 

@@ -65,7 +65,7 @@ pub(super) fn example(dialect: &Dialect, out: &mut String) -> Result<(), String>
     }
     draft_of(&draft, out);
     signing(dialect, algorithm, &signed, out)?;
-    wire(&signed, out);
+    wire(dialect, &signed, out);
     Ok(())
 }
 
@@ -150,19 +150,20 @@ fn row(part: &Explained, before: &str, out: &mut String) {
 }
 
 /// The request as it goes over the wire, and as a line for the shell.
-fn wire(signed: &SignedRequest, out: &mut String) {
+fn wire(dialect: &Dialect, signed: &SignedRequest, out: &mut String) {
     let _ = writeln!(
         out,
-        "\nThe request:\n\n```http\n{} {} HTTP/1.1\nhost: {HOST}",
+        "\nThe request:\n\n```http\n{} {} HTTP/1.1\nHost: {HOST}",
         signed.method, signed.target
     );
     for (name, value) in &signed.headers {
-        let _ = writeln!(out, "{name}: {}", String::from_utf8_lossy(value.as_bytes()));
+        let value = String::from_utf8_lossy(value.as_bytes());
+        let _ = writeln!(out, "{}: {value}", dialect.spelled(name));
     }
     if !signed.body.is_empty() {
-        let _ = writeln!(out, "content-length: {}\n\n{}", signed.body.len(), signed.body);
+        let _ = writeln!(out, "Content-Length: {}\n\n{}", signed.body.len(), signed.body);
     }
-    let line = curl::line(signed, &format!("https://{HOST}"));
+    let line = curl::line(dialect, signed, &format!("https://{HOST}"));
     let _ = writeln!(out, "```\n\n```sh\n{line}\n```");
 }
 

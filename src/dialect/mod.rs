@@ -45,6 +45,7 @@ mod sign;
 mod signatures;
 mod sole;
 mod sound;
+mod spelling;
 mod stated;
 pub(crate) mod template;
 mod time;
@@ -193,6 +194,8 @@ pub struct Dialect {
     name: Arc<str>,
     title: String,
     sources: Vec<String>,
+    /// Names of header fields as the recipe writes them.
+    spellings: spelling::Spellings,
     notes: Vec<String>,
     pub(crate) scheme: Scheme,
     pub(crate) key: Place,

@@ -22,7 +22,7 @@ use super::signatures::{self, RawSignatures};
 use super::{
     BodyKind, ClockedRule, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule,
     PassphraseRule, PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit,
-    WindowRule, jwt_rule, lenient, message, response, sound, stated,
+    WindowRule, jwt_rule, lenient, message, response, sound, spelling, stated,
 };
 use crate::key::Algorithm;
 
@@ -61,6 +61,7 @@ fn build(raw: Raw) -> Result<Dialect, String> {
         RawBody::FormOrJson => (BodyKind::Form, Some(BodyKind::Json)),
     };
     let mut dialect = Dialect {
+        spellings: spelling::spellings(&raw),
         name: Arc::from(raw.name),
         title: raw.title,
         sources: raw.sources,

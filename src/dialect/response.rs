@@ -11,7 +11,7 @@ use crate::key::Algorithm;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawResponse {
-    header: String,
+    pub(super) header: String,
     text: String,
 }
 

@@ -57,7 +57,7 @@ pub(super) fn fill(
         .iter()
         .map(|(name, value)| {
             let value = value.to_str().unwrap_or_default();
-            (super::plan::canonical(name.as_str()), joined(field(name.as_str(), value)))
+            (dialect.spelled(name), joined(field(name.as_str(), value)))
         })
         .collect();
     Ok(())

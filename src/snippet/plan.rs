@@ -40,7 +40,7 @@ pub(super) fn plan(
         headers: Vec::new(),
         has_query: signed.target.contains('?'),
         has_body: !signed.body.is_empty(),
-        reply: dialect.replies.as_ref().map(reply_check),
+        reply: dialect.replies.as_ref().map(|rule| reply_check(dialect, rule)),
     };
     if let Scheme::Signatures(_) = &dialect.scheme {
         message::fill(dialect, draft, &mut script)?;
@@ -81,7 +81,7 @@ fn fill(
     Ok(())
 }
 
-fn reply_check(rule: &ReplyRule) -> ReplyCheck {
+fn reply_check(dialect: &Dialect, rule: &ReplyRule) -> ReplyCheck {
     let piece = |part: &Part| match part {
         Part::Literal(text) => Piece::Text(text.to_string()),
         Part::Field(Field::Nonce) => Piece::Var(Var::Nonce),
@@ -91,7 +91,7 @@ fn reply_check(rule: &ReplyRule) -> ReplyCheck {
         }
     };
     ReplyCheck {
-        header: canonical(rule.header.as_str()),
+        header: dialect.spelled(&rule.header),
         start: rule.start().iter().map(piece).collect(),
         signs_type: rule.signs_type,
     }
@@ -199,7 +199,7 @@ impl Texts<'_> {
             } else {
                 plain(value.to_str().unwrap_or_default())
             };
-            (canonical(name.as_str()), value)
+            (self.dialect.spelled(name), value)
         });
         fields.collect()
     }
@@ -316,15 +316,6 @@ impl Texts<'_> {
     }
 }
 
-/// A name as people write it: `x-key` as `X-Key`.
-pub(super) fn canonical(name: &str) -> String {
-    let words = name.split('-').map(|word| {
-        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
-        first.to_ascii_uppercase() + rest
-    });
-    words.collect::<Vec<_>>().join("-")
-}
-
 /// Text with the values that its marks stand for.
 pub(super) fn plain(text: &str) -> Pieces {
     let mut out = Vec::new();
@@ -358,7 +349,6 @@ fn first_mark(text: &str) -> Option<(usize, &'static str, Var)> {
         (SIGNATURE, Var::Signature),
     ];
     let found = marks.into_iter().filter_map(|(mark, var)| Some((text.find(mark)?, mark, var)));
-    algorithm: Algorithm::HmacSha256,
     found.min_by_key(|(place, ..)| *place)
 }
 
@@ -368,6 +358,7 @@ pub(super) const MARKS: Marks<'static> = Marks {
     time: "zTIMEqvxz",
     nonce: "zNONCEqvxz",
     passphrase: Some(PASSPHRASE),
+    algorithm: Algorithm::HmacSha256,
 };
 pub(super) const METHOD: &str = "zMETHODqvxz";
 pub(super) const HOST: &str = "zHOSTqvxz";
