@@ -71,6 +71,7 @@ fn head(script: &Script, main: &str, out: &mut String) {
         ("base64url", mentions("base64url"), BASE64URL),
         ("escape", main.contains("$(escape "), ESCAPE),
         ("sorted", main.contains("$(sorted "), SORTED),
+        ("quoted", mentions("rendered") || mentions("pairs"), QUOTED),
         ("rendered", mentions("rendered"), RENDERED),
         ("pairs", mentions("pairs"), PAIRS),
     ];
@@ -279,14 +280,20 @@ const ESCAPE: &str = r#"escape() {
 }
 "#;
 
+const QUOTED: &str = r#"# Numbers as strings of their digits: jq would write 1.0 and 1e-8 another way than they are sent.
+quoted() {
+  sed -E $'s/("([^"\\\\]|\\\\.)*")|(-?[0-9][-+.0-9eE]*)/\\1\1\\3\1/g; s/\1\1//g; s/\1/"/g'
+}
+"#;
+
 const RENDERED: &str = r#"rendered() {
-  jq -j --arg name "$1" 'def text: if type == "object" then . as $o | keys[] | ., ($o[.] | text)
+  quoted | jq -j --arg name "$1" 'def text: if type == "object" then . as $o | keys[] | ., ($o[.] | text)
     elif type == "array" then .[] | text elif . == null then "null" else tostring end; .[$name] | text'
 }
 "#;
 
 const PAIRS: &str = r#"pairs() {
-  jq -j 'to_entries | map(.key as $name | if .value | type == "array"
+  quoted | jq -j 'to_entries | map(.key as $name | if .value | type == "array"
     then .value[] | "\($name)[]=\(.)" else "\($name)=\(.value)" end) | join("&")'
 }
 "#;

@@ -128,12 +128,19 @@ func pairs(body string) string {
 		check(decoder.Decode(&value))
 		items, ok := value.([]any)
 		if !ok {
-			out = append(out, fmt.Sprintf("%v=%v", name, value))
+			out = append(out, fmt.Sprintf("%v=%v", name, plain(value)))
 		}
 		for _, item := range items {
-			out = append(out, fmt.Sprintf("%v[]=%v", name, item))
+			out = append(out, fmt.Sprintf("%v[]=%v", name, plain(item)))
 		}
 	}
 	return strings.Join(out, "&")
+}
+
+func plain(value any) any {
+	if value == nil {
+		return "null"
+	}
+	return value
 }
 "#;

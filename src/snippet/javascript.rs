@@ -32,7 +32,8 @@ pub(super) fn print(script: &Script) -> String {
         let _ = writeln!(out, "// {comment}");
     }
     out.push_str("import crypto from \"node:crypto\";\n\n");
-    let helpers = [("rendered(", RENDERED), ("pairs(", PAIRS), ("sorted(", SORTED)];
+    let helpers =
+        [("rendered(", RENDERED), ("pairs(", PAIRS), ("parsed(", PARSED), ("sorted(", SORTED)];
     out.push_str(&main);
     for (_, text) in helpers.iter().filter(|(mention, _)| main.contains(mention)) {
         out.push_str(text);
@@ -207,8 +208,8 @@ fn part(piece: &Piece) -> String {
         Piece::Sorted(var, Some((name, value))) => {
             format!("sorted(`${{{}}}&{name}=${{{}}}`)", var.name(), value.name())
         }
-        Piece::Rendered(name) => format!("rendered(JSON.parse(body)[{}])", literal(name)),
-        Piece::Pairs => "pairs(JSON.parse(body))".to_owned(),
+        Piece::Rendered(name) => format!("rendered(parsed(body)[{}])", literal(name)),
+        Piece::Pairs => "pairs(parsed(body))".to_owned(),
         Piece::Sha256(inner) => digest("sha256", inner, "hex"),
         Piece::Sha256Base64(inner) => digest("sha256", inner, "base64"),
         Piece::Sha512Hex(inner) => digest("sha512", inner, "hex"),
@@ -255,6 +256,14 @@ function pairs(members) {
   const pair = ([name, value]) =>
     Array.isArray(value) ? value.map((item) => `${name}[]=${item}`) : [`${name}=${value}`];
   return Object.entries(members).flatMap(pair).join("&");
+}
+"#;
+
+const PARSED: &str = r#"
+// Numbers become strings of their digits: JSON.parse would write 1.0 and 1e-8 another way than they are sent.
+function parsed(body) {
+  const token = /"(?:[^"\\]|\\.)*"|-?\d[-+.\deE]*/g;
+  return JSON.parse(body.replace(token, (text) => (text[0] === '"' ? text : `"${text}"`)));
 }
 "#;
 

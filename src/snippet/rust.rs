@@ -312,8 +312,8 @@ fn value(piece: &Piece) -> String {
         Piece::Sorted(var, Some((name, value))) => {
             format!("sorted(&format!(\"{{{}}}&{name}={{{}}}\"))", var.name(), value.name())
         }
-        Piece::Rendered(name) => format!("rendered(&body, {})?", literal(name)),
-        Piece::Pairs => "pairs(&body)?".to_owned(),
+        Piece::Rendered(name) => format!("rendered(&parsed(&body)?[{}])", literal(name)),
+        Piece::Pairs => "pairs(&parsed(&body)?)".to_owned(),
         Piece::Sha256(inner) => {
             format!("HEXLOWER.encode(&Sha256::digest({}))", bytes(inner))
         }

@@ -12,7 +12,7 @@ pub(super) fn crates(script: &Script, main: &str) -> String {
         all.push("getrandom = \"0.4\"");
     }
     if main.contains("rendered(") {
-        all.push("serde_json = { version = \"1\", features = [\"arbitrary_precision\"] }");
+        all.push("serde_json = \"1\"");
     }
     if main.contains("pairs(") {
         all.push(ORDERED_JSON);
@@ -83,6 +83,5 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// Numbers stay as they are written, and members in their order.
-const ORDERED_JSON: &str =
-    "serde_json = { version = \"1\", features = [\"arbitrary_precision\", \"preserve_order\"] }";
+/// Members stay in their order.
+const ORDERED_JSON: &str = "serde_json = { version = \"1\", features = [\"preserve_order\"] }";

@@ -9,6 +9,7 @@ pub(super) fn functions(main: &str) -> String {
         ("escaped(", ESCAPED),
         ("rendered(", RENDERED),
         ("pairs(", PAIRS),
+        ("parsed(", PARSED),
     ];
     all.iter().filter(|(mention, _)| main.contains(mention)).map(|(_, text)| *text).collect()
 }
@@ -56,28 +57,24 @@ fn escaped(text: &str) -> String {
 "#;
 
 const RENDERED: &str = r"
-fn rendered(body: &str, name: &str) -> serde_json::Result<String> {
+fn rendered(value: &serde_json::Value) -> String {
     use serde_json::Value;
-    fn write(value: &Value) -> String {
-        match value {
-            Value::Object(members) => {
-                let mut all: Vec<_> = members.iter().collect();
-                all.sort_by_key(|(name, _)| *name);
-                all.iter().map(|(name, value)| [name, &*write(value)].concat()).collect()
-            }
-            Value::Array(items) => items.iter().map(write).collect(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
+    match value {
+        Value::Object(members) => {
+            let mut all: Vec<_> = members.iter().collect();
+            all.sort_by_key(|(name, _)| *name);
+            all.iter().map(|(name, value)| [name, &*rendered(value)].concat()).collect()
         }
+        Value::Array(items) => items.iter().map(rendered).collect(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
-    let body: Value = serde_json::from_str(body)?;
-    Ok(write(&body[name]))
 }
 ";
 
 const PAIRS: &str = r#"
-fn pairs(body: &str) -> serde_json::Result<String> {
-    use serde_json::{Map, Value};
+fn pairs(members: &serde_json::Value) -> String {
+    use serde_json::Value;
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let pair = |(name, value): (&String, &Value)| match value {
         Value::Array(items) => {
@@ -85,7 +82,26 @@ fn pairs(body: &str) -> serde_json::Result<String> {
         }
         one => vec![format!("{name}={}", plain(one))],
     };
-    let members: Map<String, Value> = serde_json::from_str(body)?;
-    Ok(members.iter().flat_map(pair).collect::<Vec<_>>().join("&"))
+    members.as_object().into_iter().flatten().flat_map(pair).collect::<Vec<_>>().join("&")
+}
+"#;
+
+const PARSED: &str = r#"
+/// Numbers become strings of their digits: serde_json would write 1E5 another way than it is sent.
+fn parsed(body: &str) -> serde_json::Result<serde_json::Value> {
+    let mut text = String::new();
+    let (mut in_string, mut escaped, mut in_number) = (false, false, false);
+    for char in body.chars() {
+        let more = in_number && "+.eE".contains(char);
+        let is_number = !in_string && (more || char == '-' || char.is_ascii_digit());
+        if is_number != in_number {
+            text.push('"');
+        }
+        in_number = is_number;
+        in_string ^= char == '"' && !escaped;
+        escaped = in_string && char == '\\' && !escaped;
+        text.push(char);
+    }
+    serde_json::from_str(&text)
 }
 "#;
