@@ -236,4 +236,20 @@ pub trait Registry: fmt::Debug + Send + Sync {
     fn unsay(&self, _topic: Topic, _id: &str) -> Answer<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
+
+    /// Reserves the numbers up to `up_to` of the mark of this name, where fewer than those up to `least` are reserved,
+    /// and answers up to which they are then. That never falls, makes no revision, and is lost to no crash once it
+    /// was answered. A registry that keeps none says so.
+    fn reserve(&self, _mark: [u8; 16], _least: u64, _up_to: u64) -> Answer<'_, u64> {
+        Box::pin(std::future::ready(Err(keeps_no_marks())))
+    }
+
+    /// Up to which number those of the mark of this name are reserved; 0 where none is.
+    fn reserved(&self, _mark: [u8; 16]) -> Answer<'_, u64> {
+        Box::pin(std::future::ready(Err(keeps_no_marks())))
+    }
+}
+
+fn keeps_no_marks() -> RegistryError {
+    RegistryError::Unavailable("it keeps no marks of growing numbers".into())
 }

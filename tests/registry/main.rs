@@ -12,6 +12,7 @@ mod embedded;
 mod failing;
 mod fleet;
 mod kills;
+mod marks;
 mod migrations;
 mod postgres;
 mod power;

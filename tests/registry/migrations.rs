@@ -13,12 +13,12 @@ async fn a_gateway_makes_no_tables_but_says_who_does() {
     let refused = open(&options).await.unwrap_err();
     let RegistryError::Format(why) = &refused else { panic!("{refused}") };
     assert!(why.contains("countersign registry migrate"), "{why}");
-    assert_eq!(blocking(&options, |options| Postgres::format(&options)).await.unwrap(), (0, 2));
+    assert_eq!(blocking(&options, |options| Postgres::format(&options)).await.unwrap(), (0, 3));
     let made = blocking(&options, |options| Postgres::migrate(&options)).await.unwrap();
-    assert_eq!((made.from, made.to, made.steps.len()), (0, 2, 2));
-    assert_eq!(blocking(&options, |options| Postgres::format(&options)).await.unwrap(), (2, 2));
+    assert_eq!((made.from, made.to, made.steps.len()), (0, 3, 3));
+    assert_eq!(blocking(&options, |options| Postgres::format(&options)).await.unwrap(), (3, 3));
     let again = blocking(&options, |options| Postgres::migrate(&options)).await.unwrap();
-    assert_eq!((again.from, again.to, again.steps.len()), (2, 2, 0));
+    assert_eq!((again.from, again.to, again.steps.len()), (3, 3, 0));
     assert_eq!(open(&options).await.unwrap().revision().await.unwrap(), 0);
 }
 
@@ -36,7 +36,7 @@ async fn several_who_migrate_at_once_take_each_step_once() {
     for one in all {
         taken += one.await.unwrap().steps.len();
     }
-    assert_eq!(taken, 2);
+    assert_eq!(taken, 3);
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn tables_of_a_newer_format_are_refused_and_never_taken_back() {
     blocking(&options, |options| Postgres::migrate(&options)).await.unwrap();
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     let driver = tokio::spawn(connection);
-    client.batch_execute("UPDATE countersign.meta SET format = 3").await.unwrap();
+    client.batch_execute("UPDATE countersign.meta SET format = 4").await.unwrap();
     for refused in [
         open(&options).await.map(drop).unwrap_err(),
         blocking(&options, |options| Postgres::migrate(&options)).await.map(drop).unwrap_err(),
@@ -56,7 +56,7 @@ async fn tables_of_a_newer_format_are_refused_and_never_taken_back() {
         assert!(why.contains("newer countersign"), "{why}");
     }
     let row = client.query_one("SELECT format FROM countersign.meta", &[]).await.unwrap();
-    assert_eq!(row.get::<_, i32>(0), 3);
+    assert_eq!(row.get::<_, i32>(0), 4);
     drop(client);
     driver.await.unwrap().unwrap();
 }

@@ -3,6 +3,7 @@
 mod fault;
 mod file;
 mod gossip;
+mod marks;
 mod shelf;
 mod storage;
 mod tables;
@@ -155,6 +156,14 @@ impl Registry for Embedded {
     fn unsay(&self, topic: Topic, id: &str) -> Answer<'_, ()> {
         let id = id.to_owned();
         self.ask(move |db| gossip::unsay(db, topic, &id))
+    }
+
+    fn reserve(&self, mark: [u8; 16], least: u64, up_to: u64) -> Answer<'_, u64> {
+        self.ask(move |db| marks::reserve(db, mark, least, up_to))
+    }
+
+    fn reserved(&self, mark: [u8; 16]) -> Answer<'_, u64> {
+        self.ask(move |db| marks::reserved(db, mark))
     }
 }
 

@@ -3,6 +3,7 @@
 mod fault;
 mod gossip;
 mod link;
+mod marks;
 mod migrate;
 mod options;
 mod reader;
@@ -255,6 +256,15 @@ impl Registry for Postgres {
     fn unsay(&self, topic: Topic, id: &str) -> Answer<'_, ()> {
         let id: Arc<str> = Arc::from(id);
         self.ask(move |live| gossip::unsay(live, topic, Arc::clone(&id)))
+    }
+
+    fn reserve(&self, mark: [u8; 16], least: u64, up_to: u64) -> Answer<'_, u64> {
+        // It never falls, so reserving twice does no harm either.
+        self.ask(move |live| marks::reserve(live, mark, least, up_to))
+    }
+
+    fn reserved(&self, mark: [u8; 16]) -> Answer<'_, u64> {
+        self.ask(move |live| marks::reserved(live, mark))
     }
 }
 

@@ -5,10 +5,11 @@
 pub(super) const STEPS: &[(&str, &str)] = &[
     ("make the tables of records and their history", FIRST),
     ("make the table of what gateways tell each other", SECOND),
+    ("make the table of how far growing numbers are reserved", THIRD),
 ];
 
 /// The newest format.
-pub(super) const FORMAT: i32 = 2;
+pub(super) const FORMAT: i32 = 3;
 
 // Names are bytes, so that they are compared as bytes under every collation, and so that any text can stand there;
 // the view shows them to people. Nothing is ever deleted.
@@ -74,4 +75,12 @@ CREATE TABLE countersign.word (
     PRIMARY KEY (topic, id)
 );
 CREATE INDEX word_by_turn ON countersign.word (topic, turn, id);
+";
+
+// A row changes every few seconds for as long as its key is used: half of a page is left for that.
+const THIRD: &str = "
+CREATE TABLE countersign.mark (
+    mark BYTEA PRIMARY KEY,
+    reserved BIGINT NOT NULL
+) WITH (fillfactor = 50);
 ";

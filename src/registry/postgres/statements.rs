@@ -21,6 +21,8 @@ pub(super) struct Statements {
     pub(super) told: Statement,
     pub(super) told_of: Statement,
     pub(super) unsay: Statement,
+    pub(super) reserve: Statement,
+    pub(super) reserved: Statement,
 }
 
 impl Statements {
@@ -50,6 +52,8 @@ impl Statements {
             client.prepare(STANDING),
             client.prepare(WRITE),
         )?;
+        let (reserve, reserved) =
+            tokio::try_join!(client.prepare(RESERVE), client.prepare(RESERVED))?;
         let (holders, tell, forget, told, told_of, unsay) = tokio::try_join!(
             client.prepare(HOLDERS),
             client.prepare(TELL),
@@ -76,6 +80,8 @@ impl Statements {
             told,
             told_of,
             unsay,
+            reserve,
+            reserved,
         })
     }
 }
@@ -156,3 +162,11 @@ const TOLD_OF: &str =
     "SELECT id, at, detail FROM countersign.word WHERE topic = $1 AND id = ANY ($2::bytea[])";
 
 const UNSAY: &str = "DELETE FROM countersign.word WHERE topic = $1 AND id = $2";
+
+// Nothing comes back where enough is reserved already.
+const RESERVE: &str = "
+INSERT INTO countersign.mark AS held (mark, reserved) VALUES ($1, $3)
+ON CONFLICT (mark) DO UPDATE SET reserved = GREATEST(held.reserved, EXCLUDED.reserved) WHERE held.reserved < $2
+RETURNING reserved";
+
+const RESERVED: &str = "SELECT reserved FROM countersign.mark WHERE mark = $1";
