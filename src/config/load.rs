@@ -13,6 +13,7 @@ use super::{
     Config, admin, audit, down, guard, keys, limits, registry, routes, sealing, second_factor,
     server, shared, upstreams, websocket,
 };
+use crate::store::redis::Topology;
 
 /// A configuration that is good, with what should be looked at.
 #[derive(Debug)]
@@ -84,8 +85,9 @@ fn build(root: &Table<'_>) -> Option<Config> {
         upstream.refuse_credentials(dialects.used());
     }
     down::settle(root, shared.as_mut(), &locals);
-    if shared.is_some() {
-        shared::refuse_timeless(root, dialects.used());
+    if let Some(options) = &shared {
+        let in_cluster = matches!(options.topology, Topology::Cluster(_));
+        shared::refuse_timeless(root, dialects.used(), registry.as_ref(), in_cluster);
     }
     root.finish();
     Some(Config {

@@ -12,7 +12,8 @@ use super::problem::{Fault, shown};
 use super::secrets::secret;
 use super::server::pem;
 use super::value::{span, whole};
-use crate::dialect::{Dialect, TimeKind};
+use crate::dialect::{Dialect, NonceKind, TimeKind};
+use crate::registry::Location;
 use crate::store::redis::{Address, ClusterOptions, Local, Options, Topology, Weakened};
 
 /// The shared store, where one is asked for.
@@ -128,16 +129,40 @@ fn cluster(
     ClusterOptions { lease, by_name, name: Box::new(name), reach: Box::new(reach) }
 }
 
-/// Refuses dialects whose requests the shared store cannot judge.
-pub(super) fn refuse_timeless(root: &Table<'_>, dialects: &[Arc<Dialect>]) {
+/// Refuses dialects whose requests the shared store cannot judge: those without a time, but for numbers that grow where
+/// there is a registry that all gateways share.
+pub(super) fn refuse_timeless(
+    root: &Table<'_>,
+    dialects: &[Arc<Dialect>],
+    registry: Option<&Location>,
+    in_cluster: bool,
+) {
     for dialect in dialects.iter().filter(|dialect| dialect.time_kind() == TimeKind::None) {
-        root.spot.error(Fault::cured(
-            format!(
-                "dialect {} signs no time, and its nonces cannot be kept in a shared store",
-                dialect.name()
-            ),
-            "serve it from a gateway with kind = \"memory\" and a state_dir",
-        ));
+        let name = dialect.name();
+        let alone = "serve it from a gateway with kind = \"memory\" and a state_dir";
+        let fault = match (dialect.nonce_kind(), registry) {
+            (Some(NonceKind::Growing), _) if in_cluster => {
+                let problem = format!(
+                    "dialect {name} signs no time, and its growing numbers are not kept in a cluster"
+                );
+                Fault::cured(problem, format!("use topology = \"quorum\", or {alone}"))
+            }
+            (Some(NonceKind::Growing), Some(Location::Postgres(_)) | None) => continue,
+            (Some(NonceKind::Growing), Some(Location::Memory | Location::File(_))) => {
+                let problem = format!(
+                    "dialect {name} signs no time, and its growing numbers need a registry that all gateways share"
+                );
+                let cure = "set kind = \"postgres\" under [registry]";
+                Fault::cured(problem, format!("{cure}, or {alone}"))
+            }
+            (Some(NonceKind::Unique | NonceKind::None) | None, _) => {
+                let problem = format!(
+                    "dialect {name} signs no time, and its nonces cannot be kept in a shared store"
+                );
+                Fault::cured(problem, alone)
+            }
+        };
+        root.spot.error(fault);
     }
 }
 

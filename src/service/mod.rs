@@ -158,6 +158,9 @@ impl Service {
         let source = source.unwrap_or_else(|| Source::of(Arc::clone(registrar.registry()), opener));
         let fixed: FixedKeys = keys.into_iter().collect();
         let (keys, end) = KeyCache::over(fixed, CACHED_KEYS, Arc::<SystemClock>::clone(&clock));
+        if let LiveStore::Shared(store) = &store {
+            store.keep_marks(Arc::clone(&source.registry), config.store.max_jump);
+        }
         let gate = Arc::new(Gate {
             store,
             keys,

@@ -134,16 +134,10 @@ impl Marks {
         if self.keeping == Keeping::None {
             return Judged::Unkept;
         }
-        // Counted in nanoseconds, the finest clock that any client counts in: whatever a key's mark is, time in
-        // nanoseconds passes it after `max_jump` at the latest, so that no slip locks its owner out for ever.
-        let most = u128::from((now + self.max_jump).0) * 1_000;
-        if u128::from(nonce) > most {
-            let beyond = (u128::from(nonce) - most).div_ceil(1_000);
-            return Judged::TooFar(Duration::from_micros(
-                u64::try_from(beyond).unwrap_or(u64::MAX),
-            ));
-        }
-        let most = u64::try_from(most).unwrap_or(u64::MAX);
+        let most = match furthest(now, self.max_jump, nonce) {
+            Ok(most) => most,
+            Err(wait) => return Judged::TooFar(wait),
+        };
         let Some(mut keyed) = self.keyed(key) else { return Judged::Unkept };
         let reserved = if let Some(mark) = keyed.get(&key) {
             if !mark.accepted.lets_pass(nonce, window) {
@@ -261,8 +255,25 @@ impl Raise<'_> {
     }
 }
 
+/// The largest number that may be accepted now, unless `nonce` lies beyond it: then after how long it does no more.
+///
+/// Counted in nanoseconds, the finest clock that any client counts in: whatever a key's mark is, time in nanoseconds
+/// passes it after `max_jump` at the latest, so that no slip locks its owner out for ever.
+pub(in crate::store) fn furthest(
+    now: Micros,
+    max_jump: Duration,
+    nonce: u64,
+) -> Result<u64, Duration> {
+    let most = u128::from((now + max_jump).0) * 1_000;
+    if u128::from(nonce) > most {
+        let beyond = (u128::from(nonce) - most).div_ceil(1_000);
+        return Err(Duration::from_micros(u64::try_from(beyond).unwrap_or(u64::MAX)));
+    }
+    Ok(u64::try_from(most).unwrap_or(u64::MAX))
+}
+
 /// How far ahead numbers are reserved: of a clock in any unit from milliseconds on, about 13 seconds.
-const fn step(nonce: u64) -> u64 {
+pub(in crate::store) const fn step(nonce: u64) -> u64 {
     let step = nonce >> 27;
     if step > LEAST_STEP { step } else { LEAST_STEP }
 }

@@ -10,7 +10,7 @@ mod chains;
 mod durable;
 mod fence;
 mod limits;
-mod marks;
+pub(super) mod marks;
 mod open_error;
 mod options;
 mod pair;

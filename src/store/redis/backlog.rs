@@ -196,6 +196,8 @@ fn read(answer: Value) -> Result<Written, Trouble> {
         Said::New(_) => Ok(Written::Now),
         Said::Seen => Ok(Written::FoundElsewhere),
         Said::Fenced(_) => Ok(Written::Fenced),
+        // Growing numbers are never judged alone.
+        Said::Low | Said::Unmarked(_) => Err(Trouble::Refuses("a record as a number".to_owned())),
         Said::Unborn | Said::Over(_) | Said::Outdated | Said::StepSpent => {
             Err(Trouble::Refuses("what was let through without it".to_owned()))
         }

@@ -473,3 +473,192 @@ redis.register_function('countersign_1_settle', settle)
 redis.register_function('countersign_1_refund', refund)
 redis.register_function('countersign_1_raise', raise)
 redis.register_function('countersign_1_wake', wake)
+
+-- Marks: what was accepted of the growing numbers of a key. A mark begins with the name of the generation that it belongs
+-- to, so that one that came back from before a loss counts for nothing. Then comes either P and the token of whoever
+-- asked first: as long as no gateway has said, for that token, up to which number all may have been accepted, nothing
+-- is. Or M: the number up to which nothing passes, the one up to which it is not known what was accepted, and the last
+-- ones accepted in ascending order, each with a print of its request and its record. A mark that is gone is asked for
+-- anew. Numbers have 64 bits, which no double holds: they are compared in halves.
+local MARK = { low = 7, unmarked = 8 }
+local NUMBERS, ENTRY = 16, 24
+-- How many numbers are remembered above the floor; and where there is no window, so that copies are told from others.
+local REMEMBERED, REMEMBERED_TO_TELL = 64, 8
+-- How long a mark that is not used is kept, in ms.
+local MARK_LIFE = 2 * 86400000
+
+local function less(high, low, than_high, than_low)
+  return high < than_high or (high == than_high and low < than_low)
+end
+
+-- The kind of a mark of this generation and what follows it; nothing where there is none.
+local function read_mark(held, name)
+  if not held or string.sub(held, 1, #name) ~= name then return nil end
+  return string.sub(held, #name + 1, #name + 1), string.sub(held, #name + 2)
+end
+
+local function write_mark(key, name, kind, rest)
+  redis.call('SET', key, name .. kind .. rest, 'PX', MARK_LIFE)
+end
+
+-- Where the entry of this place lies.
+local function entry_at(place)
+  return NUMBERS + 1 + (place - 1) * ENTRY
+end
+
+-- A mark as its parts, with the highest number accepted.
+local function open_mark(rest)
+  local mark = { rest = rest, count = (#rest - NUMBERS) / ENTRY }
+  mark.floor_high, mark.floor_low, mark.forgotten_high, mark.forgotten_low = struct.unpack('>I4I4I4I4', rest)
+  mark.high, mark.low = mark.floor_high, mark.floor_low
+  if mark.count > 0 then
+    local high, low = struct.unpack('>I4I4', rest, entry_at(mark.count))
+    if less(mark.high, mark.low, high, low) then mark.high, mark.low = high, low end
+  end
+  return mark
+end
+
+-- The place of the first entry whose number is not below this one; the place behind the last where there is none.
+local function place_of(mark, high, low)
+  local first, last = 1, mark.count + 1
+  while first < last do
+    local middle = math.floor((first + last) / 2)
+    local its_high, its_low = struct.unpack('>I4I4', mark.rest, entry_at(middle))
+    if less(its_high, its_low, high, low) then first = middle + 1 else last = middle end
+  end
+  return first
+end
+
+-- The number a window below the highest one.
+local function lowest(mark, window_high, window_low)
+  local high, low = mark.high - window_high, mark.low - window_low
+  if low < 0 then high, low = high - 1, low + 4294967296 end
+  if high < 0 then return 0, 0 end
+  return high, low
+end
+
+-- What a mark says to a number: new, seen, low, or that it is our own retry; and its place among the entries.
+local function weigh(mark, number, print, record)
+  local high, low, window_high, window_low = struct.unpack('>I4I4I4I4', number)
+  if less(mark.high, mark.low, high, low) then return STATUS.new, mark.count + 1 end
+  local place = place_of(mark, high, low)
+  if place <= mark.count then
+    local at = entry_at(place)
+    if string.sub(mark.rest, at, at + 7) == string.sub(number, 1, 8) then
+      if string.sub(mark.rest, at + 8, at + 15) ~= print then return MARK.low end
+      return string.sub(mark.rest, at + 16, at + 23) == record and 'ours' or STATUS.seen
+    end
+  end
+  if not less(mark.forgotten_high, mark.forgotten_low, high, low) then return STATUS.seen end
+  if not less(mark.floor_high, mark.floor_low, high, low) then return MARK.low end
+  if less(high, low, lowest(mark, window_high, window_low)) then return MARK.low end
+  return STATUS.new, place
+end
+
+-- What a mark is after a number that may pass. Whatever is then no longer remembered lies at or below its floor.
+local function accept(mark, place, number, print, record)
+  local high, low, window_high, window_low = struct.unpack('>I4I4I4I4', number)
+  local at = entry_at(place)
+  mark.rest = string.sub(mark.rest, 1, at - 1) .. string.sub(number, 1, 8) .. print .. record .. string.sub(mark.rest, at)
+  mark.count = mark.count + 1
+  if less(mark.high, mark.low, high, low) then mark.high, mark.low = high, low end
+  local alone = window_high == 0 and window_low == 0
+  local gone = alone and 0 or place_of(mark, lowest(mark, window_high, window_low)) - 1
+  gone = math.max(gone, mark.count - (alone and REMEMBERED_TO_TELL or REMEMBERED))
+  if gone > 0 then
+    high, low = struct.unpack('>I4I4', mark.rest, entry_at(gone))
+    if less(mark.floor_high, mark.floor_low, high, low) then mark.floor_high, mark.floor_low = high, low end
+    if less(mark.forgotten_high, mark.forgotten_low, high, low) then
+      mark.forgotten_high, mark.forgotten_low = high, low
+    end
+  end
+  if alone then mark.floor_high, mark.floor_low = mark.high, mark.low end
+  return struct.pack('>I4I4I4I4', mark.floor_high, mark.floor_low, mark.forgotten_high, mark.forgotten_low)
+    .. string.sub(mark.rest, entry_at(gone + 1))
+end
+
+-- The token of whoever asked first for a mark that is not known, which is whoever asks now where there is none.
+local function pending(key, name, kind, rest, token)
+  if kind == 'P' then return rest end
+  write_mark(key, name, 'P', token)
+  return token
+end
+
+-- KEYS: generation, mark, limits, account. ARGV: head, identity, number and window, record, costs. The same as `spend`
+-- for a request that signs a growing number and no time.
+local function grow(keys, args)
+  local now = clock()
+  local fence, _, epoch, step, key_tag, _, count = struct.unpack('<I8I8I8I8c8I1I1', args[1])
+  local born = birth(keys[1])
+  if not born then return struct.pack('<I1I8', STATUS.unborn, now) end
+  if born >= fence then return struct.pack('<I1I8I8', STATUS.fenced, now, born) end
+  local of_key, of_account = count % 128 >= 64, count >= 128
+  count = count % 64
+  local known = redis.call('HMGET', keys[4], key_tag, 'step', 'limits')
+  if known[1] and tonumber(known[1]) > epoch then return struct.pack('<I1I8', STATUS.outdated, now) end
+  local name = generations[keys[1]].name
+  local kind, rest = read_mark(redis.call('GET', keys[2]), name)
+  if kind ~= 'M' then
+    local told = pending(keys[2], name, kind, rest, string.sub(args[4], 3))
+    return struct.pack('<I1I8c6', MARK.unmarked, now, told)
+  end
+  local mark, print = open_mark(rest), string.sub(args[2], 1, 8)
+  local said, place = weigh(mark, args[3], print, args[4])
+  local ours = said == 'ours'
+  if not ours and said ~= STATUS.new then return struct.pack('<I1I8', said, now) end
+  if not ours and step > 0 and known[2] and tonumber(known[2]) >= step then
+    return struct.pack('<I1I8', STATUS.step_spent, now)
+  end
+  local limits, over
+  if count > 0 then
+    local held = of_key and redis.call('GET', keys[3])
+    limits, over = plan(held, of_account and known[3], args[5], count, latest, not ours)
+    if over then
+      return struct.pack('<I1I8I1I8I8I4', STATUS.over, now, over.place, over.wait, over.ahead, over.part)
+    end
+  end
+  if not ours then
+    write_mark(keys[2], name, 'M', accept(mark, place, args[3], print, args[4]))
+    if limits then charge(limits, keys, latest) end
+    if step > 0 then
+      redis.call('HSET', keys[4], 'step', string.format('%.0f', step))
+      redis.call('PEXPIRE', keys[4], EPOCH_LIFE)
+    end
+  end
+  return struct.pack('<I1I8I8', STATUS.new, now, latest) .. (limits and limits.levels or '')
+end
+
+-- KEYS: generation, mark. ARGV: a token; and the token that was told before and up to which number all may have been
+-- accepted, or nothing. Whether the mark is known, and if not, the token that says since when.
+local function ask_mark(keys, args)
+  local now = clock()
+  if not birth(keys[1]) then return struct.pack('<I1I8', STATUS.unborn, now) end
+  local name = generations[keys[1]].name
+  local kind, rest = read_mark(redis.call('GET', keys[2]), name)
+  if kind == 'P' and rest == args[2] then
+    local floor = args[3] .. args[3]
+    write_mark(keys[2], name, 'M', floor)
+    kind = 'M'
+  end
+  if kind == 'M' then return struct.pack('<I1I8I8', STATUS.new, now, latest) end
+  return struct.pack('<I1I8c6', MARK.unmarked, now, pending(keys[2], name, kind, rest, args[1]))
+end
+
+-- KEYS: generation, mark. ARGV: the entry. Forgets a number that this very call of ours had accepted, where it was not
+-- forwarded: another server of a quorum said no. The floor stays.
+local function forget_number(keys, args)
+  local mine = generations[keys[1]]
+  local kind, rest = read_mark(redis.call('GET', keys[2]), mine and mine.name or '\0')
+  if kind ~= 'M' then return '' end
+  local mark = open_mark(rest)
+  local place = place_of(mark, struct.unpack('>I4I4', args[1]))
+  local at = entry_at(place)
+  if place <= mark.count and string.sub(rest, at, at + ENTRY - 1) == args[1] then
+    write_mark(keys[2], mine.name, 'M', string.sub(rest, 1, at - 1) .. string.sub(rest, at + ENTRY))
+  end
+  return ''
+end
+
+redis.register_function('countersign_1_grow', grow)
+redis.register_function('countersign_1_mark', ask_mark)
+redis.register_function('countersign_1_forget_number', forget_number)

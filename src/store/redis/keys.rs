@@ -24,6 +24,16 @@ impl Keys {
     }
 }
 
+/// The key of the mark of a key's growing numbers.
+pub(super) fn mark_key(account: u64, mark: [u8; 16]) -> String {
+    format!("c1:{{{}}}:n{:032x}", tag(account), u128::from_be_bytes(mark))
+}
+
+/// The key of the generation of an account's tag.
+pub(super) fn generation_of(account: u64) -> String {
+    generation_key(tag(account))
+}
+
 /// Where a tag's generation lies.
 pub(super) fn generation_key(tag: u64) -> String {
     format!("c1:{{{tag}}}:g")

@@ -11,6 +11,7 @@ mod cluster;
 mod keys;
 mod lease;
 mod local;
+mod marks;
 mod options;
 mod own;
 mod packed;
@@ -38,6 +39,7 @@ use self::backlog::Backlog;
 use self::cluster::Cluster;
 use self::keys::{Keys, signed_at};
 use self::local::Alone;
+use self::marks::Marks;
 use self::own::{Added, Own};
 use self::packed::{Margins, Said, Spend, Token, Vote};
 use self::probe::apart;
@@ -45,7 +47,7 @@ use self::server::{Fault, Server};
 use self::tabs::Tabs;
 use self::tally::Tally;
 use super::memory::MemoryStore;
-use super::{Charge, Cost, Receipt, Store, Verdict};
+use super::{Charge, Cost, Receipt, SignedTime, Store, Verdict};
 use crate::clock::{Clock, Micros};
 use crate::metrics::{Metrics, VerdictMeter};
 
@@ -84,6 +86,8 @@ pub struct RedisStore<C> {
     /// Up to when it is known what became of every key, in microseconds.
     informed: AtomicU64,
     verdicts: OnceLock<VerdictMeter>,
+    /// Where growing numbers are reserved; without it none is judged.
+    marks: OnceLock<Marks>,
 }
 
 impl<C: Clock> RedisStore<C> {
@@ -134,6 +138,7 @@ impl<C: Clock> RedisStore<C> {
             cluster,
             informed: AtomicU64::new(u64::MAX),
             verdicts: OnceLock::new(),
+            marks: OnceLock::new(),
             servers,
             local,
             own: Own::new(clock.now()),
@@ -257,6 +262,10 @@ impl<C: Clock> RedisStore<C> {
 
     /// What the servers say of a request, and of the limits of its account.
     async fn judge(&self, charge: &Charge, costs: &[Cost], token: Token) -> Verdict {
+        let reserved = self.reserve(charge).await;
+        if let Err(refused) = reserved {
+            return refused;
+        }
         let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
         let spend = Spend::new(charge, costs.len(), token, fence);
         if let Some(cluster) = &self.cluster {
@@ -272,12 +281,19 @@ impl<C: Clock> RedisStore<C> {
         if may_come_again && !tally.new.is_empty() {
             self.forget(charge, &spend, &tally.new).await;
         }
+        if !tally.unmarked.is_empty() {
+            self.mark_later(charge, &tally.unmarked);
+        }
         verdict
     }
 
     /// The moment that a server must have been born before.
     fn fence(&self, charge: &Charge) -> Option<Micros> {
-        let fence = packed::fence(charge.time, self.margins)?;
+        // A server that lost its marks asks for them: it may be as young as it likes.
+        let fence = match charge.time {
+            SignedTime::Growing { key: _, nonce: _, window: _ } => Micros(u64::MAX),
+            clocked => packed::fence(clocked, self.margins)?,
+        };
         // A key of the configuration never changes; its epoch is 0.
         if charge.epoch == 0 {
             return Some(fence);
@@ -366,6 +382,7 @@ impl<C: Clock> RedisStore<C> {
             Said::Fenced(born) => server.set_born(born),
             Said::Unborn => server.alarm.notify_one(),
             Said::New(_) | Said::Seen | Said::Over(_) | Said::Outdated | Said::StepSpent => {}
+            Said::Low | Said::Unmarked(_) => {}
         }
         Some(vote)
     }
@@ -374,8 +391,12 @@ impl<C: Clock> RedisStore<C> {
     async fn forget(&self, charge: &Charge, spend: &Spend, places: &[usize]) {
         let keys = Keys::of(charge.account, signed_at(charge), charge.key);
         let mut command = cmd("FCALL");
-        command.arg("countersign_1_forget").arg(2).arg(&keys.generation).arg(&keys.records);
-        command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
+        if let Some(growing) = &spend.growing {
+            growing.forget(&mut command, &keys, spend);
+        } else {
+            command.arg("countersign_1_forget").arg(2).arg(&keys.generation).arg(&keys.records);
+            command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
+        }
         let deadline = Instant::now() + self.deadline;
         for server in places.iter().filter_map(|place| self.servers.get(*place)) {
             // Where it fails, the client's repetition is told for a duplicate.
@@ -468,6 +489,10 @@ fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: u8) -> Cmd {
         *last = count;
     }
     let mut command = cmd("FCALL");
+    if let Some(growing) = &spend.growing {
+        growing.spend(&mut command, keys, spend, &head, costs);
+        return command;
+    }
     command.arg("countersign_1_spend").arg(4);
     command.arg(&keys.generation).arg(&keys.records).arg(&keys.limits).arg(&keys.account);
     command.arg(&head).arg(&spend.identity).arg(spend.nonce()).arg(&spend.record).arg(costs);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::marks::Growing;
 use crate::clock::Micros;
 use crate::store::memory::Rate;
 use crate::store::{Charge, Cost, Levels, Repeat, Scope, SignedTime, Verdict, Window};
@@ -17,6 +18,8 @@ pub(super) struct Spend {
     /// Empty where the request has none.
     pub(super) nonce: Option<[u8; FIELD]>,
     pub(super) record: [u8; RECORD],
+    /// Its number, where it signs one that grows and no time.
+    pub(super) growing: Option<Growing>,
 }
 
 const HEAD: usize = 4 * 8 + 8 + 2;
@@ -66,7 +69,8 @@ impl Spend {
         let bytes = charge.route.to_le_bytes().into_iter().chain(token.0);
         record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
         let nonce = charge.nonce.map(|nonce| field(nonce.0));
-        Self { head, identity: field(charge.identity.0), nonce, record }
+        let growing = Growing::of(charge);
+        Self { head, identity: field(charge.identity.0), nonce, record, growing }
     }
 
     /// The nonce as an argument.
@@ -155,6 +159,10 @@ pub(super) enum Said {
     Outdated,
     /// The step of the second factor is spent.
     StepSpent,
+    /// Its number is not above the mark, and never passed there.
+    Low,
+    /// It is not known there which numbers of its key were accepted, since this was told first.
+    Unmarked(Token),
 }
 
 /// An answer that is none of ours.
@@ -173,6 +181,8 @@ pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
         4 => Said::Outdated,
         5 => Said::StepSpent,
         6 => Said::Unborn,
+        7 => Said::Low,
+        8 => Said::Unmarked(Token(rest.take()?)),
         _ => return Err(Unreadable),
     };
     if rest.0.is_empty() { Ok(Vote { at, said }) } else { Err(Unreadable) }

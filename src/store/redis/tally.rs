@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::packed::{Margins, Said, Vote};
+use super::packed::{Margins, Said, Token, Vote};
 use crate::clock::Micros;
 use crate::store::{Charge, Levels, Verdict};
 
@@ -12,6 +12,9 @@ pub(super) struct Tally {
     /// Who says that it is new.
     pub(super) new: Vec<usize>,
     seen: usize,
+    low: usize,
+    /// Who does not know which numbers of the key were accepted, each with what it told.
+    pub(super) unmarked: Vec<(usize, Token)>,
     fenced: Option<Micros>,
     outdated: bool,
     /// What the owner says of limits, once it has.
@@ -31,6 +34,8 @@ impl Tally {
                 }
             }
             Some(Said::Seen) => self.seen += 1,
+            Some(Said::Low) => self.low += 1,
+            Some(Said::Unmarked(told)) => self.unmarked.push((place, told)),
             Some(Said::Over(verdict)) => self.refusal = Some(verdict),
             Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
             Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
@@ -55,13 +60,18 @@ impl Tally {
         match &self.levels {
             Some(levels) if self.new.len() >= majority => Verdict::New(levels.clone()),
             Some(_) | None if self.seen > 0 => Verdict::Seen,
+            Some(_) | None if self.low > 0 => Verdict::Low,
             Some(_) | None => match self.fenced {
                 Some(born) => Verdict::Fenced { retry_after: wait(born, charge, margins) },
+                None if !self.unmarked.is_empty() => Verdict::Fenced { retry_after: MARKED },
                 None => Verdict::Unavailable,
             },
         }
     }
 }
+
+/// In about so long a mark that was lost is known again.
+const MARKED: Duration = Duration::from_millis(50);
 
 /// How long until what is signed then is judged by a server born at `born`.
 fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {

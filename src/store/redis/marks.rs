@@ -1,0 +1,290 @@
+//! Growing numbers, which carry no clock: defeats a second pass of each through any loss of the servers, by
+//! reservations in the registry.
+//!
+//! Each server keeps a mark of each key in its memory: up to where nothing passes, and the last numbers accepted. The
+//! registry keeps a reservation of each key on its disk. Why no server ever says of one number twice that it is new:
+//!
+//! 1. A gateway asks a server about a number only if the registry has answered that it is reserved ([`Known`]), and
+//!    reservations never fall. So whatever a server ever accepted was reserved before it did.
+//! 2. A server whose mark is lost, with its generation or alone, tells a token that it notes at that moment, and accepts
+//!    no number of the key until it is told a floor for just this token. If the token is lost too, the next is another.
+//! 3. A gateway reads the reservation after it was told the token, and gives it as the floor. Between the token and
+//!    the floor the server accepts nothing. So all that it ever accepted was reserved when the floor was read: it lies
+//!    at or below the floor, however late that arrives, and is not accepted again.
+//!
+//! With a majority of servers two acceptances would share one that said it twice. Nothing of this depends on a clock.
+//! What is cached here can be old only to the lower side, where more is asked for than needs be.
+//!
+//! That marks be known comes before the reservation is raised: a mark begins at what was reserved until then, and the
+//! number that it is raised for must lie above. Reservations reach ahead in steps of the number's own magnitude, for a
+//! clock in any unit about 13 seconds, and are raised behind the requests' backs from their half on. A server that
+//! forgot costs a key what lies below its reservation.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use redis::{Cmd, cmd};
+use tokio::time::{Instant, timeout};
+
+use super::RedisStore;
+use super::keys::{Keys, generation_of, mark_key};
+use super::packed::{Said, Spend, Token, Vote};
+use crate::clock::Clock;
+use crate::registry::book::Registry;
+use crate::store::memory::marks::{furthest, step};
+use crate::store::{Charge, SignedTime, Verdict};
+
+/// What one gateway knows of reservations.
+#[derive(Debug)]
+pub(super) struct Marks {
+    registry: Arc<dyn Registry>,
+    max_jump: Duration,
+    known: Mutex<HashMap<[u8; 16], Arc<Known>, RandomState>>,
+}
+
+/// What it knows of those of one mark.
+#[derive(Debug, Default)]
+struct Known {
+    /// Numbers up to this one may be asked about: the registry has said so.
+    reserved: AtomicU64,
+    /// Up to which number it is being asked.
+    asked: AtomicU64,
+    /// Held by whoever asks the registry while others wait.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl<C: Clock> RedisStore<C> {
+    /// Judges growing numbers from now on, reserved in `registry`, which every gateway of these servers must share.
+    /// One that lies further ahead of now than `max_jump`, as nanoseconds, is refused.
+    pub fn keep_marks(&self, registry: Arc<dyn Registry>, max_jump: Duration) {
+        let marks = Marks { registry, max_jump, known: Mutex::default() };
+        // An error means that there are some already.
+        let _ = self.marks.set(marks);
+    }
+
+    /// Sees to it that a growing number is reserved before a server is asked about it.
+    pub(super) async fn reserve(&self, charge: &Charge) -> Result<(), Verdict> {
+        let SignedTime::Growing { key, nonce, window: _ } = charge.time else { return Ok(()) };
+        let Some(marks) = self.marks.get() else { return Err(Verdict::Unavailable) };
+        let most = furthest(charge.now, marks.max_jump, nonce)
+            .map_err(|retry_after| Verdict::Fenced { retry_after })?;
+        if nonce == 0 {
+            return Err(Verdict::Low);
+        }
+        let known = marks.known(key);
+        if nonce > known.reserved() {
+            let first =
+                Box::pin(self.reserve_first(marks, &known, charge.account, key, (nonce, most)));
+            let in_time = timeout(PATIENCE, first).await.is_ok();
+            if !in_time || nonce > known.reserved() {
+                return Err(Verdict::Unavailable);
+            }
+        }
+        marks.reserve_ahead(&known, key, nonce, most);
+        Ok(())
+    }
+
+    /// Reserves a number that is the first beyond what is reserved, once most servers know the key's mark.
+    async fn reserve_first(
+        &self,
+        marks: &Marks,
+        known: &Known,
+        account: u64,
+        key: [u8; 16],
+        (nonce, most): (u64, u64),
+    ) {
+        let _turn = known.turn.lock().await;
+        if nonce > known.reserved()
+            && self.make_known(marks, known, account, key).await
+            && nonce > known.reserved()
+        {
+            known.raise(&*marks.registry, key, nonce, most).await;
+        }
+    }
+
+    /// Sees to it that servers know a mark; whether most do.
+    async fn make_known(&self, marks: &Marks, known: &Known, account: u64, key: [u8; 16]) -> bool {
+        let token = self.token();
+        let ask = ask_mark(account, key, token, None);
+        let votes = self.ask_each((0..self.servers.len()).map(|place| (place, ask.clone()))).await;
+        let mut know = count_new(&votes);
+        let told = votes.iter().filter_map(|(place, vote)| match vote.said {
+            Said::Unmarked(told) => Some((*place, told)),
+            Said::New(_) | Said::Seen | Said::Over(_) | Said::Fenced(_) | Said::Unborn => None,
+            Said::Outdated | Said::StepSpent | Said::Low => None,
+        });
+        let told: Vec<_> = told.collect();
+        if !told.is_empty() && know + told.len() >= self.majority {
+            let Ok(reserved) = marks.registry.reserved(key).await else { return false };
+            let floor = known.learn(reserved);
+            let ask = |(place, told)| (place, ask_mark(account, key, token, Some((told, floor))));
+            know += count_new(&self.ask_each(told.into_iter().map(ask)).await);
+        }
+        know >= self.majority
+    }
+
+    /// Has servers know a mark that they told they do not, behind the request's back.
+    pub(super) fn mark_later(&self, charge: &Charge, unmarked: &[(usize, Token)]) {
+        let SignedTime::Growing { key, nonce: _, window: _ } = charge.time else { return };
+        let Some(marks) = self.marks.get() else { return };
+        let (known, registry) = (marks.known(key), Arc::clone(&marks.registry));
+        let (account, deadline, token) = (charge.account, self.deadline, self.token());
+        let server = |(place, told): &(usize, Token)| {
+            self.servers.get(*place).map(|server| (Arc::clone(server), *told))
+        };
+        let servers: Vec<_> = unmarked.iter().filter_map(server).collect();
+        tokio::spawn(async move {
+            // Whoever has the turn does the same; and if not for these servers, the next request will.
+            let Ok(_turn) = known.turn.try_lock() else { return };
+            let Ok(Ok(reserved)) = timeout(PATIENCE, registry.reserved(key)).await else { return };
+            let floor = known.learn(reserved);
+            for (server, told) in servers {
+                let ask = ask_mark(account, key, token, Some((told, floor)));
+                // Where it fails, it is told anew.
+                let _ = server.call(&ask, Instant::now() + deadline).await;
+            }
+        });
+    }
+
+    /// Asks servers, each its question, and returns once all have answered or cannot.
+    async fn ask_each(&self, asks: impl Iterator<Item = (usize, Cmd)>) -> Vec<(usize, Vote)> {
+        type Asked<'a> = Pin<Box<dyn Future<Output = Option<Vec<u8>>> + 'a>>;
+        let sent = self.clock.now();
+        let deadline = Instant::now() + self.deadline;
+        let asked = asks.filter_map(|(place, command)| {
+            let server = self.servers.get(place)?;
+            let call = async move { server.call(&command, deadline).await.ok() };
+            Some((place, Box::pin(call) as Asked<'_>))
+        });
+        let mut asked: Vec<_> = asked.collect();
+        let mut votes = Vec::new();
+        poll_fn(|context| {
+            asked.retain_mut(|(place, call)| {
+                let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
+                let heard = answer.zip(self.servers.get(*place));
+                let vote =
+                    heard.and_then(|(bytes, server)| self.believe(server, &bytes, &[], sent));
+                votes.extend(vote.map(|vote| (*place, vote)));
+                false
+            });
+            if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        votes
+    }
+}
+
+impl Marks {
+    fn known(&self, key: [u8; 16]) -> Arc<Known> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_KNOWN && !known.contains_key(&key) {
+            // The registry knows what is forgotten here.
+            known.retain(|_, known| Arc::strong_count(known) > 1);
+        }
+        Arc::clone(known.entry(key).or_default())
+    }
+
+    /// Raises the reservation before it is needed, behind the request's back.
+    fn reserve_ahead(&self, known: &Arc<Known>, key: [u8; 16], nonce: u64, most: u64) {
+        let soon = nonce.saturating_add(step(nonce) / 2).min(most);
+        let asked = known.asked.load(Ordering::Relaxed);
+        if soon <= known.reserved().max(asked) {
+            return;
+        }
+        let exchanged =
+            known.asked.compare_exchange(asked, soon, Ordering::Relaxed, Ordering::Relaxed);
+        if exchanged.is_err() {
+            return;
+        }
+        let (known, registry) = (Arc::clone(known), Arc::clone(&self.registry));
+        tokio::spawn(async move {
+            known.raise(&*registry, key, nonce, most).await;
+            known.asked.store(0, Ordering::Relaxed);
+        });
+    }
+}
+
+impl Known {
+    fn reserved(&self) -> u64 {
+        self.reserved.load(Ordering::Acquire)
+    }
+
+    /// What the registry answered. It may be older than another answer.
+    fn learn(&self, reserved: u64) -> u64 {
+        self.reserved.fetch_max(reserved, Ordering::AcqRel).max(reserved)
+    }
+
+    /// Reserves a step beyond `nonce`, but none that could not be accepted now: what is reserved is lost if the servers
+    /// forget.
+    async fn raise(&self, registry: &dyn Registry, key: [u8; 16], nonce: u64, most: u64) {
+        let step = step(nonce);
+        let least = nonce.saturating_add(step / 2).min(most);
+        let up_to = nonce.saturating_add(step).min(most);
+        if let Ok(reserved) = registry.reserve(key, least, up_to).await {
+            self.learn(reserved);
+        }
+    }
+}
+
+/// The number of a request, as servers are asked about it.
+pub(super) struct Growing {
+    mark: String,
+    /// It and the window, so that their bytes stand in the order of the numbers.
+    number: [u8; 16],
+}
+
+impl Growing {
+    /// That of a request which signs one.
+    pub(super) fn of(charge: &Charge) -> Option<Self> {
+        let SignedTime::Growing { key, nonce, window } = charge.time else { return None };
+        let number = (u128::from(nonce) << 64 | u128::from(window)).to_be_bytes();
+        Some(Self { mark: mark_key(charge.account, key), number })
+    }
+
+    pub(super) fn spend(
+        &self,
+        command: &mut Cmd,
+        keys: &Keys,
+        spend: &Spend,
+        head: &[u8],
+        costs: &[u8],
+    ) {
+        command.arg("countersign_1_grow").arg(4);
+        command.arg(&keys.generation).arg(&self.mark).arg(&keys.limits).arg(&keys.account);
+        command.arg(head).arg(&spend.identity).arg(&self.number).arg(&spend.record).arg(costs);
+    }
+
+    pub(super) fn forget(&self, command: &mut Cmd, keys: &Keys, spend: &Spend) {
+        let parts = self.number.iter().take(8).chain(spend.identity.iter().take(8));
+        let entry: Vec<u8> = parts.chain(&spend.record).copied().collect();
+        command.arg("countersign_1_forget_number").arg(2);
+        command.arg(&keys.generation).arg(&self.mark).arg(entry);
+    }
+}
+
+/// Asks whether a mark is known, after it was told, where it was, up to which number all may have been accepted.
+fn ask_mark(account: u64, key: [u8; 16], token: Token, told: Option<(Token, u64)>) -> Cmd {
+    let mut command = cmd("FCALL");
+    command.arg("countersign_1_mark").arg(2);
+    command.arg(generation_of(account)).arg(mark_key(account, key)).arg(&token.0);
+    match told {
+        Some((told, floor)) => command.arg(&told.0).arg(&floor.to_be_bytes()),
+        None => command.arg("").arg(""),
+    };
+    command
+}
+
+fn count_new(votes: &[(usize, Vote)]) -> usize {
+    votes.iter().filter(|(_, vote)| matches!(vote.said, Said::New(_))).count()
+}
+
+/// The longest that a request waits for the registry.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The most marks whose reservation is known at a time.
+const MOST_KNOWN: usize = 100_000;
