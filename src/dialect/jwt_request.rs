@@ -86,6 +86,7 @@ fn names(line: &str, request: &Inbound<'_>) -> bool {
     let host = target.and_then(|target| target.strip_suffix(request.path));
     host.is_some_and(|host| {
         let is = |of: &str| host.eq_ignore_ascii_case(of);
-        is(request.host) || is(without_port(request.host))
+        // A host with a `/` would take some of the path for its own.
+        !host.contains('/') && (is(request.host) || is(without_port(request.host)))
     })
 }

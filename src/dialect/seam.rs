@@ -22,6 +22,8 @@ pub(crate) enum Seam {
     TextThenBody,
     /// The path runs into the query: only known paths have one.
     PathThenQuery,
+    /// The host runs into the path: it holds no `/`, with which a path begins.
+    HostThenPath,
     /// The path or query runs into a growing number: it must not end with a digit but zero.
     TextThenNumber,
     /// The path or query runs into the content type: it must not hold the beginning of one.
@@ -77,7 +79,7 @@ pub(super) fn seams(parts: &[Part], shape: Shape<'_>) -> Result<Vec<Seam>, Strin
         match shape.end(part) {
             End::Known => {}
             End::Number => found.extend(after_number(part, next)?),
-            End::Word => after_word(part, next)?,
+            End::Word => found.extend(after_word(part, next)?),
             End::Free if begins_line(next) => {}
             End::Free => rest = after_text(part, after, shape, &mut found)?,
             End::Body => {
@@ -191,12 +193,13 @@ impl Shape<'_> {
 }
 
 /// Methods are capital letters, hosts are not, and paths begin with `/`.
-fn after_word(part: &Part, next: &Part) -> Result<(), String> {
+fn after_word(part: &Part, next: &Part) -> Result<Option<Seam>, String> {
     match (part, next) {
+        (Part::Field(Field::Host), Part::Field(Field::Path)) => Ok(Some(Seam::HostThenPath)),
         (Part::Field(_), Part::Field(Field::Path))
         | (Part::Field(Field::Method), Part::Field(Field::Host))
-        | (Part::Member(_), Part::Member(_)) => Ok(()),
-        (_, next) if begins_line(next) => Ok(()),
+        | (Part::Member(_), Part::Member(_)) => Ok(None),
+        (_, next) if begins_line(next) => Ok(None),
         _ => Err(unseparated(part, next)),
     }
 }
@@ -273,6 +276,9 @@ impl Dialect {
                     self.refuse_other_splits(path, query)?;
                 }
                 (!path.contains(['=', '&']), "a `=` or `&` in the path could be of the query")
+            }
+            Seam::HostThenPath => {
+                (!request.host.contains('/'), "a `/` in the host could begin a path")
             }
             Seam::TextThenNumber => (
                 !ends_in_digit(path) && !ends_in_digit(query),
