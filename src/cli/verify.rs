@@ -1,7 +1,7 @@
 //! `countersign verify`: judges recorded requests offline.
 
 use std::io::{self, BufRead, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use crate::offline::{Judge, Judged, Recorded, Unjudged};
 /// `now_ms`, the server's clock. Where it holds `expect` ("valid" or "invalid") and the verdict differs, the exit status
 /// is 1. Lines are judged one by one: nothing is remembered, so a repeated line is not a replay.
 ///
-/// Example: countersign verify tests/vectors/binance.jsonl
+/// Example: countersign verify tests/vectors/binance.jsonl tests/vectors/okx.jsonl
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// File of recorded requests, one JSON object a line; `-` reads standard input
-    file: PathBuf,
-    /// Print one JSON object a line: {"line", "dialect", "accepted", "reason", …}
+    /// Files of recorded requests, one JSON object a line; `-` reads standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object a line: {"file", "line", "dialect", "accepted", "reason", …}
     #[arg(long)]
     json: bool,
     /// Also know the dialect of this recipe file; it replaces a built-in one of the same name
@@ -38,32 +39,40 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
         Ok(dialects) => dialects,
         Err(problem) => return usage(err, &problem),
     };
-    let reader: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        match std::fs::File::open(&args.file) {
-            Ok(file) => Box::new(io::BufReader::new(file)),
-            Err(error) => return usage(err, &format!("{}: {error}", args.file.display())),
-        }
-    };
     let Ok(mut judge) = Judge::new(dialects) else {
         return usage(err, "the system gives no random bytes");
     };
     let mut tally = Tally::default();
-    for (place, line) in reader.lines().enumerate() {
-        let line = match line {
-            Ok(line) if line.trim().is_empty() => continue,
-            Ok(line) => line,
-            Err(error) => return usage(err, &format!("line {}: {error}", place + 1)),
+    for file in &args.files {
+        let name = file.display();
+        let reader = match opened(file) {
+            Ok(reader) => reader,
+            Err(error) => return usage(err, &format!("{name}: {error}")),
         };
-        let told = Told::of(&mut judge, place + 1, &line);
-        tally.count(&told);
-        if args.json { told.json(out)? } else { told.text(out)? }
+        let label = if args.files.len() > 1 { format!("{name}:") } else { String::new() };
+        for (place, line) in reader.lines().enumerate() {
+            let line = match line {
+                Ok(line) if line.trim().is_empty() => continue,
+                Ok(line) => line,
+                Err(error) => return usage(err, &format!("{name}: line {}: {error}", place + 1)),
+            };
+            let told = Told::of(&mut judge, place + 1, &line);
+            tally.count(&told);
+            if args.json { told.json(file, out)? } else { told.text(&label, out)? }
+        }
     }
     if !args.json {
         tally.text(out)?;
     }
     Ok(if tally.contradicted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is in `file`, or comes by standard input.
+fn opened(file: &Path) -> io::Result<Box<dyn BufRead>> {
+    if file.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    Ok(Box::new(io::BufReader::new(std::fs::File::open(file)?)))
 }
 
 fn usage(err: &mut impl Write, problem: &str) -> io::Result<ExitCode> {
@@ -136,7 +145,7 @@ impl Told {
         self.recorded.as_ref().map_or("", |recorded| &recorded.dialect)
     }
 
-    fn json(&self, out: &mut impl Write) -> io::Result<()> {
+    fn json(&self, file: &Path, out: &mut impl Write) -> io::Result<()> {
         let judged = self.judged.as_ref().ok();
         let both = judged.iter().flat_map(|judged| judged.signed_bytes.iter().zip(&judged.parts));
         let signed: Vec<_> = both
@@ -149,6 +158,7 @@ impl Told {
             })
             .collect();
         let told = json!({
+            "file": file.to_string_lossy(),
             "line": self.line,
             "dialect": self.dialect(),
             "accepted": self.accepted(),
@@ -160,14 +170,14 @@ impl Told {
         writeln!(out, "{told}")
     }
 
-    fn text(&self, out: &mut impl Write) -> io::Result<()> {
+    fn text(&self, label: &str, out: &mut impl Write) -> io::Result<()> {
         let mark = if self.contradicted() { "  <- not what the recording expects" } else { "" };
         let verdict = if self.accepted() {
             "accepted".to_owned()
         } else {
             format!("refused, {}", self.reason())
         };
-        writeln!(out, "{}: {} {verdict}{mark}", self.line, self.dialect())?;
+        writeln!(out, "{label}{}: {} {verdict}{mark}", self.line, self.dialect())?;
         let Ok(judged) = &self.judged else { return Ok(()) };
         if let Some(recorded) = &self.recorded {
             writeln!(out, "   {recorded:?}")?;
