@@ -70,6 +70,33 @@ fn accepts_what_was_recorded(mut judge: Judge) {
     assert_eq!(refused, 6);
 }
 
+/// The recipe without a table.
+fn without(recipe: &str, table: &str) -> String {
+    let (before, rest) = recipe.split_once(&format!("\n[{table}]\n")).unwrap();
+    let (_, after) = rest.split_once("\n[").unwrap();
+    format!("{before}\n[{after}")
+}
+
+#[test]
+fn what_three_recordings_made_up_passes_by_the_sets_of_two_recipes_and_nothing_else_does() {
+    for (name, expected) in [("cryptocom", &[17, 18][..]), ("upbit", &[13])] {
+        let (_, recipe) = BUILTIN.iter().find(|(known, _)| *known == name).unwrap();
+        let strict = Dialect::compile(&without(recipe, "sets")).unwrap();
+        assert_eq!(strict.parameter_sets().count(), 0);
+        let mut judge = Judge::new([Arc::new(strict)]).unwrap();
+        let mut refused = Vec::new();
+        for (place, request) in
+            recorded(&Path::new("tests/vectors").join(format!("{name}.jsonl"))).iter().enumerate()
+        {
+            if let Err(denial) = block_on(judge.judge(request)).unwrap().verdict {
+                assert_eq!(denial.reason(), "ambiguous");
+                refused.push(place + 1);
+            }
+        }
+        assert_eq!(refused, expected, "{name}");
+    }
+}
+
 fn lenient() -> Vec<Recorded> {
     let all: Vec<_> = [("binance", 17), ("mexc", 1)]
         .into_iter()

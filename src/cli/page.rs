@@ -23,6 +23,7 @@ pub(super) fn page(dialect: &Dialect) -> Result<String, String> {
     }
     credentials(dialect, &mut out);
     messages(dialect, &mut out);
+    parameters(dialect, &mut out);
     time(dialect, &mut out);
     algorithms(dialect, &mut out);
     readings(dialect, &mut out);
@@ -98,6 +99,31 @@ fn messages(dialect: &Dialect, out: &mut String) {
         for (part, fate) in &cover.unsigned {
             let _ = writeln!(out, "| {part} | {fate} |");
         }
+    }
+}
+
+fn parameters(dialect: &Dialect, out: &mut String) {
+    let list = |names: &[&str]| {
+        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    if dialect.parameters().chain(dialect.parameter_sets()).next().is_none() {
+        return;
+    }
+    out.push_str("\n## Parameters\n\n");
+    if dialect.parameters().next().is_some() {
+        out.push_str("Nothing separates names from values, so these are taken and no others:\n\n");
+    }
+    for (method, names) in dialect.parameters() {
+        let method =
+            if method == "*" { "any other method".to_owned() } else { format!("`{method}`") };
+        let _ = writeln!(out, "- {method}: {}", list(&names));
+    }
+    for (first, names) in dialect.parameter_sets() {
+        let _ = writeln!(
+            out,
+            "- where `{first}` comes first, whatever the method, only: {}",
+            list(&names)
+        );
     }
 }
 

@@ -76,6 +76,14 @@ impl Names {
         Ok(())
     }
 
+    /// Each of them, in order.
+    pub(super) fn all(&self) -> Vec<&str> {
+        let names = self.known.iter().flatten().map(|name| &*name.text);
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Whether `name` is one of them.
     pub(super) fn hold(&self, name: &[u8]) -> bool {
         self.longest(name).is_some_and(|known| known.text.len() == name.len())

@@ -75,6 +75,16 @@ impl Dialect {
         self.sends.iter().map(|(place, text)| (place, &**text))
     }
 
+    /// The parameters that may occur, where the signed text does not separate them: by method, `*` for all others.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.names.iter().map(|(method, names)| (&**method, names.all()))
+    }
+
+    /// Parameters of which no other stands beside them, by the one that comes first.
+    pub fn parameter_sets(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.sets.iter().map(|(first, names)| (&**first, names.all()))
+    }
+
     /// How signatures are written, by algorithm.
     pub fn encodings(&self) -> impl Iterator<Item = (Algorithm, Encoding)> {
         self.encodings.iter().copied()
