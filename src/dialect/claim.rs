@@ -158,7 +158,7 @@ impl Dialect {
         self.refuse_leftovers(message, request, query)?;
         let content_type = self.content_type(message, request, body)?;
         let form = Self::form(request, body)?;
-        let may_split = self.split_parameters && !self.is_lenient();
+        let may_split = self.split_parameters && !self.is_lenient() || !self.is_guarded();
         if !query.is_empty() && !form.is_empty() && message.joins && !may_split {
             return Err(Denial::Unsigned("parameters are split over query and body"));
         }

@@ -95,9 +95,14 @@ pub(super) fn compile(
         has_forms: kinds.contains(&Some(BodyKind::Form)),
         path_is: dialect.path_is.as_ref(),
     };
-    let mut seams = seam::seams(&parts, shape)
-        .map_err(|error| format!("message `{}`: {error}", raw.text.escape_debug()))?;
-    seams.extend(seam::query_or_body(&parts));
+    let seams = if dialect.is_guarded() {
+        let mut seams = seam::seams(&parts, shape)
+            .map_err(|error| format!("message `{}`: {error}", raw.text.escape_debug()))?;
+        seams.extend(seam::query_or_body(&parts));
+        seams
+    } else {
+        Vec::new()
+    };
     Ok(Message {
         methods,
         body,

@@ -50,6 +50,7 @@ mod stated;
 pub(crate) mod template;
 mod time;
 mod told;
+mod unguarded;
 mod unsignable;
 
 use std::fmt;
@@ -238,6 +239,9 @@ pub struct Dialect {
     example: Example,
     forward_headers: Box<[HeaderName]>,
     refusals: refusal::Refusals,
+    /// Whether it is the control of a test, without the rules against ambiguity.
+    #[cfg(debug_assertions)]
+    unguarded: bool,
 }
 
 impl Dialect {

@@ -50,10 +50,19 @@ const LONGEST: Duration = Duration::from_hours(1);
 pub(super) fn compile(text: &str) -> Result<Dialect, RecipeError> {
     let raw: Raw = toml::from_str(text)
         .map_err(|error| RecipeError { message: error.message().to_owned(), span: error.span() })?;
-    build(raw).map_err(|message| RecipeError { message, span: None })
+    build(raw, true).map_err(|message| RecipeError { message, span: None })
 }
 
-fn build(raw: Raw) -> Result<Dialect, String> {
+/// The same without any rule of safety.
+#[cfg(debug_assertions)]
+pub(super) fn compile_unguarded(text: &str) -> Result<Dialect, RecipeError> {
+    let raw: Raw = toml::from_str(text)
+        .map_err(|error| RecipeError { message: error.message().to_owned(), span: error.span() })?;
+    build(raw, false).map_err(|message| RecipeError { message, span: None })
+}
+
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "every dialect is guarded"))]
+fn build(raw: Raw, guarded: bool) -> Result<Dialect, String> {
     refuse_odd_name(&raw.name)?;
     let (body, other_body) = match raw.body {
         RawBody::Form => (BodyKind::Form, None),
@@ -100,6 +109,8 @@ fn build(raw: Raw) -> Result<Dialect, String> {
         example: raw.example.map(example).transpose()?.unwrap_or_default(),
         forward_headers: header_names(&raw.forward_headers)?,
         refusals: Refusals::compile(&raw.refusals, &raw.reply_headers)?,
+        #[cfg(debug_assertions)]
+        unguarded: !guarded,
     };
     dialect.replies =
         raw.response.as_ref().map(|raw| response::compile(raw, &dialect)).transpose()?;

@@ -71,7 +71,7 @@ pub(super) fn compile(raw: &RawSignatures, dialect: &Dialect) -> Result<Rule, St
     let whole = rule.required.with_parts();
     for (component, name) in DERIVED.iter().take(4) {
         let needed = *component != Component::Authority;
-        if needed && !whole.has(*component) {
+        if needed && !whole.has(*component) && dialect.is_guarded() {
             return Err(format!("signatures: `cover` lacks {name}: it could be changed"));
         }
     }
