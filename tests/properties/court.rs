@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Permit, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
-use countersign::denial::Denial;
 use countersign::dialect::{Dialect, Inbound};
 use countersign::key::{Algorithm, Allowlist, Key, Permission, Permissions, State, Tag, Venue};
 use countersign::offline::Recorded;
@@ -29,7 +28,7 @@ pub(crate) enum Outcome {
     /// It is accepted, and remembered under this identity: a digest of the key and the signed bytes.
     Accepted(Identity, Forwarded),
     /// It is refused.
-    Refused(Denial),
+    Refused,
     /// No such request can be sent.
     Unsendable,
 }
@@ -90,7 +89,7 @@ impl Court {
                 let identity = self.gate.store.0.take().unwrap();
                 Outcome::Accepted(identity, forwarded(&permit, inbound.query, inbound.body))
             }
-            Err(denial) => Outcome::Refused(denial),
+            Err(_) => Outcome::Refused,
         }
     }
 
@@ -98,7 +97,7 @@ impl Court {
     pub(crate) fn forwards(&mut self, request: &Recorded) -> Option<Forwarded> {
         match self.judge(request) {
             Outcome::Accepted(_, forwarded) => Some(forwarded),
-            Outcome::Refused(_) | Outcome::Unsendable => None,
+            Outcome::Refused | Outcome::Unsendable => None,
         }
     }
 

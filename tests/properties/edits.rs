@@ -43,7 +43,8 @@ pub(crate) fn edit(request: &mut Recorded, dice: &mut Dice) {
         return;
     }
     let json = request.body.starts_with('{');
-    match dice.roll(20) {
+    match dice.roll(21) {
+        20 => line(request, dice),
         0..=7 if request.target.contains('?') => query(request, dice),
         0..=9 if json => request.body = json_text(&request.body, dice),
         0..=9 if !request.body.is_empty() => request.body = pairs(&request.body, dice),
@@ -61,6 +62,18 @@ pub(crate) fn edit(request: &mut Recorded, dice: &mut Dice) {
 fn query(request: &mut Recorded, dice: &mut Dice) {
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     request.target = format!("{path}?{}", pairs(query, dice));
+}
+
+/// A line break, a byte more, or one less, in the body.
+fn line(request: &mut Recorded, dice: &mut Dice) {
+    let (before, after) = request.body.split_at(dice.place(&request.body));
+    request.body = match dice.roll(5) {
+        0 => format!("{before}\n{after}"),
+        1 => format!("{before}\r\n{after}"),
+        2 => format!("{}\n", request.body),
+        3 => format!("{}\0", request.body),
+        _ => request.body.trim_end_matches(['}', ']', '\n', '1']).to_owned(),
+    };
 }
 
 /// What spells JSON another way, or makes other JSON of the same text.

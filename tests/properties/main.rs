@@ -8,11 +8,13 @@
     reason = "a panic is how a test fails"
 )]
 
+mod controls;
 mod court;
 mod edits;
 mod flips;
 mod oracle;
 mod pair_edits;
+mod resplit;
 mod search;
 mod signing;
 

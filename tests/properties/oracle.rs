@@ -7,8 +7,6 @@ use countersign::dialect::{Dialect, Inbound, Place};
 use countersign::offline::Recorded;
 use serde_json::Value;
 
-use crate::court::as_received;
-
 /// The parameters that a backend would find, in no order; JSON by its names and values as text.
 type Read = (String, Vec<(String, String)>);
 
@@ -85,22 +83,12 @@ fn decoded(text: &str, plus: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The texts that this request may have signed: by its template where that is plain, by the dialect's own account as
-/// well.
-pub(crate) fn texts(dialect: &Dialect, request: &Recorded) -> Vec<Vec<u8>> {
-    let all = |inbound: &Inbound<'_>| {
-        let mut all: Vec<_> =
-            dialect.signed_bytes(inbound).into_iter().map(|(_, bytes)| bytes).collect();
-        for form in [None, Some(false), Some(true)] {
-            all.extend(filled(dialect, inbound, form).map(String::into_bytes));
-        }
-        all
-    };
-    as_received(request, all).unwrap_or_default()
-}
-
 /// The template with its fields filled in, the query decoded if so asked; `None` where it has others than plain ones.
-fn filled(dialect: &Dialect, inbound: &Inbound<'_>, form: Option<bool>) -> Option<String> {
+pub(crate) fn filled(
+    dialect: &Dialect,
+    inbound: &Inbound<'_>,
+    form: Option<bool>,
+) -> Option<String> {
     let template = dialect.template(inbound)?;
     let query = without_signature(dialect, inbound.query.unwrap_or_default());
     let query = form.map_or_else(|| query.clone(), |plus| decoded(&query, plus));
@@ -126,11 +114,14 @@ fn filled(dialect: &Dialect, inbound: &Inbound<'_>, form: Option<bool>) -> Optio
             Place::Header(field) => header(inbound, field.as_str()),
             Place::After(field, word) => header(inbound, field.as_str())
                 .and_then(|value| value.strip_prefix(&format!("{word} ")).map(str::to_owned)),
-            Place::Param(_)
-            | Place::Field(_)
-            | Place::Auth(_)
-            | Place::TokenHeader(_)
-            | Place::TokenPayload(_) => None,
+            Place::Auth(item) => header(inbound, "authorization").and_then(|value| {
+                let items = value.split_once(' ')?.1.split(',');
+                let mut items = items.filter_map(|item| item.trim().split_once('='));
+                items.find(|(name, _)| *name == &**item).map(|(_, value)| value.to_owned())
+            }),
+            Place::Param(_) | Place::Field(_) | Place::TokenHeader(_) | Place::TokenPayload(_) => {
+                None
+            }
         };
         values.extend(value.map(|value| (name, value)));
     }

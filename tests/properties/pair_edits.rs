@@ -61,8 +61,10 @@ pub(crate) fn pairs(text: &str, dice: &mut Dice) -> String {
             if dice.roll(2) == 0 { format!("{text}&{again}") } else { format!("{again}&{text}") }
         }
         10 => {
-            let extra =
-                dice.pick(&["&", "=", "&=", "&a", "&a=", "a&", "%00", "%26", "#", "?", ";"]);
+            let extra = dice.pick(&[
+                "&", "=", "&=", "&a", "&a=", "a&", "%00", "%26", "#", "?", ";", "%0A", "%0D%0A",
+                "/",
+            ]);
             format!("{before}{extra}{after}")
         }
         11..=13 => encoded(text, dice),

@@ -25,12 +25,6 @@ pub(crate) fn dialects() -> Vec<Arc<Dialect>> {
     all.map(|(_, recipe)| Arc::new(Dialect::compile(recipe).unwrap())).collect()
 }
 
-/// Those that have lenient readings, with these switched on.
-pub(crate) fn lenient_dialects() -> Vec<Arc<Dialect>> {
-    let lenient = |dialect: Arc<Dialect>| Dialect::clone(&dialect).with_leniency().map(Arc::new);
-    dialects().into_iter().filter_map(lenient).collect()
-}
-
 /// What real clients of a dialect sent.
 pub(crate) fn recordings(dialect: &Dialect) -> Vec<Recorded> {
     let file = Path::new("tests/vectors").join(format!("{}.jsonl", dialect.name()));
