@@ -51,6 +51,11 @@ impl Sealer {
         PublicKey(self.key.verifying_key())
     }
 
+    /// The signature, in hex, of a trail's having come to `link`.
+    pub(super) fn sign_head(&self, link: &Link) -> String {
+        HEXLOWER.encode(&self.key.sign(&head_message(link)).to_bytes())
+    }
+
     /// The members of a checkpoint that vouches for everything up to `link`.
     pub(super) fn seal(&self, segment: u64, link: &Link) -> String {
         let signature = self.key.sign(&message(segment, link));
@@ -86,15 +91,28 @@ impl PublicKey {
 
     /// Whether `signature`, in hex, vouches for everything up to `link`.
     pub(super) fn vouches(&self, segment: u64, link: &Link, signature: &str) -> bool {
+        self.signed(&message(segment, link), signature)
+    }
+
+    /// Whether `signature`, in hex, is of a trail's having come to `link`.
+    pub(super) fn vouches_head(&self, link: &Link, signature: &str) -> bool {
+        self.signed(&head_message(link), signature)
+    }
+
+    fn signed(&self, message: &[u8], signature: &str) -> bool {
         let bytes = HEXLOWER_PERMISSIVE.decode(signature.as_bytes()).unwrap_or_default();
         let Ok(signature) = Signature::from_slice(&bytes) else { return false };
-        self.0.verify_strict(&message(segment, link), &signature).is_ok()
+        self.0.verify_strict(message, &signature).is_ok()
     }
 }
 
 fn message(segment: u64, link: &Link) -> Vec<u8> {
     format!("countersign audit checkpoint 1\n{segment}\n{}\n{}\n", link.count, hex(&link.hash))
         .into_bytes()
+}
+
+fn head_message(link: &Link) -> Vec<u8> {
+    format!("countersign audit head 1\n{}\n{}\n", link.count, hex(&link.hash)).into_bytes()
 }
 
 fn read_seed(bytes: &[u8]) -> Option<Zeroizing<[u8; 32]>> {

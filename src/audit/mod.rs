@@ -14,6 +14,7 @@
 
 mod chain;
 mod checkpoint;
+mod head;
 mod read;
 mod record;
 mod recorder;
@@ -40,13 +41,15 @@ use crate::clock::Clock;
 use crate::metrics::AuditMeter;
 
 pub use checkpoint::PublicKey;
+pub(crate) use head::ELSEWHERE;
+pub use head::Noted;
 pub use read::{Activity, Filter, Tail, activity, search};
 pub use record::{Act, Closing, Ending, Request, VERSION};
 pub use recorder::Recorder;
 pub use segments::OpenError;
 pub use text::{moment_text, parse_moment};
 pub use unusual::Kind;
-pub use verify::{Broken, Flaw, Verified, VerifyError, public_key, verify};
+pub use verify::{Broken, Flaw, Verified, VerifyError, public_key, verify, verify_up_to};
 pub(crate) use webhook::connector;
 pub use webhook::{Webhook, secret as webhook_secret};
 
@@ -71,6 +74,8 @@ pub struct Rules {
     pub idle: Duration,
     /// Who is told what is unusual.
     pub webhook: Option<Webhook>,
+    /// Where it is kept as well how far the trail has come: a file elsewhere than in `dir`.
+    pub head: Option<PathBuf>,
 }
 
 impl Rules {
@@ -84,6 +89,7 @@ impl Rules {
             checkpoint: Duration::from_secs(10),
             idle: Duration::from_hours(30 * 24),
             webhook: None,
+            head: None,
         }
     }
 }
@@ -134,7 +140,7 @@ impl Trail {
         meter: AuditMeter,
     ) -> Result<Self, OpenError> {
         let dir = rules.dir.clone();
-        let opened = Segments::open(&dir, clock.now())?;
+        let opened = Segments::open(&dir, rules.head.clone(), clock.now())?;
         let public = opened.0.sealer.public();
         let unwritable = |error| OpenError::Unwritable(dir.clone(), error);
         let outbox = match &rules.webhook {

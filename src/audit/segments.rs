@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::chain::{self, Link, ORIGIN};
 use super::checkpoint::Sealer;
+use super::head;
 use super::record::{begin, count, plain};
 use crate::clock::Micros;
 
@@ -47,6 +48,8 @@ pub(super) struct Found {
     pub(super) torn: u64,
     /// The first line of the last segment that does not follow the one before it.
     pub(super) broken: Option<(u64, u64)>,
+    /// The number of a line that was written, and of the last one that is there.
+    pub(super) cut: Option<(u64, u64)>,
 }
 
 /// The segment that is written to.
@@ -62,11 +65,18 @@ pub(super) struct Segments {
     dirty: bool,
     pub(super) link: Link,
     pub(super) sealer: Sealer,
+    /// Where it is kept how far the trail has come.
+    heads: Vec<PathBuf>,
 }
 
 impl Segments {
-    /// Opens the trail in `dir`, or begins one. What is not whole at its end is cut off.
-    pub(super) fn open(dir: &Path, now: Micros) -> Result<(Self, Found), OpenError> {
+    /// Opens the trail in `dir`, or begins one; `head` is where it is kept as well how far it has come. What is not
+    /// whole at its end is cut off.
+    pub(super) fn open(
+        dir: &Path,
+        head: Option<PathBuf>,
+        now: Micros,
+    ) -> Result<(Self, Found), OpenError> {
         let unwritable = |error| OpenError::Unwritable(dir.to_owned(), error);
         make_dir(dir).map_err(unwritable)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK));
@@ -76,10 +86,15 @@ impl Segments {
             Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(dir.to_owned())),
             Err(TryLockError::Error(error)) => return Err(unwritable(error)),
         }
-        Self::resume(dir, lock, now).map_err(unwritable)
+        Self::resume(dir, head, lock, now).map_err(unwritable)
     }
 
-    fn resume(dir: &Path, lock: File, now: Micros) -> io::Result<(Self, Found)> {
+    fn resume(
+        dir: &Path,
+        head: Option<PathBuf>,
+        lock: File,
+        now: Micros,
+    ) -> io::Result<(Self, Found)> {
         let sealer = Sealer::open(dir)?;
         let numbers = numbers(dir)?;
         let last = numbers.last().copied().unwrap_or(1);
@@ -95,10 +110,21 @@ impl Segments {
         file.seek(SeekFrom::End(0))?;
         let (link, flaw) = walk(whole, before.unwrap_or(ORIGIN));
         found.broken = flaw.map(|line| (last, line));
+        let heads: Vec<_> = std::iter::once(dir.join(head::FILE)).chain(head).collect();
+        found.cut = cut(dir, &heads, &sealer, &link)?;
         let length = len(whole.len());
         let dir = dir.to_owned();
-        let mut segments =
-            Self { dir, _lock: lock, file, number: last, length, dirty: false, link, sealer };
+        let mut segments = Self {
+            dir,
+            _lock: lock,
+            file,
+            number: last,
+            length,
+            dirty: false,
+            link,
+            sealer,
+            heads,
+        };
         if whole.is_empty() {
             segments.head(now)?;
         }
@@ -135,6 +161,13 @@ impl Segments {
         begin("checkpoint", now, &mut piece);
         piece.extend(self.sealer.seal(self.number, &self.link).bytes());
         self.line(&piece)
+    }
+
+    /// Keeps it elsewhere how far the trail has come. Call it once all of that is on the disk.
+    pub(super) fn keep_head(&self) {
+        if let Err(error) = head::keep(&self.heads, &self.sealer, &self.link) {
+            tracing::warn!(%error, "how far the audit trail has come cannot be kept beside it");
+        }
     }
 
     /// Ends this segment with a checkpoint and begins the next; keeps `keep` of them, or all when 0.
@@ -188,6 +221,25 @@ impl Segments {
         link.append(piece, &mut text);
         self.append(&text, link)
     }
+}
+
+/// The number of a line that was written though the trail ends with an earlier one: then what tells so is set aside.
+fn cut(
+    dir: &Path,
+    heads: &[PathBuf],
+    sealer: &Sealer,
+    link: &Link,
+) -> io::Result<Option<(u64, u64)>> {
+    let mut found = None;
+    for path in heads {
+        // What nobody signed says nothing.
+        let noted = head::read(path, &[sealer.public()]).unwrap_or_default();
+        if let Some(number) = noted.and_then(|noted| noted.number).filter(|n| *n > link.count) {
+            head::set_aside(dir, path, number)?;
+            found = found.max(Some((number, link.count)));
+        }
+    }
+    Ok(found)
 }
 
 /// Where the lines of the last segment lead, and the first of them that does not follow.

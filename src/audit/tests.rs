@@ -282,6 +282,8 @@ fn a_line_that_was_cut_is_taken_off_noted_and_the_trail_goes_on() {
     let end = bytes.len();
     for cut in [end - 1, end - 100, end - 700, 10, 0] {
         fs::write(&file, &bytes[..cut]).unwrap();
+        // Who is stopped within a line has not said yet that it is there.
+        fs::remove_file(dir.path().join("head.json")).unwrap();
         let kept = memchr::memchr_iter(b'\n', &bytes[..cut]).count();
         write(Rules::of(dir.path().to_owned()), "k", 10);
         let verified = whole(dir.path());
@@ -441,4 +443,100 @@ fn a_tail_tells_the_last_and_then_what_comes() {
     tail.more().unwrap();
     write(small(dir.path()), "k", 500);
     assert_eq!(tail.more().unwrap().len(), records(dir.path()).len() - total);
+}
+
+/// Cuts whole lines off the end of a trail.
+fn cut_lines(file: &Path, count: usize) {
+    let text = fs::read_to_string(file).unwrap();
+    let lines: Vec<_> = text.split_inclusive('\n').collect();
+    fs::write(file, lines[..lines.len() - count].concat()).unwrap();
+}
+
+#[test]
+fn an_end_that_was_cut_off_at_a_line_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    write(Rules::of(dir.path().to_owned()), "k", 20);
+    let written = whole(dir.path()).last;
+    assert_eq!(whole(dir.path()).heads, 1);
+    let file = files(dir.path()).pop().unwrap();
+    for count in 1..=3 {
+        cut_lines(&file, 1);
+        let left = written - count;
+        let broken = broken(dir.path());
+        assert_eq!((broken.line, broken.flaw), (left + 1, Flaw::Cut(written, left)));
+        assert_eq!(broken.file, file);
+    }
+    // The control: without what tells it nobody could know.
+    fs::remove_file(dir.path().join("head.json")).unwrap();
+    assert_eq!(whole(dir.path()).heads, 0);
+}
+
+#[test]
+fn what_is_kept_elsewhere_tells_it_though_the_file_beside_it_was_put_back() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let elsewhere = state.path().join("audit-head.json");
+    let rules = || Rules { head: Some(elsewhere.clone()), ..Rules::of(dir.path().to_owned()) };
+    write(rules(), "k", 5);
+    let (file, head) = (files(dir.path()).pop().unwrap(), dir.path().join("head.json"));
+    let (before, beside) = (fs::read(&file).unwrap(), fs::read(&head).unwrap());
+    let noted = whole(dir.path());
+    write(rules(), "k", 5);
+    let keys = [public_key(dir.path()).unwrap()];
+    let known = |files: &[PathBuf], noted: &[Noted]| {
+        verify_up_to(dir.path(), &keys, files, noted).map(|verified| verified.heads)
+    };
+    let after = whole(dir.path());
+    let head_of = |verified: &Verified| Noted::read(&verified.head).unwrap();
+    assert_eq!(known(&[elsewhere.clone()], &[head_of(&noted), head_of(&after)]).unwrap(), 4);
+    fs::write(&file, before).unwrap();
+    fs::write(&head, beside).unwrap();
+    assert_eq!(known(&[], &[head_of(&noted)]).unwrap(), 2, "the control");
+    for (files, noted, flaw) in [
+        (vec![elsewhere.clone()], vec![], Flaw::Cut(after.last, noted.last)),
+        (vec![], vec![head_of(&after)], Flaw::Lost),
+    ] {
+        let Err(VerifyError::Broken(broken)) = known(&files, &noted) else { panic!() };
+        assert_eq!(broken.flaw, flaw);
+    }
+    // A gateway that starts on it says so in the trail, and what told it is kept.
+    write(rules(), "k", 1);
+    let events = records(dir.path());
+    let cut: Vec<_> = events.iter().filter(|record| record["event"] == "end_cut").collect();
+    assert_eq!(cut.len(), 1);
+    assert_eq!((&cut[0]["written"], &cut[0]["left"]), (&after.last.into(), &noted.last.into()));
+    write(rules(), "k", 50);
+    assert_eq!(broken(dir.path()).flaw, Flaw::Anew(after.last));
+}
+
+#[test]
+fn a_trail_that_is_longer_than_was_said_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    write(Rules::of(dir.path().to_owned()), "k", 5);
+    let head = fs::read(dir.path().join("head.json")).unwrap();
+    write(Rules::of(dir.path().to_owned()), "k", 5);
+    // Stopped when the segment was written, and not yet how far it is.
+    fs::write(dir.path().join("head.json"), head).unwrap();
+    assert_eq!(whole(dir.path()).heads, 1);
+    write(Rules::of(dir.path().to_owned()), "k", 5);
+    assert!(records(dir.path()).iter().all(|record| record["event"] != "end_cut"));
+    assert_eq!(whole(dir.path()).heads, 1);
+}
+
+#[test]
+fn a_head_that_nobody_signed_is_named_and_one_of_a_removed_segment_says_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = || Rules { keep: 3, ..small(dir.path()) };
+    write(rules(), "k", 1_000);
+    let head = dir.path().join("head.json");
+    let old = fs::read(&head).unwrap();
+    let number = whole(dir.path()).last;
+    for _ in 0..4 {
+        write(rules(), "k", 1_000);
+    }
+    assert!(whole(dir.path()).first > number);
+    let text = String::from_utf8(fs::read(&head).unwrap()).unwrap();
+    fs::write(&head, text.replacen("\"n\":", "\"n\":1", 1)).unwrap();
+    assert_eq!((broken(dir.path()).file, broken(dir.path()).flaw), (head.clone(), Flaw::Unsigned));
+    fs::write(&head, old).unwrap();
+    assert_eq!(whole(dir.path()).heads, 0);
 }

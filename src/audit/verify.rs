@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::chain::{self, Link, ORIGIN};
 use super::checkpoint::{self, PublicKey};
+use super::head::{self, Noted};
 
 /// What a whole trail holds.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -30,6 +31,8 @@ pub struct Verified {
     pub unknown_checkpoints: u64,
     /// Lines behind the last checkpoint: nobody vouches for these yet.
     pub unsealed: u64,
+    /// Files, and heads noted down, that tell how far the trail had come: all of that is there.
+    pub heads: u64,
     /// Bytes behind the last whole line: a gateway is writing, or was stopped while it wrote.
     pub torn: u64,
 }
@@ -64,6 +67,14 @@ pub enum Flaw {
     Signature,
     /// A segment that another one follows ends in the middle of a line.
     Torn,
+    /// The trail ends with the line of the second number, though that of the first was written.
+    Cut(u64, u64),
+    /// The line of this number is not the one that was noted.
+    Anew(u64),
+    /// The line that was noted is nowhere.
+    Lost,
+    /// It tells how far the trail had come, and the trail's key did not sign it.
+    Unsigned,
 }
 
 impl fmt::Display for Flaw {
@@ -83,6 +94,23 @@ impl fmt::Display for Flaw {
                  trail's"
             }
             Self::Torn => "the segment ends in the middle of a line, and another one follows",
+            Self::Cut(written, left) => {
+                return write!(
+                    f,
+                    "the trail ends with record {left}, though record {written} was written: its end was cut off"
+                );
+            }
+            Self::Anew(number) => {
+                return write!(
+                    f,
+                    "record {number} is not the one that was noted: from somewhere before it the chain was made anew"
+                );
+            }
+            Self::Lost => {
+                "the head that was noted is in no line: the trail's end was cut off, the chain was made anew, or its \
+                 segment was removed"
+            }
+            Self::Unsigned => "it tells how far the trail had come, and the trail's key did not sign it",
         })
     }
 }
@@ -117,15 +145,40 @@ pub fn public_key(dir: &Path) -> Option<PublicKey> {
     PublicKey::from_pem(&fs::read_to_string(dir.join(checkpoint::PUBLIC)).ok()?)
 }
 
-/// Verifies the trail in `dir`: every link, and every checkpoint by one of `keys`.
+/// Verifies the trail in `dir`: every link, every checkpoint by one of `keys`, and that it has come as far as the files
+/// beside it say that it had.
 pub fn verify(dir: &Path, keys: &[PublicKey]) -> Result<Verified, VerifyError> {
+    verify_up_to(dir, keys, &[], &[])
+}
+
+/// The same with further `files` that say so, and with heads that somebody noted down.
+pub fn verify_up_to(
+    dir: &Path,
+    keys: &[PublicKey],
+    files: &[PathBuf],
+    noted: &[Noted],
+) -> Result<Verified, VerifyError> {
     let unreadable = |path: &Path, error| VerifyError::Unreadable(path.to_owned(), error);
+    // Before the segments, which only grow.
+    let mut heads: Vec<_> = noted.iter().map(|noted| (*noted, false)).collect();
+    for path in head::files(dir).iter().chain(files) {
+        match head::read(path, keys) {
+            Ok(found) => heads.extend(found.map(|found| (found, false))),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let (file, line, flaw) = (path.clone(), 1, Flaw::Unsigned);
+                return Err(VerifyError::Broken(Broken { file, line, flaw }));
+            }
+            Err(error) => return Err(unreadable(path, error)),
+        }
+    }
     let segments = super::segments(dir).map_err(|error| unreadable(dir, error))?;
     let Some((oldest, _)) = segments.first().cloned() else {
         return Err(VerifyError::Empty(dir.to_owned()));
     };
-    let mut walk = Walk { keys, link: ORIGIN, sealed: ORIGIN, verified: Verified::default() };
+    let mut walk =
+        Walk { keys, heads, link: ORIGIN, sealed: ORIGIN, place: 0, verified: Verified::default() };
     let count = segments.len();
+    let end = segments.last().map(|(_, file)| file.clone()).unwrap_or_default();
     for (place, (number, file)) in segments.into_iter().enumerate() {
         let bytes = fs::read(&file).map_err(|error| unreadable(&file, error))?;
         let is_last = place + 1 == count;
@@ -137,6 +190,7 @@ pub fn verify(dir: &Path, keys: &[PublicKey]) -> Result<Verified, VerifyError> {
         };
         walked.map_err(|(line, flaw)| VerifyError::Broken(Broken { file, line, flaw }))?;
     }
+    walk.reached().map_err(|(line, flaw)| VerifyError::Broken(Broken { file: end, line, flaw }))?;
     let Walk { link, sealed, mut verified, .. } = walk;
     verified.last = link.count;
     verified.head = chain::hex(&link.hash);
@@ -146,7 +200,11 @@ pub fn verify(dir: &Path, keys: &[PublicKey]) -> Result<Verified, VerifyError> {
 
 struct Walk<'k> {
     keys: &'k [PublicKey],
+    /// What was noted, and whether it was found.
+    heads: Vec<(Noted, bool)>,
     link: Link,
+    /// The line in the segment.
+    place: u64,
     /// Where the last checkpoint that counts stands.
     sealed: Link,
     verified: Verified,
@@ -172,6 +230,7 @@ impl Walk<'_> {
             }
             self.line(number, place, line).map_err(|flaw| (place, flaw))?;
         }
+        self.place = place;
         self.verified.segments += 1;
         self.verified.torn = torn;
         match (is_last, torn, place) {
@@ -191,6 +250,13 @@ impl Walk<'_> {
             chain::Flaw::Number => Flaw::Number,
         })?;
         self.verified.records += 1;
+        for (noted, found) in &mut self.heads {
+            let is_it = noted.hash == self.link.hash;
+            *found |= is_it;
+            if noted.number == Some(self.link.count) && !is_it {
+                return Err(Flaw::Anew(self.link.count));
+            }
+        }
         let kind = |kind: &str| line.starts_with(format!(r#"{{"v":1,"kind":"{kind}","#).as_bytes());
         if place == 1 {
             let head: Value = serde_json::from_slice(line).map_err(|_| Flaw::Form)?;
@@ -200,6 +266,24 @@ impl Walk<'_> {
             return if is_head { Ok(()) } else { Err(Flaw::Head) };
         }
         if kind("checkpoint") { self.checkpoint(number, before, line) } else { Ok(()) }
+    }
+
+    /// Whether the trail has come as far as it had.
+    fn reached(&mut self) -> Result<(), (u64, Flaw)> {
+        let (first, last) = (self.verified.first, self.link.count);
+        for (noted, found) in &self.heads {
+            match noted.number {
+                Some(number) if number > last => {
+                    return Err((self.place + 1, Flaw::Cut(number, last)));
+                }
+                // Its segment was removed, as old ones are.
+                Some(number) if number < first => {}
+                Some(_) => self.verified.heads += 1,
+                None if *found => self.verified.heads += 1,
+                None => return Err((self.place + 1, Flaw::Lost)),
+            }
+        }
+        Ok(())
     }
 
     fn checkpoint(&mut self, number: u64, before: Link, line: &[u8]) -> Result<(), Flaw> {

@@ -127,6 +127,10 @@ impl Writer {
         if let Some((segment, line)) = found.broken {
             writer.event("chain_broken", &[("segment", segment), ("line", line)], now);
         }
+        if let Some((written, left)) = found.cut {
+            tracing::error!(written, left, "the end of the audit trail was cut off");
+            writer.event("end_cut", &[("written", written), ("left", left)], now);
+        }
         writer
     }
 
@@ -298,7 +302,7 @@ impl Writer {
         let (sealed, at) = self.sealed;
         let mut kept = Ok(());
         if count > sealed && at.elapsed() >= self.rules.checkpoint {
-            kept = self.segments.seal(now).and_then(|()| self.sync());
+            kept = self.seal(now);
             self.sealed = (self.segments.link.count, Instant::now());
         } else if self.unsynced && self.synced.elapsed() >= SYNC_EVERY {
             kept = self.sync();
@@ -307,11 +311,19 @@ impl Writer {
         self.unusual.keep(&self.rules);
     }
 
+    /// Signs what was written, and keeps elsewhere how far that is.
+    fn seal(&mut self, now: Micros) -> io::Result<()> {
+        self.segments.seal(now)?;
+        self.sync()?;
+        self.segments.keep_head();
+        Ok(())
+    }
+
     /// Ends the trail with a checkpoint.
     fn close(&mut self, now: Micros) {
         self.event("stopped", &[], now);
         if self.write(now) {
-            let sealed = self.segments.seal(now).and_then(|()| self.sync());
+            let sealed = self.seal(now);
             self.note(&sealed);
         }
         self.unusual.close(&self.rules);

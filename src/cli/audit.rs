@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::admin::Reach;
 use super::trail;
 use crate::audit::{
-    Filter, PublicKey, Tail, Verified, VerifyError, parse_moment, public_key, search, verify,
+    Filter, Noted, PublicKey, Tail, Verified, VerifyError, parse_moment, public_key, search,
+    verify_up_to,
 };
 use crate::clock::{Clock, Micros, SystemClock};
 
@@ -38,6 +39,13 @@ enum Command {
         /// The public key of its checkpoints, PEM, from a copy that was kept elsewhere; may be given again for further ones
         #[arg(long, value_name = "FILE")]
         public_key: Vec<PathBuf>,
+        /// A head that was noted down when the trail was verified before, as it was printed: so that an end that was
+        /// cut off since is named; may be given again for further ones
+        #[arg(long, value_name = "HEAD", value_parser = noted)]
+        head: Vec<Noted>,
+        /// A copy of head.json, of audit-head.json in the state directory or from elsewhere; likewise
+        #[arg(long, value_name = "FILE")]
+        head_file: Vec<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -105,7 +113,9 @@ struct Wanted {
 /// Runs the command.
 pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
     match &args.command {
-        Command::Verify { dir, public_key, json } => verify_trail(dir, public_key, *json, out, err),
+        Command::Verify { dir, public_key, head, head_file, json } => {
+            verify_trail((dir, public_key), (head, head_file), *json, out, err)
+        }
         Command::Search { dir: None, reach, wanted, json } => {
             trail::search(reach, &wanted.filter(), *json, out, err)
         }
@@ -150,8 +160,8 @@ fn failed(dir: &Path, error: &io::Error, err: &mut impl Write) -> io::Result<Exi
 }
 
 fn verify_trail(
-    dir: &Path,
-    files: &[PathBuf],
+    (dir, files): (&Path, &[PathBuf]),
+    (heads, head_files): (&[Noted], &[PathBuf]),
     as_json: bool,
     out: &mut impl Write,
     err: &mut impl Write,
@@ -175,8 +185,15 @@ fn verify_trail(
              could have replaced the other: give --public-key with a copy that was kept elsewhere"
         )?;
     }
-    match verify(dir, &keys) {
+    match verify_up_to(dir, &keys, head_files, heads) {
         Ok(verified) => {
+            if verified.heads == 0 {
+                writeln!(
+                    err,
+                    "countersign audit: nothing says how far the trail had come: an end that was cut off goes unnoticed; \
+                     give --head with one that was noted down"
+                )?;
+            }
             whole(&verified, as_json, out)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -210,7 +227,11 @@ fn whole(verified: &Verified, as_json: bool, out: &mut impl Write) -> io::Result
     if *first > 1 {
         writeln!(out, "  what was before record {first} is not here")?;
     }
-    writeln!(out, "  head {head}")
+    writeln!(out, "  head {last}:{head}")
+}
+
+fn noted(text: &str) -> Result<Noted, String> {
+    Noted::read(text).ok_or_else(|| "it is no head as this command prints one".to_owned())
 }
 
 fn broken(error: &VerifyError) -> Value {

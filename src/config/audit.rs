@@ -11,7 +11,7 @@ use super::load::section;
 use super::problem::Fault;
 use super::secrets::secret;
 use super::value::{boolean, size, span, whole, word};
-use crate::audit::{Demand, Rules, Webhook, webhook_secret};
+use crate::audit::{Demand, ELSEWHERE, Rules, Webhook, webhook_secret};
 
 /// The trail, where one is kept, and what routes ask of it by default.
 pub(super) struct Audit {
@@ -21,7 +21,8 @@ pub(super) struct Audit {
 
 /// `state_dir` is where the trail lies if it is not said.
 pub(super) fn audit(root: &Table<'_>, state_dir: Option<&PathBuf>) -> Audit {
-    let by_default = state_dir.map(|dir| Rules::of(dir.join("audit")));
+    let head = state_dir.map(|dir| dir.join(ELSEWHERE));
+    let by_default = state_dir.map(|dir| Rules { head, ..Rules::of(dir.join("audit")) });
     let Some(table) = section(root, "audit") else {
         return Audit { rules: by_default, required: false };
     };
@@ -44,6 +45,7 @@ pub(super) fn audit(root: &Table<'_>, state_dir: Option<&PathBuf>) -> Audit {
         checkpoint: table.or("checkpoint", default.checkpoint, span(Duration::from_secs(1)..=day)),
         idle: table.or("idle", default.idle, span(Duration::from_hours(1)..=3_660 * day)),
         webhook: table.find("webhook").and_then(|node| webhook(&node.table()?)),
+        head: state_dir.map(|dir| dir.join(ELSEWHERE)),
         dir: default.dir,
     };
     let required = table.or("on_error", false, word("answer", &ON_ERROR));
