@@ -10,7 +10,7 @@ use super::operation::{AFTER, LIMIT, Operation, Outcome, Parameter, Scalar, Verb
 use super::problem::Problem;
 use super::uses::Uses;
 use crate::clock::Micros;
-use crate::key::lifecycle::Changes;
+use crate::key::lifecycle::{self, Changes};
 use crate::registrar::{Act, Actor, Import, Issued, Kept, KeyFilter, NewKey, RegistrarError};
 use crate::registry::book::Kind;
 use crate::registry::records::{KeyRecord, Life};
@@ -184,7 +184,7 @@ async fn update(call: Call) -> Outcome {
     let registrar = &call.api.desk.registrar;
     let actor = call.actor();
     let mut act = call.act(&actor, reason.as_deref());
-    if changes.permissions.is_some() || changes.allowlist.is_some() {
+    if changes != (Changes { label: changes.label.clone(), ..Changes::default() }) {
         let key = registrar.key(call.name("id")).await?;
         if widens_withdraw(&key.says, &changes) {
             call.demand(Role::Security, "granting `withdraw`, or widening a key that has it")?;
@@ -259,18 +259,12 @@ fn withheld(call: &Call, new: &mut NewKey) -> Result<Option<Vec<String>>, Proble
     Ok(Some(all))
 }
 
-/// Whether a change lets a key withdraw that could not, or from where it could not.
+/// Whether a change lets a key withdraw that could not; or gives one that can anything it had not: an address, a route,
+/// a symbol, a permission, more of what is limited, or time.
 fn widens_withdraw(key: &KeyRecord, changes: &Changes) -> bool {
-    let had = key.permissions.iter().any(|name| name == WITHDRAW);
-    let after = changes.permissions.as_ref().unwrap_or(&key.permissions);
-    let has = after.iter().any(|name| name == WITHDRAW);
-    let covered =
-        |network: &ipnet::IpNet| key.allowlist.iter().any(|known| known.contains(network));
-    let wider = changes
-        .allowlist
-        .as_ref()
-        .is_some_and(|networks| networks.is_empty() || !networks.iter().all(covered));
-    has && (!had || wider)
+    let next = lifecycle::applied(key, changes);
+    let withdraws = |key: &KeyRecord| key.permissions.iter().any(|name| name == WITHDRAW);
+    withdraws(&next) && (!withdraws(key) || lifecycle::narrows(&next, key))
 }
 
 const WITHDRAW: &str = "withdraw";

@@ -73,6 +73,42 @@ async fn a_change_that_grants_waits_and_one_that_takes_does_not() {
 }
 
 #[tokio::test]
+async fn nothing_of_a_key_that_withdraws_is_widened_by_one_alone() {
+    let rig = rig().await;
+    let made = rig.withdrawing_key().await;
+    decide(&rig, SECOND, &made["approval"], "approve").await.is(200);
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    let narrow = json!({"symbols": ["BTCUSDT"], "expires": "30d", "routes": ["spot-account"]});
+    rig.call(SECURITY, "PATCH", &path, narrow).await.is(200);
+    for wider in [
+        json!({"symbols": ["BTCUSDT", "ETHUSDT"]}),
+        json!({"symbols": ["ETHUSDT"]}),
+        json!({"symbols": []}),
+        json!({"routes": ["spot-account", "spot-order"]}),
+        json!({"routes": []}),
+        json!({"expires": "60d"}),
+        json!({"expires": null}),
+        json!({"permissions": ["read", "withdraw", "trade"]}),
+        json!({"symbols": [], "label": "x"}),
+    ] {
+        rig.call(SECURITY, "PATCH", &path, wider.clone()).await.is(202);
+        rig.call(super::support::OPERATOR, "PATCH", &path, wider).await.is(403);
+    }
+    for same in [json!({"label": "x"}), json!({"symbols": ["BTCUSDT"]}), json!({"expires": "20d"})]
+    {
+        rig.call(SECURITY, "PATCH", &path, same).await.is(200);
+    }
+    let key = rig.get(&path).await.is(200);
+    assert_eq!(key.body["symbols"], json!(["BTCUSDT"]));
+    // The control: a key that cannot withdraw is widened by one.
+    let other = rig.key("ann").await;
+    let path = format!("/v1/keys/{}", other["id"].as_str().unwrap());
+    for change in [json!({"symbols": ["BTCUSDT"]}), json!({"symbols": []})] {
+        rig.call(SECURITY, "PATCH", &path, change).await.is(200);
+    }
+}
+
+#[tokio::test]
 async fn what_was_rejected_or_waited_too_long_is_not_done() {
     let rig = rig().await;
     let made = rig.withdrawing_key().await;

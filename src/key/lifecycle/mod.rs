@@ -228,6 +228,26 @@ pub fn update(
     around: &Surroundings<'_>,
 ) -> Result<KeyRecord, Refusal> {
     alive(record, around)?;
+    if changes.expires.flatten().is_some_and(|end| end <= around.now) {
+        return Err(Refusal::EndsInThePast);
+    }
+    let mut next = applied(record, changes);
+    shorten(&mut next);
+    let traded_unbound = trades_unbound(record);
+    next.trade_until = match (traded_unbound, trades_unbound(&next)) {
+        (_, false) => None,
+        (true, true) => record.trade_until,
+        (false, true) => trade_until(&next, around),
+    };
+    permitted(&next, &record.permissions, around.application)?;
+    if narrows(record, &next) {
+        next.epoch += 1;
+    }
+    Ok(next)
+}
+
+/// What a record says once its members are replaced by those of `changes`, whether or not that may be.
+pub fn applied(record: &KeyRecord, changes: &Changes) -> KeyRecord {
     let mut next = record.clone();
     let set = |to: &mut Vec<String>, from: &Option<Vec<String>>| {
         if let Some(from) = from {
@@ -245,23 +265,9 @@ pub fn update(
         next.allowlist.clone_from(allowlist);
     }
     if let Some(expires) = changes.expires {
-        if expires.is_some_and(|end| end <= around.now) {
-            return Err(Refusal::EndsInThePast);
-        }
         next.expires = expires;
     }
-    shorten(&mut next);
-    let traded_unbound = trades_unbound(record);
-    next.trade_until = match (traded_unbound, trades_unbound(&next)) {
-        (_, false) => None,
-        (true, true) => record.trade_until,
-        (false, true) => trade_until(&next, around),
-    };
-    permitted(&next, &record.permissions, around.application)?;
-    if narrows(record, &next) {
-        next.epoch += 1;
-    }
-    Ok(next)
+    next
 }
 
 /// Whether `next` lacks anything that `before` had. Where that is hard to say it is taken to.
