@@ -64,7 +64,8 @@ impl Admin {
 
     async fn ask(&self, method: &str, path: &str) -> String {
         self.says(
-            format!("{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes(),
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+                .as_bytes(),
         )
         .await
     }
@@ -121,6 +122,29 @@ async fn a_scrape_runs_the_collectors_first_and_says_whether_it_is_ready() {
         admin.readiness.clear(reason);
     }
     assert!(admin.ask("GET", "/metrics").await.contains("\ncountersign_ready 1\n"));
+}
+
+#[tokio::test]
+async fn metrics_are_for_no_page_and_for_no_name_that_others_gave_this_machine() {
+    let admin = Admin::start().await;
+    for (fields, served) in [
+        ("host: 127.0.0.1:9180", true),
+        ("host: localhost", true),
+        ("host: gateway.localhost:9180", true),
+        ("host: [::1]:9180", true),
+        ("host: 127.0.0.1\r\nsec-fetch-site: none", true),
+        ("host: evil.example:9180", false),
+        ("host: localhost.evil.example", false),
+        ("host: 127.0.0.1.evil.example", false),
+        ("host: ", false),
+        ("host: 127.0.0.1\r\norigin: https://evil.example", false),
+        ("host: 127.0.0.1\r\nsec-fetch-site: same-origin", false),
+    ] {
+        let ask = format!("GET /metrics HTTP/1.1\r\n{fields}\r\nconnection: close\r\n\r\n");
+        let said = admin.says(ask.as_bytes()).await;
+        let status = if served { "HTTP/1.1 200 " } else { "HTTP/1.1 421 " };
+        assert!(said.starts_with(status), "{fields}: {said}");
+    }
 }
 
 #[tokio::test]

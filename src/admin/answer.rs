@@ -40,6 +40,14 @@ pub(super) fn answer(state: &AdminState, method: &Method, path: &str) -> Answer 
     }
 }
 
+/// The answer to what a browser asks for a page, or for a name that somebody else gave this machine.
+pub(super) fn rebound() -> Answer {
+    problem(
+        StatusCode::MISDIRECTED_REQUEST,
+        "This is served to no page, and from this machine itself only by its IP address or as localhost.",
+    )
+}
+
 fn readyz(state: &AdminState) -> Answer {
     // One look, so that `ready` and `reasons` agree.
     let reasons = state.readiness.reasons();

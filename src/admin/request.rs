@@ -1,8 +1,11 @@
 //! Reads the parts of a request strictly: names, query, conditions, idempotency keys, bodies.
 
+use std::net::IpAddr;
+
 use data_encoding::HEXLOWER_PERMISSIVE;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, ORIGIN};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, IF_MATCH, ORIGIN};
+use http::uri::Authority;
 
 use super::idempotency::KEY_CAP;
 use super::operation::{Operation, Scalar};
@@ -18,6 +21,22 @@ pub(super) const PARAMETER_CAP: usize = 512;
 pub(super) fn is_of_a_page(fields: &HeaderMap) -> bool {
     let sites = fields.get_all(SEC_FETCH_SITE);
     fields.contains_key(ORIGIN) || sites.iter().any(|site| site.as_bytes() != b"none")
+}
+
+/// Whether it is for a name that somebody else gave this machine: so a page that a browser on it shows could read what
+/// is served here without credentials. From other machines the network decides who reaches it.
+pub(super) fn is_rebound(fields: &HeaderMap, from: Option<IpAddr>) -> bool {
+    if !from.is_some_and(|from| from.is_loopback()) {
+        return false;
+    }
+    let ours = |host: &HeaderValue| {
+        let host = host.to_str().ok()?.parse::<Authority>().ok()?;
+        let name = host.host().trim_matches(['[', ']']).to_ascii_lowercase();
+        let named = name == "localhost" || name.ends_with(".localhost");
+        Some(named || name.parse::<IpAddr>().is_ok())
+    };
+    // Every browser names the host.
+    fields.get_all(HOST).iter().any(|host| ours(host) != Some(true))
 }
 
 /// Where a request comes from, as browsers tell: `none` is what somebody typed.

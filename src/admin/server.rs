@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::Request;
+use http::{HeaderMap, Request};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::caller::Peer;
 use super::doors::Door;
-use super::{AdminState, answer, certificate};
+use super::{AdminState, answer, certificate, request};
 
 /// The largest head, in bytes.
 const HEAD_CAP: usize = 16 * 1024;
@@ -161,8 +161,17 @@ async fn answered(state: &AdminState, peer: &Peer, request: Request<Incoming>) -
     let asked = path == "/v1" || path.starts_with("/v1/");
     match state.api.as_ref().filter(|api| asked && (peer.user.is_some() || api.is_reachable())) {
         Some(api) => api.answer(request.map(Body::new), peer).await,
+        None if path == "/metrics" && is_foreign(peer, request.headers()) => {
+            tracing::warn!(address = ?peer.address, "a page asked for metrics");
+            answer::rebound().map(Body::new)
+        }
         None => answer::answer(state, request.method(), path).map(Body::new),
     }
+}
+
+/// Whether a page asks, or a browser on this machine for a name that is not its own.
+fn is_foreign(peer: &Peer, fields: &HeaderMap) -> bool {
+    request::is_of_a_page(fields) || request::is_rebound(fields, peer.address)
 }
 
 async fn pause(error: &io::Error) {

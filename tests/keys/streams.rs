@@ -51,7 +51,7 @@ impl Open {
     /// How many requests ended so.
     async fn ended(&self, outcome: &str) -> u64 {
         let mut stream = TcpStream::connect(self.service.admin).await.unwrap();
-        let ask = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let ask = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         stream.write_all(ask).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();

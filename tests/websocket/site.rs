@@ -124,7 +124,7 @@ impl Site {
     /// The value of a metric.
     pub(crate) async fn metric(&self, line: &str) -> u64 {
         let mut stream = TcpStream::connect(self.service.admin).await.unwrap();
-        let ask = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let ask = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
         stream.write_all(ask).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
