@@ -78,7 +78,7 @@ fn every_act_that_takes_something_away_names_them() {
         let answer = post(site.admin(), &format!("{path}?wait=10s"), &json!({}));
         assert_eq!(gateways(&answer).0.len(), 2, "{path}: {answer}");
     }
-    let told = command_line(site.admin(), &["--json", "apps", "compromised", "--yes", "bot"]);
+    let told = command_line(site.admin(), &["apps", "compromised", "--json", "--yes", "bot"]);
     let told: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(gateways(&told).0.len(), 2, "{told}");
     // What gives something back waits for nobody.
