@@ -9,6 +9,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod alone;
 mod answers;
 mod deaf;
 mod epochs;
