@@ -29,6 +29,7 @@ mod identity;
 mod io;
 mod lanes;
 mod listener;
+mod names;
 pub mod observe;
 pub mod pattern;
 mod plain;

@@ -8,9 +8,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use super::lanes;
+use super::names::Names;
 use super::reply_head::{decimal, place};
 
 /// A request whose head has come. It is memory too, which the next request is read into.
@@ -25,6 +26,7 @@ pub(super) struct Plain {
     text: Bytes,
     target: (usize, usize),
     mark: Option<usize>,
+    names: Names,
 }
 
 /// What bytes begin with.
@@ -136,7 +138,7 @@ fn understand(request: &httparse::Request<'_, '_>, bytes: &Bytes, plain: &mut Pl
             }
             Special::Other => return None,
         }
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        let name = plain.names.read(field.name.as_bytes())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         plain.headers.append(name, value);
     }
