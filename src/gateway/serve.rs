@@ -214,7 +214,11 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.verify += checked - checking;
         record.latest = checked;
         record.proven = key.map(|key| kept.known(key, method, entry));
-        let mut permit = admitted.map_err(|denial| self.measured(denial, entry, &inbound))?;
+        // Each conversion of a result would copy the whole permit.
+        let mut permit = match admitted {
+            Ok(permit) => permit,
+            Err(denial) => return Err(self.measured(denial, entry, &inbound).into()),
+        };
         record.hold(endings);
         record.shadowed = permit.shadowed();
         record.is_local = permit.is_local();
@@ -238,7 +242,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let (seal, receipt) = (permit.take_seal(), permit.take_receipt());
                 let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
                 let (replied, latest) = match (ready, handshake) {
-                    (Ok(ready), None) => unless_cut(record, ready.send()).await?,
+                    (Ok(ready), None) => unless_cut(record, pin!(ready.send())).await?,
                     (Ok(ready), Some(handshake)) => {
                         let opening = self.open_websocket(line, &handshake, ready, entry, record);
                         (Ok(Box::pin(opening).await?), Instant::now())
@@ -341,9 +345,8 @@ impl From<Cut> for Unanswered {
 /// What `work` comes to, unless the key of the request ends first.
 pub(super) async fn unless_cut<T: Tally, W: Future>(
     record: &Record<T>,
-    work: W,
+    mut work: Pin<&mut W>,
 ) -> Result<W::Output, Cut> {
-    let mut work = pin!(work);
     poll_fn(|cx| {
         if record.is_cut() {
             return Poll::Ready(Err(Cut));

@@ -6,6 +6,7 @@
 //!
 //! [`tunnel`]: super::tunnel
 
+use std::pin::pin;
 use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
@@ -142,7 +143,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
     ) -> Result<Reply, Unanswered> {
         let key = record.proven.as_ref().map(|known| &known.key);
         let place = Tunnels::take(&self.tunnels, key, record.peer).map_err(Refusal::Denied)?;
-        let upgraded = unless_cut(record, ready.upgrade(handshake)).await?;
+        let upgraded = unless_cut(record, pin!(ready.upgrade(handshake))).await?;
         let (head, lease) = match upgraded.map_err(Refusal::Failed)? {
             Upgraded::Otherwise(reply) => return Ok(reply),
             Upgraded::Switched(head, lease) => (head, lease),
