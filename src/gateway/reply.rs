@@ -377,8 +377,9 @@ fn what_has_come(
     Ok(Some(whole.freeze()))
 }
 
-/// How many fields we usually set.
-const OURS: usize = 4;
+/// How many fields we set at most, usually. As many as fill what is nearly 512 bytes: sizes just below a power of two
+/// are what the allocator has at hand.
+const OURS: usize = 512 / size_of::<(HeaderName, Value)>();
 
 /// The longest body that is held back to be signed.
 const MOST_SEALED: usize = 4 << 20;

@@ -130,7 +130,8 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
         return Ok(Some((length, Head::Interim)));
     }
     let mut facts = Facts { is_http_11: version == 1, ..Facts::default() };
-    let mut kept = Vec::with_capacity(reply.headers.len());
+    // Sizes that are powers of two are what the allocator has at hand.
+    let mut kept = Vec::with_capacity(reply.headers.len().next_power_of_two());
     for field in &*reply.headers {
         if facts.note(field.name.as_bytes(), field.value)? {
             let (name, value) = (place(held, field.name.as_bytes()), place(held, field.value));
