@@ -239,15 +239,14 @@ pub struct Dialect {
     example: Example,
     forward_headers: Box<[HeaderName]>,
     refusals: refusal::Refusals,
-    /// Whether it is the control of a test, without the rules against ambiguity.
-    #[cfg(debug_assertions)]
-    unguarded: bool,
+    /// The rules against ambiguity.
+    rules: unguarded::Rules,
 }
 
 impl Dialect {
     /// Compiles the text of a recipe.
     pub fn compile(recipe: &str) -> Result<Self, RecipeError> {
-        recipe::compile(recipe)
+        recipe::compile(recipe, unguarded::Rules::KEPT)
     }
 
     /// The same dialect, which accepts parameters split over query and body under one signature.

@@ -19,6 +19,7 @@ use super::raw::{
 use super::reading::Reading;
 use super::refusal::Refusals;
 use super::signatures::{self, RawSignatures};
+use super::unguarded::Rules;
 use super::{
     BodyKind, ClockedRule, Dialect, Encoding, Example, KeyedRule, Message, NonceKind, NonceRule,
     PassphraseRule, PathRule, Proof, Scheme, SecretForm, Sends, TimeKind, TimeRule, TimeUnit,
@@ -46,29 +47,16 @@ impl std::error::Error for RecipeError {}
 /// The longest window or lead that any recipe may allow: what was seen must be remembered that long.
 const LONGEST: Duration = Duration::from_hours(1);
 
-/// Compiles the text of a recipe.
-pub(super) fn compile(text: &str) -> Result<Dialect, RecipeError> {
+/// Compiles the text of a recipe, by these rules.
+pub(super) fn compile(text: &str, rules: Rules) -> Result<Dialect, RecipeError> {
     let raw: Raw = toml::from_str(text)
         .map_err(|error| RecipeError { message: error.message().to_owned(), span: error.span() })?;
-    build(raw, true).map_err(|message| RecipeError { message, span: None })
+    build(raw, rules).map_err(|message| RecipeError { message, span: None })
 }
 
-/// The same without any rule of safety.
-#[cfg(debug_assertions)]
-pub(super) fn compile_unguarded(text: &str) -> Result<Dialect, RecipeError> {
-    let raw: Raw = toml::from_str(text)
-        .map_err(|error| RecipeError { message: error.message().to_owned(), span: error.span() })?;
-    build(raw, false).map_err(|message| RecipeError { message, span: None })
-}
-
-#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "every dialect is guarded"))]
-fn build(raw: Raw, guarded: bool) -> Result<Dialect, String> {
+fn build(raw: Raw, rules: Rules) -> Result<Dialect, String> {
     refuse_odd_name(&raw.name)?;
-    let (body, other_body) = match raw.body {
-        RawBody::Form => (BodyKind::Form, None),
-        RawBody::Json => (BodyKind::Json, None),
-        RawBody::FormOrJson => (BodyKind::Form, Some(BodyKind::Json)),
-    };
+    let (body, other_body) = kinds(raw.body);
     let mut dialect = Dialect {
         spellings: spelling::spellings(&raw),
         name: Arc::from(raw.name),
@@ -109,8 +97,7 @@ fn build(raw: Raw, guarded: bool) -> Result<Dialect, String> {
         example: raw.example.map(example).transpose()?.unwrap_or_default(),
         forward_headers: header_names(&raw.forward_headers)?,
         refusals: Refusals::compile(&raw.refusals, &raw.reply_headers)?,
-        #[cfg(debug_assertions)]
-        unguarded: !guarded,
+        rules,
     };
     dialect.replies =
         raw.response.as_ref().map(|raw| response::compile(raw, &dialect)).transpose()?;
@@ -127,6 +114,15 @@ fn build(raw: Raw, guarded: bool) -> Result<Dialect, String> {
     lenient::refuse_unfit(&dialect)?;
     sound::refuse_unsafe(&dialect)?;
     Ok(dialect)
+}
+
+/// What bodies there are.
+const fn kinds(raw: RawBody) -> (BodyKind, Option<BodyKind>) {
+    match raw {
+        RawBody::Form => (BodyKind::Form, None),
+        RawBody::Json => (BodyKind::Json, None),
+        RawBody::FormOrJson => (BodyKind::Form, Some(BodyKind::Json)),
+    }
 }
 
 fn refuse_odd_name(name: &str) -> Result<(), String> {

@@ -2,26 +2,45 @@
 
 use super::Dialect;
 
+/// Whether a dialect has its rules. A release has no other way to be.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    #[cfg(debug_assertions)]
+    dropped: bool,
+}
+
+impl Rules {
+    /// Each of them holds.
+    pub(super) const KEPT: Self = Self {
+        #[cfg(debug_assertions)]
+        dropped: false,
+    };
+
+    /// None of them does.
+    #[cfg(debug_assertions)]
+    pub(super) const DROPPED: Self = Self { dropped: true };
+
+    const fn are_kept(self) -> bool {
+        #[cfg(debug_assertions)]
+        if self.dropped {
+            return false;
+        }
+        true
+    }
+}
+
 impl Dialect {
     /// The dialect of a recipe, whatever requests it could take for each other: no rule of safety is asked at load, and
     /// no request is refused for what another could be signed like. Only a build with debug assertions has this.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
     pub fn compile_unguarded(recipe: &str) -> Result<Self, super::RecipeError> {
-        super::recipe::compile_unguarded(recipe)
+        super::recipe::compile(recipe, Rules::DROPPED)
     }
 
     /// Whether it refuses what could be read in two ways.
-    #[expect(clippy::unused_self, reason = "only a build for tests has dialects that do not")]
-    #[cfg(not(debug_assertions))]
     pub(super) const fn is_guarded(&self) -> bool {
-        true
-    }
-
-    /// Whether it refuses what could be read in two ways.
-    #[cfg(debug_assertions)]
-    pub(super) const fn is_guarded(&self) -> bool {
-        !self.unguarded
+        self.rules.are_kept()
     }
 }
 
