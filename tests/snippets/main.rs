@@ -278,7 +278,7 @@ impl Case {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let judged = runtime.block_on(judge.judge(&recorded)).unwrap();
         let bytes = judged.signed_bytes.iter().map(|(_, bytes)| String::from_utf8_lossy(bytes));
-        let refusal = judged.verdict.as_ref().err().map(|denial| denial.reason());
+        let refusal = judged.verdict.as_ref().err().map(Denial::reason);
         assert!(
             refusal == self.refusal,
             "{} in {}: {:?} {recorded:?} {:?} {:?}\n{:?}",

@@ -123,7 +123,7 @@ fn a_request_that_names_another_algorithm_than_its_keys_is_refused_however_well_
 impl Case {
     /// The case's request as `dialect` would sign it.
     fn sign_by(&self, dialect: &Dialect) -> Sent {
-        let signer = dialect.read_signer(self.algorithm, self.keys.own.as_bytes()).unwrap();
+        let private = dialect.read_signer(self.algorithm, self.keys.own.as_bytes()).unwrap();
         let (path, query) =
             self.example.target.split_once('?').unwrap_or((&self.example.target, ""));
         let draft = Draft {
@@ -136,7 +136,7 @@ impl Case {
             lead_ms: 5_000,
             nonce: None,
         };
-        let by = Credentials { key_id: KEY, signer: &signer, passphrase: None };
+        let by = Credentials { key_id: KEY, signer: &private, passphrase: None };
         let signed = dialect.sign(&draft, &by, SystemClock::start().now()).unwrap();
         let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
         let headers = signed.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
