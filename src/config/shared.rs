@@ -20,13 +20,13 @@ use crate::store::redis::{Address, ClusterOptions, Local, Options, Topology, Wea
 pub(super) fn redis(table: &Table<'_>) -> Option<Options> {
     let ms = Duration::from_millis(1);
     let cure = "as servers = [\"10.0.0.5:6379\"]; three or five independent ones are a quorum";
-    let in_cluster = table.find("topology").map(|node| node.read(topology));
-    let in_cluster = in_cluster.map_or(Some(None), |given| given.map(Some));
+    let kind = table.find("topology").map(|node| node.read(topology));
+    let kind = kind.map_or(Some(None), |given| given.map(Some));
     let servers = table.need("servers", cure);
-    let servers = servers.and_then(|node| addresses(&node, in_cluster?));
+    let servers = servers.and_then(|node| addresses(&node, kind?));
     let (username, password) = (table.find("username"), table.find("password"));
     let tls = table.find("tls").map(|node| tls(&node));
-    let is_cluster = in_cluster? == Some(Kind::Cluster);
+    let is_cluster = kind? == Some(Kind::Cluster);
     let lease = lease(table, is_cluster);
     let renamed = renamed(table, is_cluster);
     let options = Options {

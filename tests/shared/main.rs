@@ -3,19 +3,24 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::format_push_string,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    reason = "a panic is how a test fails"
+    reason = "a panic is how a test fails, and some tell figures"
 )]
 
 mod alone;
 mod answers;
+#[path = "../support/cluster.rs"]
+mod cluster;
+mod clusters;
 mod deaf;
 mod epochs;
 mod gateways;
 mod limits;
 mod local;
+mod nodes;
 mod server;
 
 use std::sync::Arc;
@@ -201,11 +206,35 @@ async fn a_step_of_the_second_factor_passes_once() {
     let server = RedisServer::start(&[]);
     let (first, second) = (gateway(&[&server]).await, gateway(&[&server]).await);
     past_fence().await;
+    let step = later_step();
     let with = |identity, step| Charge { step: Some(step), ..charge(identity) };
-    assert!(matches!(first.spend(&with(1, 100)).await, Verdict::New(_)));
-    assert_eq!(second.spend(&with(2, 100)).await, Verdict::StepSpent);
-    assert_eq!(second.spend(&with(3, 99)).await, Verdict::StepSpent);
-    assert!(matches!(second.spend(&with(4, 101)).await, Verdict::New(_)));
+    assert!(matches!(first.spend(&with(1, step)).await, Verdict::New(_)));
+    assert_eq!(second.spend(&with(2, step)).await, Verdict::StepSpent);
+    assert_eq!(second.spend(&with(3, step - 1)).await, Verdict::StepSpent);
+    assert!(matches!(second.spend(&with(4, step + 1)).await, Verdict::New(_)));
+}
+
+/// A step whose code nobody can have taken yet.
+fn later_step() -> u64 {
+    now().0 / 30_000_000 + 10
+}
+
+#[tokio::test]
+async fn a_code_that_may_have_been_taken_before_a_loss_is_not_taken_after_it() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    let present = now().0 / 30_000_000;
+    past_fence().await;
+    for step in [present - 1, present, present + 1] {
+        let with_code = Charge { step: Some(step), ..charge(u8::try_from(step % 200).unwrap()) };
+        let verdict = store.spend(&with_code).await;
+        assert!(
+            matches!(verdict, Verdict::Fenced { retry_after } if retry_after <= Duration::from_mins(1)),
+            "{verdict:?}"
+        );
+    }
+    let with_code = Charge { step: Some(present + 3), ..charge(201) };
+    assert!(matches!(store.spend(&with_code).await, Verdict::New(_)));
 }
 
 #[tokio::test]

@@ -16,14 +16,14 @@ use crate::checker::check;
 use crate::clients::{PASSPHRASE, SECRET};
 use crate::dice::Dice;
 use crate::fault_proxy::Mode;
-use crate::gateway::configuration;
+use crate::gateway::{Reach, configuration};
 use crate::phases::Terms;
 use crate::traffic::Load;
-use crate::world::World;
+use crate::world::{GATEWAYS, Topology, World};
 
 struct Control {
     name: &'static str,
-    servers: usize,
+    topology: Topology,
     arguments: &'static [&'static str],
     weakened: Weakened,
     /// What brings it out, over and over.
@@ -35,10 +35,11 @@ pub(crate) fn run(terms: &Terms) {
     let line = "  if born >= fence then";
     assert_eq!(FUNCTION.matches(line).count(), 1, "the fence is one line");
     let unfenced = FUNCTION.replace(line, "  if false then");
+    let unfenced_too = unfenced.clone();
     let all = [
         Control {
             name: "fence off",
-            servers: 1,
+            topology: Topology::Independent(1),
             arguments: &[],
             weakened: Weakened { function: Some(unfenced.into()), ..Weakened::default() },
             provoke: |world, dice| {
@@ -48,7 +49,7 @@ pub(crate) fn run(terms: &Terms) {
         },
         Control {
             name: "one vote in a quorum",
-            servers: 3,
+            topology: Topology::Independent(3),
             arguments: &[],
             weakened: Weakened { votes: Some(1), ..Weakened::default() },
             provoke: |world, dice| {
@@ -64,7 +65,7 @@ pub(crate) fn run(terms: &Terms) {
         },
         Control {
             name: "eviction allowed",
-            servers: 1,
+            topology: Topology::Independent(1),
             arguments: &["--maxmemory", "2mb", "--maxmemory-policy", "allkeys-random"],
             weakened: Weakened {
                 may_evict: true,
@@ -83,9 +84,43 @@ pub(crate) fn run(terms: &Terms) {
             },
         },
     ];
-    for control in all {
+    for control in all.into_iter().chain(clustered(unfenced_too)) {
         control.run(terms);
     }
+}
+
+/// Those of a cluster.
+fn clustered(unfenced: String) -> [Control; 2] {
+    [
+        Control {
+            name: "fence off in a cluster",
+            topology: Topology::Cluster,
+            arguments: &[],
+            weakened: Weakened { function: Some(unfenced.into()), ..Weakened::default() },
+            provoke: |world, dice| {
+                for primary in world.primaries() {
+                    // It may be none any longer.
+                    let _ = world.servers[primary].lock().unwrap().run(&["FLUSHALL"]);
+                }
+                sleep(dice.ms(200..400));
+            },
+        },
+        Control {
+            name: "lease off in a cluster",
+            topology: Topology::Cluster,
+            arguments: &[],
+            weakened: Weakened { lease_off: true, ..Weakened::default() },
+            provoke: |world, _| {
+                // One primary is cut off with one gateway, and takes its time to notice.
+                let timeout = ["CONFIG", "SET", "cluster-node-timeout", "600000"];
+                drop(world.servers[0].lock().unwrap().run(&timeout).unwrap());
+                world.bus.as_ref().unwrap().cut(&[0]);
+                world.links[0].iter().skip(1).for_each(|link| link.set(Mode::Reset));
+                world.links.iter().skip(1).for_each(|links| links[0].set(Mode::Reset));
+                sleep(Duration::from_secs(1));
+            },
+        },
+    ]
 }
 
 /// The library without what it knows of its buckets beside them: by that it notices that one was evicted.
@@ -97,14 +132,12 @@ fn forgetful() -> String {
 
 impl Control {
     fn run(self, terms: &Terms) {
-        let Self { name, servers, arguments, weakened, provoke } = self;
-        let mut world = World::empty(servers, arguments);
-        let services: Vec<Service> = world
-            .links
-            .iter()
-            .map(|links| {
-                let ports: Vec<u16> = links.iter().map(|link| link.port).collect();
-                let text = configuration(0, 0, &ports, world.backend.address, 250);
+        let Self { name, topology, arguments, weakened, provoke } = self;
+        let mut world = World::empty(topology, arguments);
+        let services: Vec<Service> = (0..GATEWAYS)
+            .map(|gateway| {
+                let reach = world.reach(gateway);
+                let text = configuration(0, 0, &reach, world.backend.address, 250);
                 let mut config =
                     Config::parse(&text, Path::new("storm.toml"), &Environment).unwrap().config;
                 config.shared.as_mut().unwrap().weakened = weakened.clone();
@@ -164,7 +197,7 @@ impl Lookup for Environment {
 pub(crate) fn refused_over_redis() {
     for (dialect, path) in [("kraken", "/0/private/AddOrder"), ("upbit", "/v1/orders")] {
         let address = ([127, 0, 0, 1], 1).into();
-        let mut text = configuration(0, 0, &[1], address, 20);
+        let mut text = configuration(0, 0, &Reach::of(vec![1]), address, 20);
         write!(
             text,
             "[[route]]\nname = \"timeless\"\nmethods = [\"POST\"]\npath = \"{path}\"\nupstream = \"exchange\"\n\

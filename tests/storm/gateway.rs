@@ -27,15 +27,44 @@ pub(crate) fn greedy() -> Vec<Client> {
     (0..GREEDY).map(|n| Client::new(STYLES[0], format!("greedy-{n}"))).collect()
 }
 
+/// How a gateway reaches the servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Reach {
+    pub(crate) ports: Vec<u16>,
+    /// What the nodes of a cluster announce in their place; nothing where they are none.
+    pub(crate) announced: Vec<u16>,
+}
+
+impl Reach {
+    pub(crate) fn of(ports: Vec<u16>) -> Self {
+        Self { ports, announced: Vec::new() }
+    }
+
+    /// Lines of `[store.redis]`.
+    fn text(&self) -> String {
+        let quoted = |port: &u16| format!("\"127.0.0.1:{port}\"");
+        let servers: Vec<_> = self.ports.iter().map(quoted).collect();
+        let mut text = format!("servers = [{}]\n", servers.join(", "));
+        if !self.announced.is_empty() {
+            text += "topology = \"cluster\"\n";
+            let pairs = self.announced.iter().map(quoted).zip(&servers);
+            let pairs: Vec<_> =
+                pairs.map(|(announced, at)| format!("{announced} = {at}")).collect();
+            writeln!(text, "addresses = {{ {} }}", pairs.join(", ")).unwrap();
+        }
+        text
+    }
+}
+
 /// The configuration of one gateway.
 pub(crate) fn configuration(
     listen: u16,
     admin: u16,
-    servers: &[u16],
+    servers: &Reach,
     backend: SocketAddr,
     deadline_ms: u64,
 ) -> String {
-    let servers: Vec<_> = servers.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+    let servers = servers.text();
     let text = format!(
         r#"version = 1
 [server]
@@ -51,8 +80,7 @@ enabled = false
 [store]
 kind = "redis"
 [store.redis]
-servers = [{}]
-deadline = "{deadline_ms}ms"
+{servers}deadline = "{deadline_ms}ms"
 [guard]
 exempt = ["127.0.0.0/8"]
 [[upstream]]
@@ -67,8 +95,7 @@ per = "1s"
 name = "tight"
 quota = {QUOTA}
 per = "1s"
-"#,
-        servers.join(", ")
+"#
     );
     text + &routes_and_keys()
 }
@@ -115,7 +142,7 @@ pub(crate) struct GatewayProcess {
 impl GatewayProcess {
     pub(crate) fn start(
         folder: &Path,
-        servers: &[u16],
+        servers: &Reach,
         backend: SocketAddr,
         deadline_ms: u64,
     ) -> Self {

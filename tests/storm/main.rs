@@ -18,6 +18,8 @@
 mod backend;
 mod checker;
 mod clients;
+#[path = "../support/cluster.rs"]
+mod cluster;
 mod controls;
 mod dice;
 #[path = "../support/fault_proxy.rs"]
@@ -34,6 +36,7 @@ use std::time::Duration;
 
 use countersign::clock::{Clock, SystemClock};
 use phases::{Figures, Pace, Terms};
+use world::Topology;
 
 fn main() {
     // Somebody runs other tests by their name.
@@ -53,12 +56,17 @@ fn main() {
     controls::refused_over_redis();
     controls::run(&terms);
     restarts::run(&terms, if quick { 6 } else { 20 });
-    let one = phases::storm(&terms, "one server", 1, Pace::Apart, all / 4);
-    let quorum = phases::storm(&terms, "quorum of 3", 3, Pace::Apart, all / 3);
-    let rough = phases::storm(&terms, "quorum of 3, faults at once", 3, Pace::AtOnce, all / 4);
+    let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
+    let three = Topology::Independent(3);
+    let one = phases::storm(&terms, "one server", Topology::Independent(1), apart, all / 4);
+    let quorum = phases::storm(&terms, "quorum of 3", three, apart, all / 3);
+    let rough = phases::storm(&terms, "quorum of 3, faults at once", three, at_once, all / 4);
+    let cluster = phases::storm(&terms, "cluster of 6", Topology::Cluster, apart, all / 3);
+    let wild =
+        phases::storm(&terms, "cluster of 6, faults at once", Topology::Cluster, at_once, all / 4);
 
-    let sum =
-        |of: fn(&Figures) -> usize| [&one, &quorum, &rough].into_iter().map(of).sum::<usize>();
+    let each = [&one, &quorum, &rough, &cluster, &wild];
+    let sum = |of: fn(&Figures) -> usize| each.into_iter().map(of).sum::<usize>();
     let line = format!(
         "storm: attempts={} accepted_twice={} late={} over_limit={} honest_served_percent={:.2} faults={}",
         sum(|figures| figures.attempts),
@@ -68,7 +76,7 @@ fn main() {
         quorum.percent(),
         sum(|figures| figures.faults),
     );
-    let is_good = one.holds() & quorum.holds() & rough.holds();
+    let is_good = each.iter().all(|figures| figures.holds());
     // A build that is not optimised, among other tests, answers late more often than a server stands still.
     let least = if quick { 90.0 } else { 98.0 };
     let is_served = quorum.percent() > least;

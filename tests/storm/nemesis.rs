@@ -8,7 +8,7 @@ use countersign::clock::Micros;
 use crate::dice::Dice;
 use crate::fault_proxy::Mode;
 use crate::redis_server::RedisServer;
-use crate::world::{GATEWAYS, World};
+use crate::world::{FAKED, GATEWAYS, Topology, World};
 
 /// What may happen.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -43,6 +43,10 @@ pub(crate) enum Kind {
     KillGateway,
     /// A gateway stands still.
     StopGateway,
+    /// A replica of a cluster is made the primary by hand, with or without the old one's or anyone's consent.
+    Failover,
+    /// A primary of a cluster is cut off from the other nodes, and one gateway from all but that one.
+    Partition,
 }
 
 impl Kind {
@@ -64,6 +68,15 @@ impl Kind {
         Self::StopGateway,
     ];
 
+    /// Those that such servers can suffer.
+    pub(crate) fn of(topology: Topology) -> Vec<Self> {
+        let mut all = Self::ALL.to_vec();
+        if topology == Topology::Cluster {
+            all.extend([Self::Failover, Self::Partition]);
+        }
+        all
+    }
+
     /// Whether a store may forget or another may take its place.
     fn moves_limits(self) -> bool {
         !matches!(self, Self::KillGateway | Self::StopGateway)
@@ -82,15 +95,23 @@ pub(crate) struct Fault {
 /// Lets one thing go wrong, for at most `longest` milliseconds, and sets it right.
 pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) -> Fault {
     let held = dice.ms(500..longest.max(501));
-    let (server, gateway) = (dice.below(world.servers.len()), dice.below(GATEWAYS));
+    let (mut server, gateway) = (dice.below(world.servers.len()), dice.below(GATEWAYS));
+    let primaries = if world.bus.is_some() { world.primaries() } else { Vec::new() };
+    if !primaries.is_empty() {
+        server = dice.one(&primaries);
+    }
     let mut began = world.now();
     match kind {
         Kind::RestartEmpty | Kind::RestartSnapshot => {
             began = restart(world, server, kind == Kind::RestartSnapshot, dice);
         }
         Kind::StopServer | Kind::Flush | Kind::Full | Kind::Evicting | Kind::Clock => {
-            // The last one's clock can be set.
-            let server = if kind == Kind::Clock { world.servers.len() - 1 } else { server };
+            // Not everyone's clock can be set.
+            let server = match (kind, world.topology) {
+                (Kind::Clock, Topology::Independent(servers)) => servers - 1,
+                (Kind::Clock, Topology::Cluster) => FAKED,
+                _ => server,
+            };
             trouble(&world.servers[server].lock().unwrap(), kind, held, dice);
         }
         Kind::Hold | Kind::Reset | Kind::HalfClose | Kind::Delay | Kind::Throttle => {
@@ -112,6 +133,9 @@ pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) 
             sleep(held);
             world.links.iter().for_each(|links| links[server].set(Mode::Pass));
         }
+        Kind::Failover | Kind::Partition => {
+            upset(world, kind, (server, gateway), held, &primaries, dice);
+        }
         Kind::KillGateway | Kind::StopGateway => {
             fell(world, gateway, (kind == Kind::StopGateway).then_some(held), dice);
         }
@@ -123,7 +147,8 @@ pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) 
 fn restart(world: &World, server: usize, saved: bool, dice: &mut Dice) -> Micros {
     let mut server = world.servers[server].lock().unwrap();
     if saved {
-        server.run(&["SAVE"]).unwrap();
+        // A replica may be reading its primary's.
+        let _ = server.run(&["SAVE"]);
         sleep(dice.ms(200..900));
     }
     let began = world.now();
@@ -142,7 +167,8 @@ fn trouble(server: &RedisServer, kind: Kind, held: Duration, dice: &mut Dice) {
             sleep(held);
             server.signal("CONT");
         }
-        Kind::Flush => drop(server.run(&["FLUSHALL"]).unwrap()),
+        // A primary may have become a replica meanwhile.
+        Kind::Flush => drop(server.run(&["FLUSHALL"])),
         Kind::Full => {
             set("maxmemory", "1");
             sleep(held);
@@ -162,6 +188,40 @@ fn trouble(server: &RedisServer, kind: Kind, held: Duration, dice: &mut Dice) {
             sleep(Duration::from_secs(1));
         }
     }
+}
+
+/// Another node of the cluster takes a primary's place.
+fn upset(
+    world: &World,
+    kind: Kind,
+    (server, gateway): (usize, usize),
+    held: Duration,
+    primaries: &[usize],
+    dice: &mut Dice,
+) {
+    if kind == Kind::Failover {
+        let how = dice.one(&["", "FORCE", "TAKEOVER"]);
+        let words = ["CLUSTER", "FAILOVER", how];
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        let all = 0..world.servers.len();
+        let replicas: Vec<usize> = all.filter(|node| !primaries.contains(node)).collect();
+        if !replicas.is_empty() {
+            // It may have become one meanwhile, or be lost itself.
+            let _ = world.servers[dice.one(&replicas)].lock().unwrap().run(&words);
+        }
+        sleep(held);
+        return;
+    }
+    world.bus.as_ref().unwrap().cut(&[server]);
+    for (place, links) in world.links.iter().enumerate() {
+        for (to, link) in links.iter().enumerate() {
+            if (place == gateway) != (to == server) {
+                link.set(Mode::HoldAll);
+            }
+        }
+    }
+    sleep(held + Duration::from_secs(2));
+    world.mend();
 }
 
 /// Kills a gateway, or lets it stand still for a while. Meanwhile a balancer sends nobody there, nor before it says that

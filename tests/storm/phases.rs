@@ -10,7 +10,7 @@ use crate::checker::{Verdicts, check, recoveries, served};
 use crate::dice::Dice;
 use crate::nemesis::{Fault, Kind, inflict};
 use crate::traffic::{Load, Phase, Sent};
-use crate::world::World;
+use crate::world::{Topology, World};
 
 /// What holds for a whole run.
 #[derive(Clone, Copy, Debug)]
@@ -55,15 +55,15 @@ impl Figures {
     }
 }
 
-/// Lets a storm of `span` pass over so many servers.
+/// Lets a storm of `span` pass over such servers.
 pub(crate) fn storm(
     terms: &Terms,
     name: &str,
-    servers: usize,
+    topology: Topology,
     pace: Pace,
     span: Duration,
 ) -> Figures {
-    let mut world = World::start(servers, if terms.quick { 600 } else { 100 });
+    let mut world = World::start(topology, if terms.quick { 600 } else { 100 });
     let load = if terms.quick {
         Load { honest: 60, greedy: 60, most_replays: 8 }
     } else {
@@ -88,8 +88,10 @@ pub(crate) fn storm(
         Phase { from, to: world.now() }
     };
     world.mend();
-    // All is set right: from now on it may take this long.
-    sleep(Duration::from_secs(2));
+    // All is set right: from now on it may take this long. In a cluster others must notice that a node is lost, and wait
+    // for the leases of those who have not.
+    let is_cluster = topology == Topology::Cluster;
+    sleep(Duration::from_secs(if is_cluster { 7 } else { 2 }));
     let after = during(&world, Duration::from_millis(1_500));
     traffic.honest.store(false, Ordering::SeqCst);
     sleep(Duration::from_millis(if terms.quick { 2_500 } else { 6_000 }));
@@ -140,13 +142,18 @@ fn rage(
     while Instant::now() < end {
         if left.is_empty() {
             // Every kind comes up before one does again.
-            left = Kind::ALL.to_vec();
+            left = Kind::of(world.topology);
         }
         let kind = left.swap_remove(dice.below(left.len()));
         let fault = inflict(world, kind, longest, &mut dice);
         faults.lock().unwrap().push(fault);
         // A server that was lost counts again once everything signed before is out of date.
-        sleep(if pace == Pace::Apart { dice.ms(1_800..2_600) } else { dice.ms(0..1_500) });
+        sleep(match (pace, world.topology) {
+            (Pace::Apart, Topology::Independent(_)) => dice.ms(1_800..2_600),
+            // In a cluster not before its leases are over as well.
+            (Pace::Apart, Topology::Cluster) => dice.ms(4_500..6_000),
+            (Pace::AtOnce, _) => dice.ms(0..1_500),
+        });
     }
 }
 

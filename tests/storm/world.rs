@@ -10,15 +10,28 @@ use tokio::sync::oneshot;
 
 use crate::backend::Backend;
 use crate::clients::LEAD;
+use crate::cluster::{Bus, arguments, form, text};
 use crate::fault_proxy::{FaultProxy, Mode};
-use crate::gateway::{GatewayProcess, greedy, honest};
-use crate::redis_server::RedisServer;
+use crate::gateway::{GatewayProcess, Reach, greedy, honest};
+use crate::redis_server::{RedisServer, free_port};
 use crate::traffic::{Load, Traffic};
 
 pub(crate) const GATEWAYS: usize = 3;
 
+/// How the servers stand to each other.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Topology {
+    /// So many that know nothing of each other.
+    Independent(usize),
+    /// Three primaries with a replica each.
+    Cluster,
+}
+
 #[derive(Debug)]
 pub(crate) struct World {
+    pub(crate) topology: Topology,
+    /// By which the nodes of a cluster hear of each other.
+    pub(crate) bus: Option<Bus>,
     pub(crate) clock: Arc<SystemClock>,
     pub(crate) servers: Vec<Mutex<RedisServer>>,
     /// By gateway, then by server.
@@ -32,11 +45,17 @@ pub(crate) struct World {
 
 impl World {
     /// Servers, links and the backend; no gateway yet.
-    pub(crate) fn empty(servers: usize, arguments: &[&str]) -> Self {
+    pub(crate) fn empty(topology: Topology, arguments: &[&str]) -> Self {
         let clock = Arc::new(SystemClock::start());
-        // The last one's clock can be set.
-        let start = |n| Mutex::new(RedisServer::start(n + 1 == servers, arguments));
-        let servers: Vec<_> = (0..servers).map(start).collect();
+        let (servers, bus) = match topology {
+            Topology::Independent(servers) => {
+                // The last one's clock can be set.
+                let start = |n| RedisServer::start(n + 1 == servers, arguments);
+                ((0..servers).map(start).collect(), None)
+            }
+            Topology::Cluster => clustered(),
+        };
+        let servers: Vec<_> = servers.into_iter().map(Mutex::new).collect();
         let ports: Vec<u16> = servers.iter().map(|server| server.lock().unwrap().port).collect();
         let wires = Thread::start("wires");
         let (backend, links) = wires.run({
@@ -54,6 +73,8 @@ impl World {
             }
         });
         Self {
+            topology,
+            bus,
             clock,
             servers,
             links,
@@ -66,10 +87,10 @@ impl World {
     }
 
     /// The same with gateways that are ready.
-    pub(crate) fn start(servers: usize, deadline_ms: u64) -> Self {
-        let mut world = Self::empty(servers, &[]);
-        for links in &world.links {
-            let ports: Vec<u16> = links.iter().map(|link| link.port).collect();
+    pub(crate) fn start(topology: Topology, deadline_ms: u64) -> Self {
+        let mut world = Self::empty(topology, &[]);
+        for gateway in 0..GATEWAYS {
+            let ports = world.reach(gateway);
             let address = world.backend.address;
             let gateway = GatewayProcess::start(world.folder.path(), &ports, address, deadline_ms);
             world.gateways.push(Mutex::new(gateway));
@@ -80,6 +101,27 @@ impl World {
         // Deadlines are judged a while after stamps are.
         sleep(LEAD);
         world
+    }
+
+    /// How a gateway reaches the servers.
+    pub(crate) fn reach(&self, gateway: usize) -> Reach {
+        let ports = self.links[gateway].iter().map(|link| link.port).collect();
+        let announced = match self.topology {
+            Topology::Independent(_) => Vec::new(),
+            Topology::Cluster => {
+                self.servers.iter().map(|server| server.lock().unwrap().port).collect()
+            }
+        };
+        Reach { ports, announced }
+    }
+
+    /// The servers that take writes, as they say themselves.
+    pub(crate) fn primaries(&self) -> Vec<usize> {
+        let is_primary = |place: &usize| {
+            let role = self.servers[*place].lock().unwrap().run(&["INFO", "replication"]);
+            role.is_ok_and(|role| text(&role).contains("role:master"))
+        };
+        (0..self.servers.len()).filter(is_primary).collect()
     }
 
     pub(crate) fn ports(&self) -> Vec<u16> {
@@ -109,6 +151,9 @@ impl World {
         for link in self.links.iter().flatten() {
             link.set(Mode::Pass);
         }
+        if let Some(bus) = &self.bus {
+            bus.cut(&[]);
+        }
     }
 
     /// What the gateways wrote, for whoever looks into a failure.
@@ -121,6 +166,25 @@ impl World {
         self.gateways.iter().map(tail).collect::<Vec<_>>().join("\n--\n")
     }
 }
+
+/// The servers of a cluster. One primary's clock can be set.
+fn clustered() -> (Vec<RedisServer>, Option<Bus>) {
+    let buses: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
+    let bus = Bus::start(buses.clone());
+    let start = |(place, port): (usize, &u16)| {
+        let arguments = arguments(place, *port, bus.ports[place]);
+        let arguments: Vec<&str> = arguments.iter().map(|text| &**text).collect();
+        RedisServer::start(place == FAKED, &arguments)
+    };
+    let servers: Vec<RedisServer> = buses.iter().enumerate().map(start).collect();
+    let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
+    form(NODES / 2, &ports, &bus.ports, &|node, words| servers[node].run(words).unwrap());
+    (servers, Some(bus))
+}
+
+const NODES: usize = 6;
+/// The node of a cluster whose clock can be set.
+pub(crate) const FAKED: usize = 2;
 
 /// A thread with a runtime, which ends when dropped.
 #[derive(Debug)]

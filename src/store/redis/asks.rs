@@ -146,18 +146,13 @@ pub(super) async fn wake(
         let received = clock.now();
         let mut pending = Vec::new();
         for ((tag, owner), answer) in held.into_iter().zip(answers) {
-            let told = match answer {
-                Value::BulkString(told) => Told::read(&told)?,
-                Value::ServerError(error) => {
-                    let trouble = Trouble::of(&error.into());
-                    if !trouble.is_elsewhere() {
-                        return Err(trouble);
-                    }
+            let told = match told(answer) {
+                Err(trouble) if trouble.is_elsewhere() => {
                     cluster.set_born(tag, owner, None);
                     cluster.doubt.notify_waiters();
                     continue;
                 }
-                _ => return Err(Trouble::Refuses("an answer of another kind".to_owned())),
+                told => told?,
             };
             probe::agree(server, told.now, (sent, received), bound)?;
             if told.pending.is_empty() {
@@ -175,6 +170,16 @@ pub(super) async fn wake(
     }
     cluster.publish(clock.now());
     Ok(youngest)
+}
+
+fn told(answer: Value) -> Result<Told, Trouble> {
+    if let Value::BulkString(told) = answer {
+        return Told::read(&told);
+    }
+    let Value::ServerError(error) = answer else {
+        return Err(Trouble::Refuses("an answer of another kind".to_owned()));
+    };
+    Err(Trouble::of(&error.into()))
 }
 
 async fn call(

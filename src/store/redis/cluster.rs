@@ -156,6 +156,7 @@ impl Cluster {
         now: impl Fn() -> Micros,
         deadline: Instant,
     ) -> Option<Route> {
+        let mut is_asked = false;
         loop {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
@@ -163,7 +164,9 @@ impl Cluster {
             if let Some(route) = self.route(tag, now()).filter(|route| !route.is_same(from)) {
                 return Some(route);
             }
-            self.doubt.notify_waiters();
+            if !std::mem::replace(&mut is_asked, true) {
+                self.doubt.notify_waiters();
+            }
             tokio::time::timeout_at(deadline, changed).await.ok()?;
         }
     }
@@ -173,7 +176,7 @@ impl Cluster {
         let routes = self.routes.load();
         let held = (0..).zip(routes.iter()).filter_map(|(tag, route)| {
             let route = route.as_ref()?;
-            (std::ptr::eq(&*route.server, server) && route.until > now)
+            (std::ptr::eq(Arc::as_ptr(&route.server), server) && route.until > now)
                 .then_some((tag, route.owner))
         });
         held.collect()
@@ -282,7 +285,9 @@ impl Cluster {
         }
         self.changed.notify_waiters();
         // It is to be made sure that they remember.
-        rung.iter().for_each(|server| server.alarm.notify_one());
+        for server in rung {
+            server.alarm.notify_one();
+        }
     }
 
     /// Since when most tags are judged: of those whose primary holds its lease, the one in the middle. With one primary
@@ -313,7 +318,7 @@ impl Cluster {
     /// Whether a node that says so is the primary of anything, by its own word or another's.
     pub(super) fn claims(&self, server: &Server, now: Micros) -> bool {
         let state = self.state();
-        let id = state.by_node.iter().find(|(_, known)| std::ptr::eq(&***known, server));
+        let id = state.by_node.iter().find(|(_, known)| std::ptr::eq(Arc::as_ptr(known), server));
         let Some((id, _)) = id else { return false };
         state
             .votes

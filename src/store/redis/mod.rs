@@ -49,10 +49,11 @@ use self::tally::Tally;
 use super::memory::MemoryStore;
 use super::{Charge, Cost, Receipt, SignedTime, Store, Verdict};
 use crate::clock::{Clock, Micros};
+use crate::key::factor::start_of;
 use crate::metrics::{Metrics, VerdictMeter};
 
 pub use self::local::Local;
-pub use self::options::{Address, ClusterOptions, Options, Topology, Weakened};
+pub use self::options::{Address, ClusterOptions, Naming, Options, Reaching, Topology, Weakened};
 pub use self::trouble::{Ailment, Trouble};
 
 /// The library that every server runs.
@@ -294,6 +295,9 @@ impl<C: Clock> RedisStore<C> {
             SignedTime::Growing { key: _, nonce: _, window: _ } => Micros(u64::MAX),
             clocked => packed::fence(clocked, self.margins)?,
         };
+        // A code is accepted one step before its own: one that may have been spent before the birth counts as spent.
+        let code = charge.step.map(|step| start_of(step.saturating_sub(1)));
+        let fence = code.map_or(fence, |taken| fence.min(taken - self.margins.after_birth()));
         // A key of the configuration never changes; its epoch is 0.
         if charge.epoch == 0 {
             return Some(fence);

@@ -44,10 +44,16 @@ pub struct ClusterOptions {
     /// Whether nodes are reached by the host names that they announce, where they do.
     pub by_name: bool,
     /// The address, as `host:port`, under which a node is reached that announces this host and port.
-    pub name: Box<dyn Fn(&str, u16) -> String + Send + Sync>,
+    pub name: Naming,
     /// How whoever is at such an address is reached.
-    pub reach: Box<dyn Fn(&str) -> Result<Client, RedisError> + Send + Sync>,
+    pub reach: Reaching,
 }
+
+/// Makes an address, as `host:port`, of an announced host and port.
+pub type Naming = Box<dyn Fn(&str, u16) -> String + Send + Sync>;
+
+/// Makes a client of an address, credentials and TLS included.
+pub type Reaching = Box<dyn Fn(&str) -> Result<Client, RedisError> + Send + Sync>;
 
 /// Safeguards that are taken away, to show that a test notices: only code that makes [`Options`] by hand can.
 #[doc(hidden)]

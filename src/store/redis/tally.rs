@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::packed::{Margins, Said, Token, Vote};
 use crate::clock::Micros;
+use crate::key::factor::{start_of, step_at};
 use crate::store::{Charge, Levels, Verdict};
 
 /// What was said so far.
@@ -75,6 +76,9 @@ const MARKED: Duration = Duration::from_millis(50);
 
 /// How long until what is signed then is judged by a server born at `born`.
 fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {
-    let judged = born + margins.of_stamps();
+    let mut judged = born + margins.of_stamps();
+    if charge.step.is_some() {
+        judged = judged.max(start_of(step_at(born + margins.after_birth()).saturating_add(2)));
+    }
     judged.since(charge.now).max(Duration::from_millis(1))
 }
