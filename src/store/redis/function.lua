@@ -377,26 +377,19 @@ local function forget(keys, args)
   return ''
 end
 
--- KEYS: records, limits, account. ARGV: identity, route, moment of the charge, costs. Gives back what a request was
--- charged, once: its record says whether that was done. All of it are windows, where what was spent is known by its span.
-local function refund(keys, args)
-  clock()
-  local record = redis.call('HGET', keys[1], args[1])
-  local given = args[2] .. GIVEN_BACK
-  if not record or string.sub(record, 1, 2) ~= args[2] or record == given then return '' end
-  redis.call('HSET', keys[1], args[1], given)
-  local charged_at = struct.unpack('<I8', args[3])
+-- Gives back what was charged at a moment. All of it are windows, where what was spent is known by its span.
+local function unspend(of_key, of_account, charged_at, costs)
   local values = {}
   local at = 1
-  while at < #args[4] do
+  while at < #costs do
     local subject, kind, quota, period, weight
-    subject, kind, quota, period, weight, at = struct.unpack('<c8I1I4I8I4', args[4], at)
+    subject, kind, quota, period, weight, at = struct.unpack('<c8I1I4I8I4', costs, at)
     kind = kind % 8
     local place = kind >= 4 and 2 or 1
     kind = kind % 4
     local value = values[place]
     if not value then
-      value = open(place == 1 and redis.call('GET', keys[2]) or place == 2 and redis.call('HGET', keys[3], 'limits'))
+      value = open(place == 1 and redis.call('GET', of_key) or place == 2 and redis.call('HGET', of_account, 'limits'))
       values[place] = value
     end
     local window = kind > 0 and look(value, subject, kind, period, charged_at)
@@ -409,8 +402,20 @@ local function refund(keys, args)
       value.cells[#value.cells + 1] = pack_window(subject, window)
     end
   end
-  if values[1] and #values[1].cells > 0 then redis.call('SET', keys[2], close(values[1], 0), 'KEEPTTL') end
-  if values[2] and #values[2].cells > 0 then redis.call('HSET', keys[3], 'limits', close(values[2], 0)) end
+  if values[1] and #values[1].cells > 0 then redis.call('SET', of_key, close(values[1], 0), 'KEEPTTL') end
+  if values[2] and #values[2].cells > 0 then redis.call('HSET', of_account, 'limits', close(values[2], 0)) end
+end
+
+-- KEYS: records, limits, account. ARGV: identity, route, moment of the charge, costs. Gives back what a request was
+-- charged, once: its record says whether that was done.
+local function refund(keys, args)
+  clock()
+  local record = redis.call('HGET', keys[1], args[1])
+  local given = args[2] .. GIVEN_BACK
+  if not record or string.sub(record, 1, 2) ~= args[2] or record == given then return '' end
+  redis.call('HSET', keys[1], args[1], given)
+  local charged_at = struct.unpack('<I8', args[3])
+  unspend(keys[2], keys[3], charged_at, args[4])
   return ''
 end
 
@@ -480,7 +485,7 @@ redis.register_function('countersign_1_wake', wake)
 -- is. Or M: the number up to which nothing passes, the one up to which it is not known what was accepted, and the last
 -- ones accepted in ascending order, each with a print of its request and its record. A mark that is gone is asked for
 -- anew. Numbers have 64 bits, which no double holds: they are compared in halves.
-local MARK = { low = 7, unmarked = 8 }
+local MARK = { low = 7, unmarked = 8, marked = 9 }
 local NUMBERS, ENTRY = 16, 24
 -- How many numbers are remembered above the floor; and where there is no window, so that copies are told from others.
 local REMEMBERED, REMEMBERED_TO_TELL = 64, 8
@@ -629,7 +634,8 @@ local function grow(keys, args)
 end
 
 -- KEYS: generation, mark. ARGV: a token; and the token that was told before and up to which number all may have been
--- accepted, or nothing. Whether the mark is known, and if not, the token that says since when.
+-- accepted, or nothing. If the mark is known, up to where it is not known what was accepted; if not, the token that says
+-- since when.
 local function ask_mark(keys, args)
   local now = clock()
   if not birth(keys[1]) then return struct.pack('<I1I8', STATUS.unborn, now) end
@@ -638,9 +644,12 @@ local function ask_mark(keys, args)
   if kind == 'P' and rest == args[2] then
     local floor = args[3] .. args[3]
     write_mark(keys[2], name, 'M', floor)
-    kind = 'M'
+    kind, rest = 'M', floor
   end
-  if kind == 'M' then return struct.pack('<I1I8I8', STATUS.new, now, latest) end
+  if kind == 'M' then
+    local mark = open_mark(rest)
+    return struct.pack('<I1I8I4I4', MARK.marked, now, mark.forgotten_low, mark.forgotten_high)
+  end
   return struct.pack('<I1I8c6', MARK.unmarked, now, pending(keys[2], name, kind, rest, args[1]))
 end
 
@@ -659,6 +668,26 @@ local function forget_number(keys, args)
   return ''
 end
 
+-- KEYS: generation, mark, limits, account. ARGV: number and print, route, moment of the charge, costs. The same as `refund`
+-- for a request with a growing number, as long as that is among the last ones.
+local function refund_number(keys, args)
+  clock()
+  local mine = generations[keys[1]]
+  local kind, rest = read_mark(redis.call('GET', keys[2]), mine and mine.name or '\0')
+  if kind ~= 'M' then return '' end
+  local mark = open_mark(rest)
+  local place = place_of(mark, struct.unpack('>I4I4', args[1]))
+  local at = entry_at(place)
+  if place > mark.count or string.sub(rest, at, at + 15) ~= args[1] then return '' end
+  local record, given = string.sub(rest, at + 16, at + 23), args[2] .. GIVEN_BACK
+  if string.sub(record, 1, 2) ~= args[2] or record == given then return '' end
+  write_mark(keys[2], mine.name, 'M', string.sub(rest, 1, at + 15) .. given .. string.sub(rest, at + 24))
+  local charged_at = struct.unpack('<I8', args[3])
+  unspend(keys[3], keys[4], charged_at, args[4])
+  return ''
+end
+
 redis.register_function('countersign_1_grow', grow)
 redis.register_function('countersign_1_mark', ask_mark)
 redis.register_function('countersign_1_forget_number', forget_number)
+redis.register_function('countersign_1_refund_number', refund_number)

@@ -34,11 +34,11 @@ use tokio::time::{Instant, timeout};
 
 use super::RedisStore;
 use super::keys::{Keys, generation_of, mark_key};
-use super::packed::{Said, Spend, Token, Vote};
-use crate::clock::Clock;
+use super::packed::{self, Said, Spend, Token, Vote};
+use crate::clock::{Clock, Micros};
 use crate::registry::book::Registry;
 use crate::store::memory::marks::{furthest, step};
-use crate::store::{Charge, SignedTime, Verdict};
+use crate::store::{Charge, Identity, Receipt, SignedTime, Verdict};
 
 /// What one gateway knows of reservations.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ struct Known {
     asked: AtomicU64,
     /// Held by whoever asks the registry while others wait.
     turn: tokio::sync::Mutex<()>,
+    /// By the place of a server, up to which number it does not know what it accepted, as far as is known here.
+    forgotten: [AtomicU64; MOST_SERVERS],
 }
 
 impl<C: Clock> RedisStore<C> {
@@ -113,30 +115,35 @@ impl<C: Clock> RedisStore<C> {
         let token = self.token();
         let ask = ask_mark(account, key, token, None);
         let votes = self.ask_each((0..self.servers.len()).map(|place| (place, ask.clone()))).await;
-        let mut know = count_new(&votes);
+        let mut know = known.hear(&votes);
         let told = votes.iter().filter_map(|(place, vote)| match vote.said {
             Said::Unmarked(told) => Some((*place, told)),
             Said::New(_) | Said::Seen | Said::Over(_) | Said::Fenced(_) | Said::Unborn => None,
-            Said::Outdated | Said::StepSpent | Said::Low => None,
+            Said::Outdated | Said::StepSpent | Said::Low | Said::Marked(_) => None,
         });
         let told: Vec<_> = told.collect();
         if !told.is_empty() && know + told.len() >= self.majority {
             let Ok(reserved) = marks.registry.reserved(key).await else { return false };
             let floor = known.learn(reserved);
             let ask = |(place, told)| (place, ask_mark(account, key, token, Some((told, floor))));
-            know += count_new(&self.ask_each(told.into_iter().map(ask)).await);
+            know += known.hear(&self.ask_each(told.into_iter().map(ask)).await);
         }
         know >= self.majority
     }
 
     /// Has servers know a mark that they told they do not, behind the request's back.
     pub(super) fn mark_later(&self, charge: &Charge, unmarked: &[(usize, Token)]) {
-        let SignedTime::Growing { key, nonce: _, window: _ } = charge.time else { return };
+        let SignedTime::Growing { key, nonce, window: _ } = charge.time else { return };
         let Some(marks) = self.marks.get() else { return };
-        let (known, registry) = (marks.known(key), Arc::clone(&marks.registry));
+        // What is reserved by now will be at or below its floor.
+        let known = marks.known(key);
+        for (place, _) in unmarked {
+            known.forgets(*place, known.reserved().max(nonce));
+        }
+        let registry = Arc::clone(&marks.registry);
         let (account, deadline, token) = (charge.account, self.deadline, self.token());
         let server = |(place, told): &(usize, Token)| {
-            self.servers.get(*place).map(|server| (Arc::clone(server), *told))
+            self.servers.get(*place).map(|server| (*place, Arc::clone(server), *told))
         };
         let servers: Vec<_> = unmarked.iter().filter_map(server).collect();
         tokio::spawn(async move {
@@ -144,10 +151,41 @@ impl<C: Clock> RedisStore<C> {
             let Ok(_turn) = known.turn.try_lock() else { return };
             let Ok(Ok(reserved)) = timeout(PATIENCE, registry.reserved(key)).await else { return };
             let floor = known.learn(reserved);
-            for (server, told) in servers {
+            for (place, server, told) in servers {
+                known.forgets(place, floor);
                 let ask = ask_mark(account, key, token, Some((told, floor)));
                 // Where it fails, it is told anew.
                 let _ = server.call(&ask, Instant::now() + deadline).await;
+            }
+        });
+    }
+
+    /// Who keeps the account's limits: for growing numbers among those that know more of them than their reservation. A
+    /// client cannot choose it, since it cannot make a server forget.
+    pub(super) fn owner_of(&self, charge: &Charge, fence: Micros) -> Option<usize> {
+        let SignedTime::Growing { key, nonce, window: _ } = charge.time else {
+            return self.owner(charge.account, fence);
+        };
+        let known = self.marks.get()?.known(key);
+        self.owner_among(charge.account, |place, server| {
+            server.born() < fence && known.remembers(place, nonce)
+        })
+    }
+
+    /// Learns behind the request's back whether the owner of the limits forgot, where others have it that a number is
+    /// new and it has not: another gateway may have told it its floor.
+    pub(super) fn ask_later(&self, charge: &Charge, owner: usize) {
+        let SignedTime::Growing { key, nonce: _, window: _ } = charge.time else { return };
+        let (Some(marks), Some(server)) = (self.marks.get(), self.servers.get(owner)) else {
+            return;
+        };
+        let (known, server) = (marks.known(key), Arc::clone(server));
+        let ask = ask_mark(charge.account, key, self.token(), None);
+        let deadline = Instant::now() + self.deadline;
+        tokio::spawn(async move {
+            let Ok(answer) = server.call(&ask, deadline).await else { return };
+            if let Ok(vote) = packed::read(&answer, &[]) {
+                known.hear(&[(owner, vote)]);
             }
         });
     }
@@ -220,6 +258,29 @@ impl Known {
         self.reserved.fetch_max(reserved, Ordering::AcqRel).max(reserved)
     }
 
+    /// What servers said of the mark, and how many know it.
+    fn hear(&self, votes: &[(usize, Vote)]) -> usize {
+        let mut know = 0;
+        for (place, vote) in votes {
+            if let Said::Marked(forgotten) = vote.said {
+                self.forgets(*place, forgotten);
+                know += 1;
+            }
+        }
+        know
+    }
+
+    fn forgets(&self, place: usize, up_to: u64) {
+        if let Some(forgotten) = self.forgotten.get(place) {
+            forgotten.fetch_max(up_to, Ordering::Relaxed);
+        }
+    }
+
+    fn remembers(&self, place: usize, nonce: u64) -> bool {
+        let forgotten = self.forgotten.get(place);
+        forgotten.is_none_or(|forgotten| nonce > forgotten.load(Ordering::Relaxed))
+    }
+
     /// Reserves a step beyond `nonce`, but none that could not be accepted now: what is reserved is lost if the servers
     /// forget.
     async fn raise(&self, registry: &dyn Registry, key: [u8; 16], nonce: u64, most: u64) {
@@ -280,11 +341,23 @@ fn ask_mark(account: u64, key: [u8; 16], token: Token, told: Option<(Token, u64)
     command
 }
 
-fn count_new(votes: &[(usize, Vote)]) -> usize {
-    votes.iter().filter(|(_, vote)| matches!(vote.said, Said::New(_))).count()
+/// Gives back what a request with a growing number was charged.
+pub(super) fn refund(receipt: &Receipt) -> Option<Cmd> {
+    let SignedTime::Growing { key, nonce, window: _ } = receipt.time else { return None };
+    let keys = Keys::of(receipt.account, Micros(0), receipt.key);
+    let Identity(identity) = receipt.identity;
+    let entry: Vec<u8> = nonce.to_be_bytes().into_iter().chain(identity).take(16).collect();
+    let mut command = cmd("FCALL");
+    command.arg("countersign_1_refund_number").arg(4);
+    command.arg(&keys.generation).arg(mark_key(receipt.account, key));
+    command.arg(&keys.limits).arg(&keys.account).arg(entry).arg(&receipt.route.to_le_bytes());
+    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
+    Some(command)
 }
 
 /// The longest that a request waits for the registry.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The most marks whose reservation is known at a time.
 const MOST_KNOWN: usize = 100_000;
+/// The most servers that there are.
+const MOST_SERVERS: usize = 5;

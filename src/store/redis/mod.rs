@@ -272,7 +272,7 @@ impl<C: Clock> RedisStore<C> {
         if let Some(cluster) = &self.cluster {
             return self.judge_in(cluster, charge, costs, &spend).await;
         }
-        let Some(owner) = self.owner(charge.account, fence) else { return Verdict::Unavailable };
+        let Some(owner) = self.owner_of(charge, fence) else { return Verdict::Unavailable };
         let tally = self.poll(charge, costs, owner, &spend).await;
         let verdict = tally.verdict(self.majority, charge, self.margins);
         let may_come_again = matches!(
@@ -284,6 +284,8 @@ impl<C: Clock> RedisStore<C> {
         }
         if !tally.unmarked.is_empty() {
             self.mark_later(charge, &tally.unmarked);
+        } else if tally.lacks_owner(self.majority) {
+            self.ask_later(charge, owner);
         }
         verdict
     }
@@ -309,14 +311,23 @@ impl<C: Clock> RedisStore<C> {
     /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
     /// remember long enough and answered last if there are any: a request whose limits nobody keeps is lost.
     fn owner(&self, account: u64, fence: Micros) -> Option<usize> {
+        self.owner_among(account, |_, server| server.born() < fence)
+    }
+
+    /// The same, where only some remember long enough.
+    fn owner_among(
+        &self,
+        account: u64,
+        remembers: impl Fn(usize, &Server) -> bool,
+    ) -> Option<usize> {
         let rank = |place: usize| {
             let mixed = (account ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
                 .wrapping_mul(0xD6E8_FEB8_6659_FD93);
             mixed ^ (mixed >> 32)
         };
         let usable = self.servers.iter().enumerate().filter(|(_, server)| server.is_usable());
-        let ranked = usable
-            .map(|(place, server)| (server.born() < fence, server.is_steady(), rank(place), place));
+        let ranked =
+            usable.map(|(place, at)| (remembers(place, at), at.is_steady(), rank(place), place));
         ranked.max().map(|(_, _, _, place)| place)
     }
 
@@ -386,7 +397,7 @@ impl<C: Clock> RedisStore<C> {
             Said::Fenced(born) => server.set_born(born),
             Said::Unborn => server.alarm.notify_one(),
             Said::New(_) | Said::Seen | Said::Over(_) | Said::Outdated | Said::StepSpent => {}
-            Said::Low | Said::Unmarked(_) => {}
+            Said::Low | Said::Unmarked(_) | Said::Marked(_) => {}
         }
         Some(vote)
     }
@@ -420,15 +431,14 @@ impl<C: Clock> Store for RedisStore<C> {
     }
 
     fn give_back(&self, receipt: &Receipt, _now: Micros) {
-        let signed_at = keys::signed_time(receipt.time);
-        let Some(fence) = packed::fence(receipt.time, self.margins) else { return };
+        let growing = marks::refund(receipt);
+        let fence = match &growing {
+            Some(_) => Some(Micros(u64::MAX)),
+            None => packed::fence(receipt.time, self.margins),
+        };
+        let Some(fence) = fence else { return };
         let Some(server) = self.keeper(receipt.account, fence) else { return };
-        let keys = Keys::of(receipt.account, signed_at, receipt.key);
-        let mut command = cmd("FCALL");
-        command.arg("countersign_1_refund").arg(3);
-        command.arg(&keys.records).arg(&keys.limits).arg(&keys.account);
-        command.arg(&packed::field(receipt.identity.0)).arg(&receipt.route.to_le_bytes());
-        command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
+        let command = growing.unwrap_or_else(|| refund(receipt));
         let deadline = Instant::now() + self.deadline;
         tokio::spawn(async move {
             // Where it fails, it costs.
@@ -482,6 +492,16 @@ impl<C: Clock> RedisStore<C> {
             other => other,
         }
     }
+}
+
+fn refund(receipt: &Receipt) -> Cmd {
+    let keys = Keys::of(receipt.account, keys::signed_time(receipt.time), receipt.key);
+    let mut command = cmd("FCALL");
+    command.arg("countersign_1_refund").arg(3);
+    command.arg(&keys.records).arg(&keys.limits).arg(&keys.account);
+    command.arg(&packed::field(receipt.identity.0)).arg(&receipt.route.to_le_bytes());
+    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
+    command
 }
 
 /// A server that was asked.

@@ -163,6 +163,8 @@ pub(super) enum Said {
     Low,
     /// It is not known there which numbers of its key were accepted, since this was told first.
     Unmarked(Token),
+    /// The mark is known there; of nothing up to this number it is known whether it was accepted.
+    Marked(u64),
 }
 
 /// An answer that is none of ours.
@@ -183,6 +185,7 @@ pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
         6 => Said::Unborn,
         7 => Said::Low,
         8 => Said::Unmarked(Token(rest.take()?)),
+        9 => Said::Marked(rest.long()?),
         _ => return Err(Unreadable),
     };
     if rest.0.is_empty() { Ok(Vote { at, said }) } else { Err(Unreadable) }

@@ -37,6 +37,8 @@ impl Tally {
             Some(Said::Seen) => self.seen += 1,
             Some(Said::Low) => self.low += 1,
             Some(Said::Unmarked(told)) => self.unmarked.push((place, told)),
+            // Nobody asked for that.
+            Some(Said::Marked(_)) => {}
             Some(Said::Over(verdict)) => self.refusal = Some(verdict),
             Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
             Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
@@ -48,6 +50,11 @@ impl Tally {
 
     pub(super) fn is_decided(&self, majority: usize) -> bool {
         self.outdated || (self.levels.is_some() && self.new.len() >= majority)
+    }
+
+    /// Whether most say that it is new, and the owner has not.
+    pub(super) fn lacks_owner(&self, majority: usize) -> bool {
+        self.levels.is_none() && self.refusal.is_none() && self.new.len() >= majority
     }
 
     /// New where most say so, the owner of the limits among them.
