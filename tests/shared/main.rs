@@ -20,7 +20,12 @@ mod epochs;
 mod gateways;
 mod limits;
 mod local;
+mod marks;
 mod nodes;
+mod numbers;
+#[expect(dead_code, reason = "other tests ask more of it")]
+#[path = "../registry/server.rs"]
+mod postgres;
 mod server;
 
 use std::sync::Arc;
