@@ -125,7 +125,7 @@ pub(crate) fn served(
 ) -> (usize, usize, Vec<Sent>) {
     let came: HashSet<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
     let mut counts = (0, 0, Vec::new());
-    for sent in sent.iter().filter(|sent| !sent.is_greedy && phase.holds(sent.at)) {
+    for sent in sent.iter().filter(|sent| !sent.is_greedy && !sent.grows && phase.holds(sent.at)) {
         counts.0 += 1;
         let is_served = match sent.answered {
             Some((_, Answer::Served)) => true,
@@ -148,7 +148,11 @@ pub(crate) fn recoveries(sent: &[Sent], faults: &[Fault]) -> Vec<Duration> {
     for (place, fault) in faults.iter().enumerate() {
         let until = faults.get(place + 1).map_or(Micros(u64::MAX), |next| next.began);
         let first = sent.iter().find_map(|sent| match sent.answered {
-            Some((at, Answer::Served)) if sent.at >= fault.healed && !sent.is_greedy => Some(at),
+            Some((at, Answer::Served))
+                if sent.at >= fault.healed && !sent.is_greedy && !sent.grows =>
+            {
+                Some(at)
+            }
             Some(_) | None => None,
         });
         // Where the next one came before, it says nothing.

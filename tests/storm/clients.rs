@@ -44,6 +44,8 @@ enum Until {
     Window(u64, bool),
     /// What this header says, in seconds.
     Header(&'static str),
+    /// It never does: a number that grows is signed, and no time.
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,7 +61,8 @@ pub(crate) enum Spelling {
 }
 
 /// Stamps in milliseconds (nothing, or only parameters, or all signed; hex and base64), and deadlines in seconds (with
-/// and without the method). Dialects without a clock are refused over Redis: `refused_over_redis`.
+/// and without the method). Beside them stands [`GROWING`]; unique nonces without a clock are refused over Redis:
+/// `refused_over_redis`.
 pub(crate) const STYLES: [Style; 5] = [
     Style {
         dialect: "binance",
@@ -108,6 +111,20 @@ pub(crate) const STYLES: [Style; 5] = [
     },
 ];
 
+/// A number that grows, and no time.
+pub(crate) const GROWING: Style = Style {
+    dialect: "kraken",
+    paths: ["/0/private/AddOrder", "/0/private/EditOrder"],
+    methods: ["POST", "PUT"],
+    body: Body::Form,
+    until: Until::Never,
+    signature: Place::Header("api-sign"),
+    spelling: Spelling::Base64,
+};
+/// The secret of its keys, in base64.
+pub(crate) const GROWING_SECRET: &str =
+    "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==";
+
 /// Who signs.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -124,6 +141,19 @@ impl Client {
         Self { style, key, dialect, signer }
     }
 
+    /// One that signs growing numbers.
+    pub(crate) fn growing(key: String) -> Self {
+        let dialect = builtin(GROWING.dialect).unwrap().unwrap();
+        let secret = GROWING_SECRET.as_bytes();
+        let signer = dialect.read_signer(Algorithm::HmacSha512, secret).unwrap().into();
+        Self { style: GROWING, key, dialect: dialect.into(), signer }
+    }
+
+    /// Whether it signs a number that grows, and no time.
+    pub(crate) fn grows(&self) -> bool {
+        self.style.until == Until::Never
+    }
+
     /// A write with `number`, signed at `now`, and until when it is good.
     pub(crate) fn sign(&self, number: u64, now: Micros) -> (SignedRequest, Micros) {
         let body = match self.style.body {
@@ -132,8 +162,10 @@ impl Client {
         };
         let window_ms = match self.style.until {
             Until::Window(ms, true) => Some(ms),
-            Until::Window(..) | Until::Header(_) => None,
+            Until::Window(..) | Until::Header(_) | Until::Never => None,
         };
+        // Of a clock finer than requests come.
+        let nonce = self.grows().then(|| now.0.to_string());
         let draft = Draft {
             method: Method::POST,
             path: self.style.paths[0],
@@ -143,7 +175,7 @@ impl Client {
             window_ms,
             // It is told in whole seconds, rounded down.
             lead_ms: 3_000,
-            nonce: None,
+            nonce: nonce.as_deref(),
         };
         let passphrase = self.dialect.has_passphrase().then_some(PASSPHRASE);
         let by = Credentials { key_id: &self.key, signer: &self.signer, passphrase };
@@ -154,6 +186,7 @@ impl Client {
                 let (_, value) = signed.headers.iter().find(|(found, _)| found == name).unwrap();
                 Micros::from_millis(value.to_str().unwrap().parse::<u64>().unwrap() * 1_000)
             }
+            Until::Never => now + Duration::from_hours(24),
         };
         (signed, until)
     }

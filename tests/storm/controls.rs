@@ -193,7 +193,8 @@ impl Lookup for Environment {
     }
 }
 
-/// That dialects without a clock are refused over Redis, by name, before anything starts.
+/// That dialects without a clock are refused over Redis, by name, before anything starts: unique nonces always, numbers
+/// that grow where there is no registry that gateways share.
 pub(crate) fn refused_over_redis() {
     for (dialect, path) in [("kraken", "/0/private/AddOrder"), ("upbit", "/v1/orders")] {
         let address = ([127, 0, 0, 1], 1).into();
@@ -209,6 +210,7 @@ pub(crate) fn refused_over_redis() {
         assert!(refused.to_string().contains(&says), "{refused}");
     }
     println!(
-        "without a clock: kraken (growing nonce) and upbit (unique nonce) are refused over Redis"
+        "without a clock: kraken (growing nonce) without a registry that gateways share, and upbit (unique nonce), are \
+         refused over Redis"
     );
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::clients::{Client, LEAD, PASSPHRASE, SECRET, STYLES};
+use crate::clients::{Client, GROWING, GROWING_SECRET, LEAD, PASSPHRASE, SECRET, STYLES};
 use crate::redis_server::{free_port, signal};
 
 /// Honest keys of each dialect.
@@ -54,6 +54,34 @@ impl Reach {
         }
         text
     }
+}
+
+/// Keys that sign growing numbers.
+pub(crate) fn growing() -> Vec<Client> {
+    (0..KEYS).map(|n| Client::growing(format!("growing-{n}"))).collect()
+}
+
+/// What is beside [`configuration`] where there is a registry that all gateways share: keys that sign growing numbers.
+fn with_growing() -> String {
+    let mut text = "[registry]\nkind = \"postgres\"\nurl = { env = \"R\" }\n".to_owned();
+    let dialect = GROWING.dialect;
+    for (n, path) in GROWING.paths.iter().enumerate() {
+        write!(
+            text,
+            "[[route]]\nname = \"{dialect}-{n}\"\nmethods = [\"POST\", \"PUT\"]\npath = \"{path}\"\n\
+             upstream = \"exchange\"\ndialect = \"{dialect}\"\npermission = \"trade\"\neffect = \"write\"\n"
+        )
+        .unwrap();
+    }
+    for Client { key, .. } in growing() {
+        write!(
+            text,
+            "[[key]]\nid = \"{key}\"\naccount = \"{key}\"\ndialect = \"{dialect}\"\nsecret = {{ env = \"G\" }}\n\
+             permissions = [\"trade\"]\nlimits = [\"wide\"]\n"
+        )
+        .unwrap();
+    }
+    text
 }
 
 /// The configuration of one gateway.
@@ -136,6 +164,7 @@ pub(crate) struct GatewayProcess {
     pub(crate) port: u16,
     admin: u16,
     config: std::path::PathBuf,
+    registry: String,
     child: Option<Child>,
 }
 
@@ -145,11 +174,17 @@ impl GatewayProcess {
         servers: &Reach,
         backend: SocketAddr,
         deadline_ms: u64,
+        registry: &str,
     ) -> Self {
         let (port, admin) = (free_port(), free_port());
         let config = folder.join(format!("{port}.toml"));
-        std::fs::write(&config, configuration(port, admin, servers, backend, deadline_ms)).unwrap();
-        let mut gateway = Self { port, admin, config, child: None };
+        let mut text = configuration(port, admin, servers, backend, deadline_ms);
+        if !registry.is_empty() {
+            text += &with_growing();
+        }
+        std::fs::write(&config, text).unwrap();
+        let registry = registry.to_owned();
+        let mut gateway = Self { port, admin, config, registry, child: None };
         gateway.restart();
         gateway
     }
@@ -163,6 +198,7 @@ impl GatewayProcess {
             .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.env_clear().env("S", SECRET).env("P", PASSPHRASE);
+        command.env("G", GROWING_SECRET).env("R", &self.registry);
         command.args(["serve", "--log-format", "text", "--config"]).arg(&self.config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());

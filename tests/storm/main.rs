@@ -12,6 +12,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::wildcard_enum_match_arm,
+    clippy::panic,
     reason = "a panic is how a test fails, and this one tells its figures"
 )]
 
@@ -27,6 +28,9 @@ mod fault_proxy;
 mod gateway;
 mod nemesis;
 mod phases;
+#[expect(dead_code, reason = "other tests ask more of it")]
+#[path = "../registry/server.rs"]
+mod postgres;
 mod redis_server;
 mod restarts;
 mod traffic;

@@ -1,11 +1,12 @@
 //! One topology: calm, then the storm, then whether all is well again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::backend::Arrival;
 use crate::checker::{Verdicts, check, recoveries, served};
 use crate::dice::Dice;
 use crate::nemesis::{Fault, Kind, inflict};
@@ -112,6 +113,7 @@ pub(crate) fn storm(
         after: (since.0, since.1),
     };
     tell(name, &figures, &faults, &sent);
+    tell_growing(&arrivals, &sent, [calm, storm]);
     for (when, missed) in [("calm", &before.2), ("after", &since.2)] {
         for sent in missed.iter().take(5) {
             println!("  not served when {when}: {sent:?}");
@@ -182,4 +184,17 @@ fn tell(name: &str, figures: &Figures, faults: &[Fault], sent: &[Sent]) {
         figures.faults,
         kinds.join(", ")
     );
+}
+
+/// What became of growing numbers, which are counted apart: among what came twice, and not among what must be served.
+fn tell_growing(arrivals: &[Arrival], sent: &[Sent], [calm, storm]: [Phase; 2]) {
+    let came: HashSet<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
+    let share = |phase: Phase| {
+        let all = sent.iter().filter(|sent| sent.grows && phase.holds(sent.at));
+        let (all, passed) = all.fold((0, 0), |(all, passed), sent| {
+            (all + 1, passed + usize::from(came.contains(&sent.number)))
+        });
+        format!("{passed} of {all}")
+    };
+    println!("  growing numbers: calm {}, storm {} passed", share(calm), share(storm));
 }

@@ -25,6 +25,8 @@ pub(crate) struct Sent {
     /// When it was answered, and what; empty as long as it was not.
     pub(crate) answered: Option<(Micros, Answer)>,
     pub(crate) is_greedy: bool,
+    /// Whether it signs a growing number: where servers forgot, or others overtook it, it is not served, as it should be.
+    pub(crate) grows: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,13 +130,14 @@ impl Traffic {
         let number = self.numbers.fetch_add(1, Ordering::SeqCst);
         let now = self.clock.now();
         let (request, good_until) = client.sign(number, now);
-        let sent = Sent { number, at: now, good_until, answered: None, is_greedy };
+        let grows = client.grows();
+        let sent = Sent { number, at: now, good_until, answered: None, is_greedy, grows };
         self.sent.lock().unwrap().insert(number, sent);
         let whole = bytes(&request);
         let Some(gateway) = self.choose() else { return };
         if most_replays > 0 {
             let replays = 1 + self.roll(most_replays);
-            let window = good_until.since(now) + Duration::from_millis(500);
+            let window = good_until.since(now).min(LONGEST) + Duration::from_millis(500);
             for _ in 0..replays {
                 let (delay, stolen, gateway) = {
                     let mut dice = self.dice.lock().unwrap();
@@ -207,6 +210,8 @@ impl Traffic {
     }
 }
 
+/// The latest that the attacker repeats a request.
+const LONGEST: Duration = Duration::from_secs(10);
 /// How long clients wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 

@@ -5,6 +5,7 @@ use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 
 use countersign::clock::{Clock, Micros, SystemClock};
+use countersign::registry::postgres::Postgres;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -12,11 +13,14 @@ use crate::backend::Backend;
 use crate::clients::LEAD;
 use crate::cluster::{Bus, arguments, form, text};
 use crate::fault_proxy::{FaultProxy, Mode};
-use crate::gateway::{GatewayProcess, Reach, greedy, honest};
+use crate::gateway::{GatewayProcess, Reach, greedy, growing, honest};
+use crate::postgres::{Server, blocking, patient};
 use crate::redis_server::{RedisServer, free_port};
 use crate::traffic::{Load, Traffic};
 
 pub(crate) const GATEWAYS: usize = 3;
+/// Requests a second that sign growing numbers.
+const GROWING_RATE: u32 = 24;
 
 /// How the servers stand to each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +43,8 @@ pub(crate) struct World {
     pub(crate) gateways: Vec<Mutex<GatewayProcess>>,
     pub(crate) backend: Backend,
     pub(crate) traffic: Option<Arc<Traffic>>,
+    /// Where gateways reserve growing numbers, if any such are sent.
+    tables: Option<Arc<Server>>,
     threads: Vec<Thread>,
     folder: TempDir,
 }
@@ -81,6 +87,7 @@ impl World {
             gateways: Vec::new(),
             backend,
             traffic: None,
+            tables: None,
             threads: vec![wires],
             folder: TempDir::new().unwrap(),
         }
@@ -89,10 +96,16 @@ impl World {
     /// The same with gateways that are ready.
     pub(crate) fn start(topology: Topology, deadline_ms: u64) -> Self {
         let mut world = Self::empty(topology, &[]);
+        let url = match topology {
+            Topology::Independent(_) => world.reserve(),
+            // Growing numbers are not kept there.
+            Topology::Cluster => String::new(),
+        };
         for gateway in 0..GATEWAYS {
             let ports = world.reach(gateway);
             let address = world.backend.address;
-            let gateway = GatewayProcess::start(world.folder.path(), &ports, address, deadline_ms);
+            let folder = world.folder.path();
+            let gateway = GatewayProcess::start(folder, &ports, address, deadline_ms, &url);
             world.gateways.push(Mutex::new(gateway));
         }
         for gateway in &world.gateways {
@@ -101,6 +114,21 @@ impl World {
         // Deadlines are judged a while after stamps are.
         sleep(LEAD);
         world
+    }
+
+    /// Starts a registry in which gateways reserve growing numbers; tells its address.
+    fn reserve(&mut self) -> String {
+        let tables = Server::shared();
+        let url = self.threads[0].run({
+            let tables = Arc::clone(&tables);
+            async move {
+                let url = tables.empty_database().await;
+                blocking(&patient(&url), |options| Postgres::migrate(&options)).await.unwrap();
+                url
+            }
+        });
+        self.tables = Some(tables);
+        url
     }
 
     /// How a gateway reaches the servers.
@@ -132,8 +160,14 @@ impl World {
     pub(crate) fn begin(&mut self, ports: &[u16], load: Load, seed: u64) -> Arc<Traffic> {
         let clients = Thread::start("clients");
         let traffic = Traffic::new(ports, Arc::clone(&self.clock), seed);
-        let both = [(honest(), load.honest, false), (greedy(), load.greedy, true)];
-        for (who, rate, is_greedy) in both.into_iter().filter(|(_, rate, _)| *rate > 0) {
+        // Whoever signs growing numbers has an attacker as well.
+        let grows = if self.tables.is_some() && load.most_replays > 0 { GROWING_RATE } else { 0 };
+        let all = [
+            (honest(), load.honest, false),
+            (greedy(), load.greedy, true),
+            (growing(), grows, false),
+        ];
+        for (who, rate, is_greedy) in all.into_iter().filter(|(_, rate, _)| *rate > 0) {
             let run = Arc::clone(&traffic).run(who, rate, load.most_replays, is_greedy);
             clients.run(async move { drop(tokio::spawn(run)) });
         }
