@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 /// A server with its data.
+#[derive(Debug)]
 pub(crate) struct Server {
     directory: TempDir,
     settings: Mutex<Vec<String>>,

@@ -596,7 +596,7 @@ local function grow(keys, args)
   local fence, _, epoch, step, key_tag, _, count = struct.unpack('<I8I8I8I8c8I1I1', args[1])
   local born = birth(keys[1])
   if not born then return struct.pack('<I1I8', STATUS.unborn, now) end
-  if born >= fence then return struct.pack('<I1I8I8', STATUS.fenced, now, born) end
+  if fence <= born then return struct.pack('<I1I8I8', STATUS.fenced, now, born) end
   local of_key, of_account = count % 128 >= 64, count >= 128
   count = count % 64
   local known = redis.call('HMGET', keys[4], key_tag, 'step', 'limits')
