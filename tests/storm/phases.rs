@@ -10,7 +10,7 @@ use crate::backend::Arrival;
 use crate::checker::{Verdicts, check, recoveries, served};
 use crate::dice::Dice;
 use crate::nemesis::{Fault, Kind, inflict};
-use crate::traffic::{Load, Phase, Sent};
+use crate::traffic::{Answer, Load, Phase, Sent};
 use crate::world::{Topology, World};
 
 /// What holds for a whole run.
@@ -187,14 +187,18 @@ fn tell(name: &str, figures: &Figures, faults: &[Fault], sent: &[Sent]) {
 }
 
 /// What became of growing numbers, which are counted apart: among what came twice, and not among what must be served.
-fn tell_growing(arrivals: &[Arrival], sent: &[Sent], [calm, storm]: [Phase; 2]) {
+fn tell_growing(arrivals: &[Arrival], sent: &[Sent], phases: [Phase; 2]) {
     let came: HashSet<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
-    let share = |phase: Phase| {
-        let all = sent.iter().filter(|sent| sent.grows && phase.holds(sent.at));
-        let (all, passed) = all.fold((0, 0), |(all, passed), sent| {
-            (all + 1, passed + usize::from(came.contains(&sent.number)))
-        });
-        format!("{passed} of {all}")
-    };
-    println!("  growing numbers: calm {}, storm {} passed", share(calm), share(storm));
+    for (name, phase) in ["calm", "storm"].into_iter().zip(phases) {
+        let mut told: BTreeMap<String, usize> = BTreeMap::new();
+        for sent in sent.iter().filter(|sent| sent.grows && phase.holds(sent.at)) {
+            let what = match sent.answered {
+                _ if came.contains(&sent.number) => "passed".to_owned(),
+                Some((_, Answer::Refused(status))) => format!("refused with {status}"),
+                Some((_, Answer::Served | Answer::Lost)) | None => "lost".to_owned(),
+            };
+            *told.entry(what).or_default() += 1;
+        }
+        println!("  growing numbers, {name}: {told:?}");
+    }
 }
