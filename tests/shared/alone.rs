@@ -193,8 +193,10 @@ fn with_its_store_gone_a_gateway_serves_reads_and_cancels_says_so_and_refuses_or
     let begun = Instant::now();
     let mut number = 4_000;
     loop {
-        let reply =
-            ask(gateway.listeners[0], &signed(Method::POST, "/api/v5/order", &number.to_string()));
+        let reply = ask(
+            gateway.listeners[0],
+            &signed(Method::POST, "/api/v5/order", &format!(r#"{{"n":"{number}"}}"#)),
+        );
         if reply.starts_with("HTTP/1.1 200") {
             assert!(!reply.contains("x-countersign-judged"), "{reply}");
             break;
