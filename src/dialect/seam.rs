@@ -352,7 +352,7 @@ mod tests {
             ("{path}{nonce}{body}", vec![Seam::TextThenNumber, Seam::TextThenBody]),
             ("{path}{content-type}{timestamp}{body}", vec![Seam::TextThenType]),
             ("{method}\n{path}\n{query}\n{body}", vec![]),
-            ("{timestamp}{method}{host}{path}", vec![]),
+            ("{timestamp}{method}{host}{path}", vec![Seam::HostThenPath]),
         ] {
             assert_eq!(found(text), Ok(expected), "{text}");
         }

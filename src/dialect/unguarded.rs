@@ -51,7 +51,7 @@ mod tests {
     #[test]
     fn what_is_refused_at_load_is_taken_without_guards_alone() {
         let (_, deribit) = BUILTIN.iter().find(|(name, _)| *name == "deribit").unwrap();
-        let unsafe_recipe = deribit.replace("\\n{body}", "{body}");
+        let unsafe_recipe = deribit.replace("{nonce}\\n", "{nonce}");
         assert_ne!(*deribit, unsafe_recipe);
         assert!(Dialect::compile(&unsafe_recipe).is_err());
         assert!(!Dialect::compile_unguarded(&unsafe_recipe).unwrap().is_guarded());
