@@ -36,7 +36,7 @@ impl Noted {
 
 /// Writes to each of `files` that the trail has come to `link`.
 pub(super) fn keep(files: &[PathBuf], sealer: &Sealer, link: &Link) -> io::Result<()> {
-    let line = format!(
+    let text = format!(
         "{{\"v\":1,\"kind\":\"head\",\"n\":{},\"hash\":\"{}\",\"key\":\"{}\",\"signature\":\"{}\"}}\n",
         link.count,
         hex(&link.hash),
@@ -47,7 +47,7 @@ pub(super) fn keep(files: &[PathBuf], sealer: &Sealer, link: &Link) -> io::Resul
         // There is the one before or this one, whenever it is stopped.
         let new = path.with_extension("new");
         let mut file = File::create(&new)?;
-        file.write_all(line.as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_data()?;
         fs::rename(new, path)
     })
@@ -140,8 +140,15 @@ mod tests {
         let noted = |number| Some(Noted { number, hash: LINK.hash });
         assert_eq!(Noted::read(&hash), noted(None));
         assert_eq!(Noted::read(&format!(" 7:{hash}\n")), noted(Some(7)));
-        for wrong in ["", "7", ":", "x:09", &hash[2..], &format!("7:{hash}0"), &format!("x:{hash}")]
-        {
+        for wrong in [
+            "",
+            "7",
+            ":",
+            "x:09",
+            hash.get(2..).unwrap(),
+            &format!("7:{hash}0"),
+            &format!("x:{hash}"),
+        ] {
             assert_eq!(Noted::read(wrong), None, "{wrong}");
         }
     }

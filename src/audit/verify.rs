@@ -250,6 +250,23 @@ impl Walk<'_> {
             chain::Flaw::Number => Flaw::Number,
         })?;
         self.verified.records += 1;
+        let kind = |kind: &str| line.starts_with(format!(r#"{{"v":1,"kind":"{kind}","#).as_bytes());
+        if place == 1 {
+            let head: Value = serde_json::from_slice(line).map_err(|_| Flaw::Form)?;
+            let is_head = kind("segment")
+                && head.get("segment").and_then(Value::as_u64) == Some(number)
+                && chain::before(line) == Some(before);
+            if !is_head {
+                return Err(Flaw::Head);
+            }
+        } else if kind("checkpoint") {
+            self.checkpoint(number, before, line)?;
+        }
+        self.noted()
+    }
+
+    /// Whether this line is the one that was noted, where one of its number was.
+    fn noted(&mut self) -> Result<(), Flaw> {
         for (noted, found) in &mut self.heads {
             let is_it = noted.hash == self.link.hash;
             *found |= is_it;
@@ -257,15 +274,7 @@ impl Walk<'_> {
                 return Err(Flaw::Anew(self.link.count));
             }
         }
-        let kind = |kind: &str| line.starts_with(format!(r#"{{"v":1,"kind":"{kind}","#).as_bytes());
-        if place == 1 {
-            let head: Value = serde_json::from_slice(line).map_err(|_| Flaw::Form)?;
-            let is_head = kind("segment")
-                && head.get("segment").and_then(Value::as_u64) == Some(number)
-                && chain::before(line) == Some(before);
-            return if is_head { Ok(()) } else { Err(Flaw::Head) };
-        }
-        if kind("checkpoint") { self.checkpoint(number, before, line) } else { Ok(()) }
+        Ok(())
     }
 
     /// Whether the trail has come as far as it had.
