@@ -134,11 +134,9 @@ impl Provider {
             format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         };
         if asked.starts_with("GET /.well-known/openid-configuration ") {
-            let (issuer, scheme) = match mood {
-                Mood::Foreign => ("https://evil.example", "https"),
-                Mood::Plain => (&*self.issuer, "http"),
-                _ => (&*self.issuer, "https"),
-            };
+            let is_foreign = matches!(mood, Mood::Foreign);
+            let issuer = if is_foreign { "https://evil.example" } else { &self.issuer };
+            let scheme = if matches!(mood, Mood::Plain) { "http" } else { "https" };
             let keys = format!("{}/keys", self.issuer).replacen("https", scheme, 1);
             let body = json!({"issuer": issuer, "jwks_uri": keys}).to_string();
             return answer("200 OK", &body);
