@@ -264,8 +264,10 @@ impl Api {
                 Ok(wait) => {
                     let done = (operation.act)(call).await;
                     match done {
-                        Ok(reply) => Ok(confirm::told(reply, &api.desk, wait).await),
-                        Err(problem) => Err(problem),
+                        Ok(reply) if operation.answer.binds => {
+                            Ok(confirm::told(reply, &api.desk, wait).await)
+                        }
+                        other => other,
                     }
                 }
                 Err(problem) => Err(problem),

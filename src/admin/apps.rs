@@ -1,5 +1,7 @@
 //! Applications: the vetted third parties that keys are made for.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use super::call::{Call, Reason, Reply, sound_reason};
 use super::caller::Role;
 use super::confirm::{self, Gateways};
 use super::cursor;
+use super::desk::Desk;
 use super::key_ask::networks;
 use super::key_view::IssuedView;
 use super::lines::{Lines, lines};
@@ -291,9 +294,7 @@ async fn stop(call: Call) -> Outcome {
     let reason = call.reason()?;
     let actor = call.actor();
     let act = call.act(&actor, reason.as_deref());
-    let stopped = call.api.desk.registrar.stop(&act, call.name("name")).await?;
-    let revision = stopped.revision;
-    Ok(shown(stopped)?.binding(revision))
+    shown(call.api.desk.registrar.stop(&act, call.name("name")).await?)
 }
 
 async fn start(call: Call) -> Outcome {
@@ -331,11 +332,7 @@ async fn compromised(call: Call) -> Outcome {
         };
         let registrar = &call.api.desk.registrar;
         let swept = registrar.application_compromised(&act, &name, sweep, progress).await;
-        let gateways = match &swept {
-            Ok(swept) => Some(confirm::gateways(&call.api.desk, swept.revision, wait).await),
-            Err(_) => None,
-        };
-        end(&lines, swept, gateways, revoked);
+        end(&lines, swept, revoked, (&call.api.desk, wait)).await;
     });
     Ok(Reply::lines(answer))
 }
@@ -350,11 +347,11 @@ fn batch(lines: &Lines, lost: Vec<Lost>, revoked: u64, now: Micros) {
     lines.write(&SweepLine { keys: keys.collect(), ..SweepLine::at(revoked) });
 }
 
-fn end(
+async fn end(
     lines: &Lines,
     swept: Result<Swept, RegistrarError>,
-    gateways: Option<Gateways>,
     revoked: u64,
+    (desk, wait): (&Desk, Duration),
 ) {
     let line = match swept {
         Ok(swept) => SweepLine {
@@ -362,7 +359,7 @@ fn end(
             replaced: Some(swept.replaced),
             accounts: Some(swept.accounts.len()),
             compromised: Some(moment::written(swept.compromised)),
-            gateways,
+            gateways: Some(confirm::gateways(desk, swept.revision, wait).await),
             ..SweepLine::at(swept.revoked)
         },
         Err(error) => {
@@ -398,6 +395,6 @@ fn ceiling(call: &Call, permissions: &[String]) -> Result<(), Problem> {
 }
 
 fn shown(app: Kept<ApplicationRecord>) -> Outcome {
-    let version = app.version;
-    Ok(Reply::ok(&AppView::of(app))?.at_version(version))
+    let (version, revision) = (app.version, app.revision);
+    Ok(Reply::ok(&AppView::of(app))?.at_version(version).binding(revision))
 }

@@ -23,8 +23,6 @@ struct WhoAmI {
 struct GatewayView {
     /// The version of the program.
     version: String,
-    /// What other gateways of the registry know it by, as long as it runs.
-    name: Option<String>,
     /// When it started, RFC 3339.
     started: String,
     /// For how long it has run, in seconds.
@@ -90,7 +88,6 @@ async fn show(call: Call) -> Outcome {
     let revision = desk.registry().revision().await?;
     Reply::ok(&GatewayView {
         version: env!("CARGO_PKG_VERSION").into(),
-        name: desk.facts.gateway.as_ref().map(|this| this.name.clone()),
         started: moment::written(desk.facts.started),
         uptime: call.at.since(desk.facts.started).as_secs(),
         revision,

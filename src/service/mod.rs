@@ -187,6 +187,7 @@ impl Service {
         let (applied, following) = watch::channel(0);
         let this =
             ThisGateway { name: gossip::name().map_err(StartError::Random)?, applied: following };
+        tracing::info!(name = this.name, "what revocations name this gateway by");
         let api = api::api(&mut config.admin, registrar, api_clock, trail.as_ref(), this.clone())?;
         let config = Arc::new(config);
         await_store(&gate)?;
