@@ -80,7 +80,7 @@ impl Access {
             sets.spawn(async move { set.follow(&*clock).await });
         }
         while sets.join_next().await.is_some() {}
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Has a provider's keys read anew, where a token names one that may have been published since. What is wrong

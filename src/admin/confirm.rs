@@ -44,12 +44,11 @@ pub(super) const PATTERN: &str = "^([0-9]{1,4}ms|[0-9]s|10s)$";
 /// How long this call waits.
 pub(super) fn patience(call: &Call) -> Result<Duration, Problem> {
     let Some(text) = call.parameter(WAIT.name) else { return Ok(Duration::from_secs(1)) };
-    let units: [(&str, fn(u64) -> Duration); 2] =
-        [("ms", Duration::from_millis), ("s", Duration::from_secs)];
-    let parsed = units.iter().find_map(|(unit, of)| {
+    let parsed = [("ms", 1), ("s", 1_000)].iter().find_map(|(unit, scale)| {
         let digits = text.strip_suffix(unit)?;
         let plain = (1..=4).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-        plain.then(|| digits.parse().ok().map(of))?
+        let count: u64 = plain.then(|| digits.parse().ok())??;
+        Some(Duration::from_millis(count * scale))
     });
     parsed.filter(|wait| *wait <= LONGEST).ok_or_else(|| {
         Problem::bad("`wait` is no span of up to ten seconds.")

@@ -38,7 +38,7 @@ pub enum Source {
     File(PathBuf),
     /// An `https` address.
     Url(Uri, TlsConnector),
-    /// What the provider's own description (OpenID Connect Discovery) names; the text is its issuer.
+    /// What the provider's own description (`OpenID` Connect Discovery) names; the text is its issuer.
     Discovery(String, TlsConnector),
 }
 

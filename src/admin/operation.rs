@@ -82,6 +82,7 @@ pub(super) struct Body {
 
 /// The answer of an operation that succeeds.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says a thing of its own")]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) shape: Option<Shape>,

@@ -79,7 +79,8 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let is_older = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(OLDER) && name.ends_with(".json")
+        let number = name.strip_prefix(OLDER).and_then(|rest| rest.strip_suffix(".json"));
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
     };
     found.extend(entries.map(|entry| entry.path()).filter(is_older));
     if dir.file_name().is_some_and(|name| name == "audit") {
