@@ -487,7 +487,10 @@ fn what_is_kept_elsewhere_tells_it_though_the_file_beside_it_was_put_back() {
     };
     let after = whole(dir.path());
     let head_of = |verified: &Verified| Noted::read(&verified.head).unwrap();
-    assert_eq!(known(&[elsewhere.clone()], &[head_of(&noted), head_of(&after)]).unwrap(), 4);
+    assert_eq!(
+        known(std::slice::from_ref(&elsewhere), &[head_of(&noted), head_of(&after)]).unwrap(),
+        4
+    );
     fs::write(&file, before).unwrap();
     fs::write(&head, beside).unwrap();
     assert_eq!(known(&[], &[head_of(&noted)]).unwrap(), 2, "the control");
