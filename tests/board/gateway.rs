@@ -103,6 +103,8 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     server.born();
     server.set_clock(Duration::from_millis(2));
     metrics.verdicts().counted(&Verdict::Seen);
+    metrics.local().judged(countersign::metrics::LocalOutcome::Accepted);
+    server.written(countersign::metrics::Written::Now);
     metrics.listener(0).unwrap().opened();
     metrics.listener(0).unwrap().closed();
     metrics.listener(0).unwrap().handshake_failed();

@@ -28,7 +28,7 @@ const ON_NO_PANEL: [(&str, &str); 3] = [
 fn metrics() -> Metrics {
     let metrics = gateway::metrics();
     // As with a shared store.
-    drop((metrics.server("one"), metrics.verdicts()));
+    drop((metrics.server("one"), metrics.verdicts(), metrics.local()));
     metrics
 }
 
