@@ -20,7 +20,7 @@ use crate::traffic::{Load, Traffic};
 
 pub(crate) const GATEWAYS: usize = 3;
 /// Requests a second that sign growing numbers.
-const GROWING_RATE: u32 = 8;
+const GROWING_RATE: u32 = 3;
 
 /// How the servers stand to each other.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
