@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use countersign::clock::{Clock as _, Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
-use countersign::store::redis::{Address, Options, RedisStore, Topology, Weakened};
+use countersign::store::redis::{Address, Local, Options, RedisStore, Topology, Weakened};
 use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, Scope, SignedTime, Store, Subject, Verdict, Window,
 };
@@ -194,6 +194,7 @@ async fn shared(server: &Server) -> RedisStore<SystemClock> {
         future_skew: Duration::from_millis(20),
         clock_bound: Duration::from_millis(250),
         max_in_flight: 1_000,
+        local: Local::default(),
         topology: Topology::Independent,
         weakened: Weakened::default(),
     };

@@ -141,19 +141,15 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         route: &Route,
         scratch: &mut Scratch,
     ) -> Result<Permit, Denial> {
-        scratch.key = None;
+        let Scratch { room, bench, key: proved } = scratch;
+        *proved = None;
         syntax::check(request, route.body_cap)?;
         let dialect = match &route.ask {
             Ask::Public => return self.admit_public(request, route).await,
-            Ask::Key(dialect) => {
-                let permit = self.admit_key(dialect, request, route).await?;
-                scratch.key.clone_from(&permit.key);
-                return Ok(permit);
-            }
+            Ask::Key(named) => return self.admit_key(named, request, route, proved).await,
             Ask::Signed(dialect) => dialect,
         };
         let now = self.clock.now();
-        let Scratch { room, bench, key: proved } = scratch;
         // Looked at where it was made: it is large.
         let claim = dialect.claim(request, room);
         let claim = claim.as_ref().map_err(|denial| *denial)?;
@@ -165,8 +161,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let found = noting(pin!(self.find(dialect, claim.key_id, route)), &mut waited).await;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let decoys = &self.decoys;
-        let signed = signature::check(dialect, request, claim, found?, decoys, &watch, bench)?;
+        let signed =
+            signature::check(dialect, request, claim, found?, &self.decoys, &watch, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
@@ -178,15 +174,12 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let (code, cut) = otp::ask(route, request, claim, &signed, &watch, &mut shadowed)?;
 
         let mut charge = replay::charge(&signed, dialect, claim, route, now);
-        let payer = Payer::Holder(signed.key());
-        limit::charge(payer, route, request.peer, load, &mut charge.costs);
+        limit::charge(Payer::Holder(signed.key()), route, request.peer, load, &mut charge.costs);
         if let Some(code) = &code {
             code.bind(&mut charge);
         }
         let mut receipt = Receipt::of(&charge);
-        if !self.clock.is_sure() {
-            return Err(Denial::Unavailable);
-        }
+        self.clock.is_sure().then_some(()).ok_or(Denial::Unavailable)?;
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
         let spent = settle(verdict, &charge.costs).map_err(|denial| watch.disowned(denial));
         let levels = match &code {
@@ -199,11 +192,10 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         watch.proved(signed.secret().algorithm());
         limit::complete(&charge.costs, &levels, receipt.as_deref_mut());
-        note_beyond(&charge.costs, &levels, &mut shadowed);
         let code = code.and_then(otp::Code::into_cut).or(cut);
         Ok(Permit {
             outgoing: Outgoing::of(dialect, claim, signed.reading(), request, code),
-            standing: Standing::new(&charge.costs, &levels),
+            standing: told(&charge.costs, &levels, &mut shadowed),
             is_local: levels.is_local,
             good_until: replay::good_until(dialect, claim),
             seal: signature::seal(&signed, dialect, claim),
@@ -221,6 +213,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         dialect: &Dialect,
         request: &Inbound<'_>,
         route: &Route,
+        named: &mut Option<Arc<Key>>,
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let room = &mut Room::default();
@@ -235,6 +228,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let outgoing = Outgoing::unproven(dialect, request)?;
         let payer = Payer::Claimant(&key);
         let standing = self.pay(payer, route, request, load, &mut shadowed).await?;
+        *named = Some(Arc::clone(&key));
         let (key, good_until, seal) = (Some(key), None, None);
         let receipt = None;
         Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
@@ -318,17 +312,17 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         let verdict = self.store.pay(self.clock.now(), &costs).await;
         let levels = settle(verdict, &costs)?;
-        note_beyond(&costs, &levels, shadowed);
-        Ok(Standing::new(&costs, &levels))
+        Ok(told(&costs, &levels, shadowed))
     }
 }
 
-/// Notes what limits in shadow would have refused.
-fn note_beyond(costs: &Costs, levels: &Levels, shadowed: &mut Shadowed) {
+/// How full the limits are; notes what those in shadow would have refused.
+fn told(costs: &Costs, levels: &Levels, shadowed: &mut Shadowed) -> Standing {
     for denial in limit::beyond(costs, levels) {
         // Limits can all be in shadow.
         let _noted = shadowed.note(denial);
     }
+    Standing::new(costs, levels)
 }
 
 /// What was checked, but where the route's permissions are in shadow: there it is noted alone.

@@ -50,17 +50,15 @@ impl<'a> Text<'a> {
     /// The first eight bytes that it decodes to, so that texts in order have these in order.
     pub(super) fn beginning(self) -> u64 {
         let mut bytes = [0; 8];
-        match self.plain() {
-            Some(plain) => bytes.iter_mut().zip(plain.bytes()).for_each(|(to, byte)| *to = byte),
-            None => {
-                let mut buffer = ArrayVec::<u8, 32>::new();
-                for char in self.chars().take(8) {
-                    // Eight characters have no more bytes.
-                    let _fits =
-                        buffer.try_extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-                }
-                bytes.iter_mut().zip(buffer).for_each(|(to, byte)| *to = byte);
+        if let Some(plain) = self.plain() {
+            bytes.iter_mut().zip(plain.bytes()).for_each(|(to, byte)| *to = byte);
+        } else {
+            let mut buffer = ArrayVec::<u8, 32>::new();
+            for char in self.chars().take(8) {
+                // Eight characters have no more bytes.
+                let _fits = buffer.try_extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
             }
+            bytes.iter_mut().zip(buffer).for_each(|(to, byte)| *to = byte);
         }
         u64::from_be_bytes(bytes)
     }

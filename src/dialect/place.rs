@@ -247,7 +247,10 @@ pub(crate) fn parameter<'r>(
 /// looks at many bytes at once: signatures are long.
 fn printable(value: &HeaderValue) -> Option<&str> {
     let bytes = value.as_bytes();
-    let is_odd = |byte: u8| (byte.wrapping_sub(b' ') > b'~' - b' ') & (byte != b'\t');
+    let is_odd = |byte: u8| {
+        let (outside, other) = (byte.wrapping_sub(b' ') > b'~' - b' ', byte != b'\t');
+        outside & other
+    };
     let odd = bytes.iter().fold(false, |odd, byte| odd | is_odd(*byte));
     if odd { None } else { std::str::from_utf8(bytes).ok() }
 }

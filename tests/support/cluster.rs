@@ -105,6 +105,8 @@ pub(crate) fn arguments(place: usize, bus: u16, announced: u16) -> Vec<String> {
     let source = Bus::source(place).to_string();
     let pairs = [
         ["--cluster-enabled", "yes"],
+        // They come from other addresses of the loopback.
+        ["--protected-mode", "no"],
         ["--cluster-config-file", "nodes.conf"],
         ["--cluster-port", &bus.to_string()],
         ["--cluster-announce-ip", "127.0.0.1"],

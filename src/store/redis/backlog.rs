@@ -124,17 +124,20 @@ impl Backlog {
             }
             let sent = timeout(PATIENCE, connection.send_packed_commands(&pipe, 0, count)).await;
             let answers = sent.map_err(|_| Trouble::Slow)?.map_err(|error| Trouble::of(&error))?;
+            let mut found = 0;
             for answer in answers {
                 let written = read(answer)?;
                 if let Some(meter) = server.meter() {
                     meter.written(written);
                 }
-                if written == Written::FoundElsewhere {
-                    tracing::error!(
-                        server = %server.name,
-                        "a request that this gateway let through alone had passed at another one too"
-                    );
-                }
+                found += usize::from(written == Written::FoundElsewhere);
+            }
+            if found > 0 {
+                tracing::error!(
+                    server = %server.name,
+                    found,
+                    "requests that this gateway let through alone had passed at another one too"
+                );
             }
             server.written.fetch_max(next, Ordering::AcqRel);
         }
@@ -186,10 +189,11 @@ impl Log {
 
 /// What a server says of one that is written there.
 fn read(answer: Value) -> Result<Written, Trouble> {
-    let bytes = match answer {
-        Value::BulkString(bytes) => bytes,
-        Value::ServerError(error) => return Err(Trouble::of(&error.into())),
-        _ => return Err(Trouble::Refuses("an answer of another kind".to_owned())),
+    if let Value::ServerError(error) = answer {
+        return Err(Trouble::of(&error.into()));
+    }
+    let Value::BulkString(bytes) = answer else {
+        return Err(Trouble::Refuses("an answer of another kind".to_owned()));
     };
     let unreadable = |_| Trouble::Refuses("an answer that cannot be read".to_owned());
     match packed::read(&bytes, &[]).map_err(unreadable)?.said {
@@ -197,7 +201,9 @@ fn read(answer: Value) -> Result<Written, Trouble> {
         Said::Seen => Ok(Written::FoundElsewhere),
         Said::Fenced(_) => Ok(Written::Fenced),
         // Growing numbers are never judged alone.
-        Said::Low | Said::Unmarked(_) => Err(Trouble::Refuses("a record as a number".to_owned())),
+        Said::Low | Said::Unmarked(_) | Said::Marked(_) => {
+            Err(Trouble::Refuses("a record as a number".to_owned()))
+        }
         Said::Unborn | Said::Over(_) | Said::Outdated | Said::StepSpent => {
             Err(Trouble::Refuses("what was let through without it".to_owned()))
         }

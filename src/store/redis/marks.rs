@@ -118,8 +118,15 @@ impl<C: Clock> RedisStore<C> {
         let mut know = known.hear(&votes);
         let told = votes.iter().filter_map(|(place, vote)| match vote.said {
             Said::Unmarked(told) => Some((*place, told)),
-            Said::New(_) | Said::Seen | Said::Over(_) | Said::Fenced(_) | Said::Unborn => None,
-            Said::Outdated | Said::StepSpent | Said::Low | Said::Marked(_) => None,
+            Said::New(_)
+            | Said::Seen
+            | Said::Over(_)
+            | Said::Fenced(_)
+            | Said::Unborn
+            | Said::Outdated
+            | Said::StepSpent
+            | Said::Low
+            | Said::Marked(_) => None,
         });
         let told: Vec<_> = told.collect();
         if !told.is_empty() && know + told.len() >= self.majority {

@@ -295,7 +295,9 @@ impl<C: Clock> RedisStore<C> {
         // A server that lost its marks asks for them: it may be as young as it likes.
         let fence = match charge.time {
             SignedTime::Growing { key: _, nonce: _, window: _ } => Micros(u64::MAX),
-            clocked => packed::fence(clocked, self.margins)?,
+            SignedTime::Stamp(_) | SignedTime::Deadline { .. } | SignedTime::Unique { .. } => {
+                packed::fence(charge.time, self.margins)?
+            }
         };
         // A code is accepted one step before its own: one that may have been spent before the birth counts as spent.
         let code = charge.step.map(|step| start_of(step.saturating_sub(1)));
@@ -396,8 +398,14 @@ impl<C: Clock> RedisStore<C> {
         match vote.said {
             Said::Fenced(born) => server.set_born(born),
             Said::Unborn => server.alarm.notify_one(),
-            Said::New(_) | Said::Seen | Said::Over(_) | Said::Outdated | Said::StepSpent => {}
-            Said::Low | Said::Unmarked(_) | Said::Marked(_) => {}
+            Said::New(_)
+            | Said::Seen
+            | Said::Over(_)
+            | Said::Outdated
+            | Said::StepSpent
+            | Said::Low
+            | Said::Unmarked(_)
+            | Said::Marked(_) => {}
         }
         Some(vote)
     }

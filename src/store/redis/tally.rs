@@ -27,7 +27,8 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>, now: Micros) {
         match vote.map(|vote| vote.said) {
-            None => {}
+            // For a mark nobody asked.
+            None | Some(Said::Marked(_)) => {}
             Some(Said::New(levels)) => {
                 self.new.push(place);
                 if owns {
@@ -37,8 +38,6 @@ impl Tally {
             Some(Said::Seen) => self.seen += 1,
             Some(Said::Low) => self.low += 1,
             Some(Said::Unmarked(told)) => self.unmarked.push((place, told)),
-            // Nobody asked for that.
-            Some(Said::Marked(_)) => {}
             Some(Said::Over(verdict)) => self.refusal = Some(verdict),
             Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
             Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),

@@ -144,7 +144,9 @@ pub(super) mod tests {
     fn what_is_no_such_answer_says_nothing() {
         let own = format!("{} 127.0.0.1:1@2 myself,master - 0 0 1 connected", name(1));
         assert!(View::read(&own, &[1], false).is_some());
-        for text in ["", "ERR", &own[..60], &own.replace("myself,", ""), &format!("{own} 7-x")] {
+        for text in
+            ["", "ERR", own.get(..60).unwrap(), &own.replace("myself,", ""), &format!("{own} 7-x")]
+        {
             assert!(View::read(text, &[1], false).is_none(), "{text}");
         }
     }
