@@ -43,7 +43,14 @@ fn main() {
         let (outcome, status) = (Outcome::Forwarded, Some(StatusCode::OK));
         recorder.ended(
             &request,
-            Ending { outcome, denial: None, shadowed: Shadowed::default(), status, took: 812 },
+            Ending {
+                outcome,
+                denial: None,
+                shadowed: Shadowed::default(),
+                is_local: false,
+                status,
+                took: 812,
+            },
         );
         recorder.settle();
         if n % 4_096 == 0 {

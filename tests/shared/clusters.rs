@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::clock::SystemClock;
-use countersign::store::redis::{FUNCTION, Options, RedisStore, Topology, Trouble, Weakened};
+use countersign::store::redis::{
+    FUNCTION, Local, Options, RedisStore, Topology, Trouble, Weakened,
+};
 use countersign::store::{Charge, Cost, Identity, Limit, SignedTime, Store, Subject, Verdict};
 use tokio::task::JoinHandle;
 
@@ -40,6 +42,7 @@ impl Gateway {
             future_skew: SKEW,
             clock_bound: BOUND,
             max_in_flight: 1_000,
+            local: Local::default(),
             weakened,
         };
         let store = Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap());

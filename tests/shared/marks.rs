@@ -1,4 +1,9 @@
 //! Growing numbers, which carry no clock: none passes twice, whatever the servers forget.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::needless_range_loop,
+    reason = "a die has few sides, and servers are told apart by number"
+)]
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -215,17 +220,17 @@ async fn after_any_loss_only_what_lies_above_the_reservation_passes() {
                 assert_eq!(server.run(&["DEL", &key]), redis::Value::Int(1));
             }
         }
-        let lost = beyond(&book).await;
-        assert!(lost > from + STEP / 2, "{lose}");
+        let floor = beyond(&book).await;
+        assert!(floor > from + STEP / 2, "{lose}");
         for n in [from, from + 1] {
             assert!(!passes(&two, &number(n)).await, "{lose}");
             let again = settled(&two, &number(n)).await;
             assert!(matches!(again, Verdict::Seen), "{lose} {n}: {again:?}");
             assert!(!passes(&two, &other(&number(n))).await, "{lose}");
         }
-        assert!(!passes(&two, &number(lost - 1)).await, "{lose}");
-        assert!(matches!(settled(&two, &number(lost)).await, Verdict::New(_)), "{lose}");
-        last = lost;
+        assert!(!passes(&two, &number(floor - 1)).await, "{lose}");
+        assert!(matches!(settled(&two, &number(floor)).await, Verdict::New(_)), "{lose}");
+        last = floor;
     }
 }
 
@@ -262,7 +267,7 @@ async fn a_floor_that_was_asked_for_before_a_loss_is_not_taken_after_it() {
         told,
         zero,
     ]) {
-        redis::Value::BulkString(told) => (told[0], told.get(9..).unwrap().to_vec()),
+        redis::Value::BulkString(told) => (told[0], told[9..].to_vec()),
         told => panic!("{told:?}"),
     };
     assert_eq!(ask("before", ""), (8, b"before".to_vec()));
@@ -525,7 +530,7 @@ async fn a_number_far_ahead_is_refused_and_locks_nobody_out() {
     };
     let verdict = store.spend(&far(HOUR)).await;
     let Verdict::Fenced { retry_after } = verdict else { panic!("{verdict:?}") };
-    assert!(retry_after > HOUR - Duration::from_mins(1), "{retry_after:?}");
+    assert!(retry_after > Duration::from_mins(59), "{retry_after:?}");
     let time = SignedTime::Growing { key: KEY, nonce: u64::MAX, window: 0 };
     assert!(!passes(&store, &Charge { time, ..number(1) }).await);
     assert_eq!(book.within.reserved(KEY).await.unwrap(), 0);
