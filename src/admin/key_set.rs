@@ -167,7 +167,9 @@ impl KeySet {
         {
             let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
             match *asked {
-                // The reading that somebody asked for is under way.
+                // The first reading is under way.
+                None if done == 0 => {}
+                // The reading that somebody asked for is.
                 Some(asked) if asked.tries == done && now.since(asked.at) < DEADLINE => {}
                 Some(asked) if now.since(asked.at) < ASK_EVERY => return,
                 Some(_) | None => {
