@@ -139,7 +139,7 @@ fn ask(address: SocketAddr, request: &[u8]) -> String {
 }
 
 fn admin(gateway: &Service, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     ask(gateway.admin, request.as_bytes())
 }
 
