@@ -171,4 +171,13 @@ when_store_down = "local"
         assert!(told.contains("nothing says how many gateways"), "{told}");
         assert!(wrong(READ, "[store]").contains("the store is in memory"));
     }
+
+    #[test]
+    fn a_cluster_judges_no_route_alone_and_keeps_no_growing_numbers() {
+        let cluster = format!("{SHARED}\ntopology = \"cluster\"");
+        assert!(wrong(READ, &cluster).contains("and in a cluster"));
+        let kraken = "methods = [\"POST\"]\neffect = \"read\"\ndialect = \"kraken\"";
+        let told = wrong(kraken, &cluster);
+        assert!(told.contains("growing numbers are not kept in a cluster"), "{told}");
+    }
 }
