@@ -11,6 +11,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tokio::time::timeout;
 
+use super::judge::command;
 use super::keys::{Keys, signed_at};
 use super::packed::{self, Margins, Said, Spend, Token};
 use super::server::Server;
@@ -119,7 +120,7 @@ impl Backlog {
                 let Some(fence) = packed::fence(charge.time, self.margins) else { continue };
                 let spend = Spend::new(&charge, 0, pending.token, fence);
                 let keys = Keys::of(charge.account, signed_at(&charge), charge.key);
-                pipe.add_command(super::command(&keys, &spend, &[], 0));
+                pipe.add_command(command(&keys, &spend, &[], 0));
                 count += 1;
             }
             let sent = timeout(PATIENCE, connection.send_packed_commands(&pipe, 0, count)).await;

@@ -8,6 +8,7 @@
 mod asks;
 mod backlog;
 mod cluster;
+mod judge;
 mod keys;
 mod lease;
 mod local;
@@ -32,24 +33,21 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use redis::{Cmd, cmd};
+use redis::cmd;
 use tokio::time::Instant;
 
 use self::backlog::Backlog;
 use self::cluster::Cluster;
-use self::keys::{Keys, signed_at};
+use self::keys::Keys;
 use self::local::Alone;
 use self::marks::Marks;
 use self::own::{Added, Own};
-use self::packed::{Margins, Said, Spend, Token, Vote};
-use self::probe::apart;
-use self::server::{Fault, Server};
+use self::packed::Margins;
+use self::server::Server;
 use self::tabs::Tabs;
-use self::tally::Tally;
 use super::memory::MemoryStore;
-use super::{Charge, Cost, Receipt, SignedTime, Store, Verdict};
+use super::{Charge, Cost, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
-use crate::key::factor::start_of;
 use crate::metrics::{Metrics, VerdictMeter};
 
 pub use self::local::Local;
@@ -260,172 +258,6 @@ impl<C: Clock> RedisStore<C> {
         }
         raised
     }
-
-    /// What the servers say of a request, and of the limits of its account.
-    async fn judge(&self, charge: &Charge, costs: &[Cost], token: Token) -> Verdict {
-        let reserved = self.reserve(charge).await;
-        if let Err(refused) = reserved {
-            return refused;
-        }
-        let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
-        let spend = Spend::new(charge, costs.len(), token, fence);
-        if let Some(cluster) = &self.cluster {
-            return self.judge_in(cluster, charge, costs, &spend).await;
-        }
-        let Some(owner) = self.owner_of(charge, fence) else { return Verdict::Unavailable };
-        let tally = self.poll(charge, costs, owner, &spend).await;
-        let verdict = tally.verdict(self.majority, charge, self.margins);
-        let may_come_again = matches!(
-            verdict,
-            Verdict::Over { cost: _, retry_after: _, level: _ } | Verdict::StepSpent
-        );
-        if may_come_again && !tally.new.is_empty() {
-            self.forget(charge, &spend, &tally.new).await;
-        }
-        if !tally.unmarked.is_empty() {
-            self.mark_later(charge, &tally.unmarked);
-        } else if tally.lacks_owner(self.majority) {
-            self.ask_later(charge, owner);
-        }
-        verdict
-    }
-
-    /// The moment that a server must have been born before.
-    fn fence(&self, charge: &Charge) -> Option<Micros> {
-        // A server that lost its marks asks for them: it may be as young as it likes.
-        let fence = match charge.time {
-            SignedTime::Growing { key: _, nonce: _, window: _ } => Micros(u64::MAX),
-            SignedTime::Stamp(_) | SignedTime::Deadline { .. } | SignedTime::Unique { .. } => {
-                packed::fence(charge.time, self.margins)?
-            }
-        };
-        // A code is accepted one step before its own: one that may have been spent before the birth counts as spent.
-        let code = charge.step.map(|step| start_of(step.saturating_sub(1)));
-        let fence = code.map_or(fence, |taken| fence.min(taken - self.margins.after_birth()));
-        // A key of the configuration never changes; its epoch is 0.
-        if charge.epoch == 0 {
-            return Some(fence);
-        }
-        let informed = Micros(self.informed.load(Ordering::Relaxed));
-        Some(fence.min(informed - self.margins.after_birth()))
-    }
-
-    /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
-    /// remember long enough and answered last if there are any: a request whose limits nobody keeps is lost.
-    fn owner(&self, account: u64, fence: Micros) -> Option<usize> {
-        self.owner_among(account, |_, server| server.born() < fence)
-    }
-
-    /// The same, where only some remember long enough.
-    fn owner_among(
-        &self,
-        account: u64,
-        remembers: impl Fn(usize, &Server) -> bool,
-    ) -> Option<usize> {
-        let rank = |place: usize| {
-            let mixed = (account ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-                .wrapping_mul(0xD6E8_FEB8_6659_FD93);
-            mixed ^ (mixed >> 32)
-        };
-        let usable = self.servers.iter().enumerate().filter(|(_, server)| server.is_usable());
-        let ranked =
-            usable.map(|(place, at)| (remembers(place, at), at.is_steady(), rank(place), place));
-        ranked.max().map(|(_, _, _, place)| place)
-    }
-
-    /// Where the limits of an account, or of whatever many share, are kept.
-    fn keeper(&self, account: u64, fence: Micros) -> Option<Arc<Server>> {
-        if let Some(cluster) = &self.cluster {
-            return Some(cluster.route(keys::tag(account), self.clock.now())?.server);
-        }
-        self.owner(account, fence).and_then(|place| self.servers.get(place)).map(Arc::clone)
-    }
-
-    fn token(&self) -> Token {
-        let mut token = [0; 6];
-        let call = self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-        let bytes = self.gateway.to_le_bytes().into_iter().chain(call);
-        token.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
-        Token(token)
-    }
-
-    /// Asks every server, and returns as soon as it is decided.
-    async fn poll(&self, charge: &Charge, costs: &[Cost], owner: usize, spend: &Spend) -> Tally {
-        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
-        let sent = self.clock.now();
-        let deadline = Instant::now() + self.deadline;
-        let with_costs = command(&keys, spend, &packed::costs(costs), packed::count(costs));
-        let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[], 0));
-        let mut calls: Vec<(usize, Asked<'_>)> = Vec::new();
-        for (place, server) in self.servers.iter().enumerate() {
-            let command = without.as_ref().filter(|_| place != owner).unwrap_or(&with_costs);
-            calls.push((place, Box::pin(server.call(command, deadline))));
-        }
-        let mut tally = Tally::default();
-        poll_fn(|context| {
-            calls.retain_mut(|(place, call)| {
-                let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
-                let asked = if *place == owner { costs } else { &[] };
-                let believe =
-                    |bytes: Vec<u8>| self.believe(self.servers.get(*place)?, &bytes, asked, sent);
-                let vote = answer.ok().and_then(believe);
-                tally.count(*place, *place == owner, vote, charge.now);
-                false
-            });
-            if calls.is_empty() || tally.is_decided(self.majority) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
-        tally
-    }
-
-    /// A vote, if it can be read and its server's clock agrees with ours.
-    fn believe(&self, server: &Server, bytes: &[u8], costs: &[Cost], sent: Micros) -> Option<Vote> {
-        let Ok(vote) = packed::read(bytes, costs) else {
-            server.lapse(&Trouble::Refuses("an answer that cannot be read".into()));
-            return None;
-        };
-        let apart = apart(vote.at, sent, self.clock.now());
-        if apart > self.margins.bound {
-            server.note(&Trouble::Clock(apart));
-            server.judge(Some(&Trouble::Clock(apart)));
-            return None;
-        }
-        server.thrive();
-        match vote.said {
-            Said::Fenced(born) => server.set_born(born),
-            Said::Unborn => server.alarm.notify_one(),
-            Said::New(_)
-            | Said::Seen
-            | Said::Over(_)
-            | Said::Outdated
-            | Said::StepSpent
-            | Said::Low
-            | Said::Unmarked(_)
-            | Said::Marked(_) => {}
-        }
-        Some(vote)
-    }
-
-    /// Takes back what servers recorded of a request that does not pass and may come again.
-    async fn forget(&self, charge: &Charge, spend: &Spend, places: &[usize]) {
-        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
-        let mut command = cmd("FCALL");
-        if let Some(growing) = &spend.growing {
-            growing.forget(&mut command, &keys, spend);
-        } else {
-            command.arg("countersign_1_forget").arg(2).arg(&keys.generation).arg(&keys.records);
-            command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
-        }
-        let deadline = Instant::now() + self.deadline;
-        for server in places.iter().filter_map(|place| self.servers.get(*place)) {
-            // Where it fails, the client's repetition is told for a duplicate.
-            let _ = server.call(&command, deadline).await;
-        }
-    }
 }
 
 impl<C: Clock> Store for RedisStore<C> {
@@ -446,7 +278,7 @@ impl<C: Clock> Store for RedisStore<C> {
         };
         let Some(fence) = fence else { return };
         let Some(server) = self.keeper(receipt.account, fence) else { return };
-        let command = growing.unwrap_or_else(|| refund(receipt));
+        let command = growing.unwrap_or_else(|| judge::refund(receipt));
         let deadline = Instant::now() + self.deadline;
         tokio::spawn(async move {
             // Where it fails, it costs.
@@ -500,33 +332,4 @@ impl<C: Clock> RedisStore<C> {
             other => other,
         }
     }
-}
-
-fn refund(receipt: &Receipt) -> Cmd {
-    let keys = Keys::of(receipt.account, keys::signed_time(receipt.time), receipt.key);
-    let mut command = cmd("FCALL");
-    command.arg("countersign_1_refund").arg(3);
-    command.arg(&keys.records).arg(&keys.limits).arg(&keys.account);
-    command.arg(&packed::field(receipt.identity.0)).arg(&receipt.route.to_le_bytes());
-    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
-    command
-}
-
-/// A server that was asked.
-type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
-
-fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: u8) -> Cmd {
-    let mut head = spend.head;
-    if let Some(last) = head.last_mut() {
-        *last = count;
-    }
-    let mut command = cmd("FCALL");
-    if let Some(growing) = &spend.growing {
-        growing.spend(&mut command, keys, spend, &head, costs);
-        return command;
-    }
-    command.arg("countersign_1_spend").arg(4);
-    command.arg(&keys.generation).arg(&keys.records).arg(&keys.limits).arg(&keys.account);
-    command.arg(&head).arg(&spend.identity).arg(spend.nonce()).arg(&spend.record).arg(costs);
-    command
 }

@@ -3,12 +3,13 @@
 use redis::Cmd;
 use tokio::time::Instant;
 
+use super::RedisStore;
 use super::cluster::{Cluster, Route};
+use super::judge::command;
 use super::keys::{Keys, signed_at, tag};
 use super::packed::{self, Spend};
 use super::server::Fault;
 use super::tally::Tally;
-use super::{RedisStore, command};
 use crate::clock::{Clock, Micros};
 use crate::store::{Charge, Cost, Verdict};
 
