@@ -17,6 +17,8 @@ mod cluster;
 mod clusters;
 mod deaf;
 mod epochs;
+#[path = "../support/free_port.rs"]
+mod free_port;
 mod gateways;
 mod limits;
 mod local;

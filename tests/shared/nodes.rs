@@ -1,12 +1,12 @@
 //! A real cluster of redis-servers: three primaries with a replica each, on free ports of the loopback.
 
-use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use countersign::store::redis::{Address, ClusterOptions};
 use redis::Client;
 
 use crate::cluster::{Bus, arguments, form, text};
+use crate::free_port::free_port;
 use crate::server::RedisServer;
 
 /// Three primaries, then the replica of each.
@@ -89,8 +89,4 @@ impl Nodes {
 /// The name of a node.
 pub(crate) fn id(node: &RedisServer) -> String {
     text(&node.run(&["CLUSTER", "MYID"]))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

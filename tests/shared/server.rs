@@ -1,12 +1,14 @@
 //! A real redis-server, started on a free port of the loopback and ended by its process id.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use countersign::store::redis::Address;
 use redis::{Client, cmd};
 use tempfile::TempDir;
+
+use crate::free_port::free_port;
 
 /// A server of its own.
 pub(crate) struct RedisServer {
@@ -18,8 +20,7 @@ pub(crate) struct RedisServer {
 
 impl RedisServer {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let mut server = Self { port, dir: TempDir::new().unwrap(), child: None, arguments };
         server.restart();

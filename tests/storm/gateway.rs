@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::clients::{Client, GROWING, GROWING_SECRET, LEAD, PASSPHRASE, SECRET, STYLES};
-use crate::redis_server::{free_port, signal};
+use crate::free_port::free_port;
+use crate::redis_server::signal;
 
 /// Honest keys of each dialect.
 const KEYS: usize = 4;

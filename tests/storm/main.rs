@@ -25,6 +25,8 @@ mod controls;
 mod dice;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
+#[path = "../support/free_port.rs"]
+mod free_port;
 mod gateway;
 mod nemesis;
 mod phases;

@@ -1,12 +1,14 @@
 //! A real redis-server on a free port of the loopback, with a clock that can be set wrong; ended by its process id.
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::{Client, RedisResult, Value, cmd};
 use tempfile::TempDir;
+
+use crate::free_port::free_port;
 
 #[derive(Debug)]
 pub(crate) struct RedisServer {
@@ -98,10 +100,6 @@ impl Drop for RedisServer {
             let _ = child.wait();
         }
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn signal(process: u32, name: &str) {

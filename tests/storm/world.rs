@@ -13,9 +13,10 @@ use crate::backend::Backend;
 use crate::clients::LEAD;
 use crate::cluster::{Bus, arguments, form, text};
 use crate::fault_proxy::{FaultProxy, Mode};
+use crate::free_port::free_port;
 use crate::gateway::{GatewayProcess, Reach, greedy, growing, honest};
 use crate::postgres::{Server, blocking, patient};
-use crate::redis_server::{RedisServer, free_port};
+use crate::redis_server::RedisServer;
 use crate::traffic::{Load, Traffic};
 
 pub(crate) const GATEWAYS: usize = 3;
