@@ -156,7 +156,10 @@ mod tests {
                 if !text.is_empty() {
                     let place = place.index(text.len());
                     text[place] = byte;
-                    prop_assert_eq!(decoded(alphabet, &text), other.decode(&text).ok());
+                    // The other takes padding within, too, which would be a second spelling.
+                    let one_spelling = |bytes: &Vec<u8>| other.encode(bytes).as_bytes() == text;
+                    let taken = other.decode(&text).ok().filter(one_spelling);
+                    prop_assert_eq!(decoded(alphabet, &text), taken);
                 }
             }
         }
