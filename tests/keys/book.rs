@@ -97,7 +97,7 @@ impl Registry for Book {
     }
 
     fn commit(&self, _writes: Vec<Write>, _note: Note) -> Answer<'_, u64> {
-        unimplemented!("tests write by `put`")
+        Box::pin(async { Err(RegistryError::Unavailable("tests write by `put`".into())) })
     }
 
     fn list(&self, query: Query) -> Answer<'_, Vec<Record>> {
@@ -113,12 +113,23 @@ impl Registry for Book {
 
     fn history(
         &self,
-        _kind: Kind,
-        _id: &str,
-        _before: Option<u64>,
-        _limit: usize,
+        kind: Kind,
+        id: &str,
+        before: Option<u64>,
+        limit: usize,
     ) -> Answer<'_, Vec<Change>> {
-        unimplemented!("nobody asks")
+        let id = id.to_owned();
+        Box::pin(async move {
+            self.up()?;
+            let pages = self.pages.lock().unwrap();
+            let latest_first = pages.history.iter().rev().filter(|change| {
+                let record = &change.record;
+                record.kind == kind
+                    && *record.id == *id
+                    && before.is_none_or(|revision| record.revision < revision)
+            });
+            Ok(latest_first.take(limit).cloned().collect())
+        })
     }
 
     fn since(&self, revision: u64, limit: usize) -> Answer<'_, Vec<Change>> {
