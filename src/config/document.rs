@@ -143,7 +143,9 @@ impl Spot<'_> {
 
     fn excerpt(&self) -> Option<Excerpt> {
         if self.secret || self.whole_table {
-            return cautious_excerpt(self.document.text, &self.span);
+            let excerpt = cautious_excerpt(self.document.text, &self.span);
+            // A line of its own, as of an array over several lines, hides nothing behind a `=`.
+            return excerpt.filter(|excerpt| !self.secret || excerpt.text.contains('='));
         }
         let meant = shown(self.document.text.get(self.span.clone())?.lines().next()?);
         let name = self.key.rsplit('.').next().unwrap_or_default();
@@ -279,8 +281,17 @@ impl<'a> Table<'a> {
 }
 
 /// The keys whose values are never shown.
-const SECRETS: [&str; 8] =
-    ["secret", "passphrase", "identity_key", "public_key", "challenge_key", "keys", "url", "token"];
+const SECRETS: [&str; 9] = [
+    "secret",
+    "passphrase",
+    "password",
+    "identity_key",
+    "public_key",
+    "challenge_key",
+    "keys",
+    "url",
+    "token",
+];
 
 fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }

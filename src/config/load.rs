@@ -84,8 +84,10 @@ fn build(root: &Table<'_>) -> Option<Config> {
     for upstream in &upstreams {
         upstream.refuse_credentials(dialects.used());
     }
-    down::settle(root, shared.as_mut(), &locals);
-    if let Some(options) = &shared {
+    if let Ok(shared) = &mut shared {
+        down::settle(root, shared.as_mut(), &locals);
+    }
+    if let Ok(Some(options)) = &shared {
         let in_cluster = matches!(options.topology, Topology::Cluster(_));
         shared::refuse_timeless(root, dialects.used(), registry.as_ref(), in_cluster);
     }
@@ -97,7 +99,7 @@ fn build(root: &Table<'_>) -> Option<Config> {
         websocket,
         store,
         audit: audit.rules,
-        shared,
+        shared: shared.ok()?,
         registry: registry?,
         guard,
         upstreams: upstreams.into_iter().map(|named| named.upstream).collect::<Option<_>>()?,

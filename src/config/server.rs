@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::document::{Node, Table, text};
 use super::load::{refuse_repeats, section};
-use super::problem::Fault;
+use super::problem::{Fault, Reported};
 use super::value::{address, name, network, size, span, whole};
 use super::{Listener, Server, Store, TlsFiles, shared};
 use crate::store::redis;
@@ -176,24 +176,31 @@ pub(super) fn pem(node: &Node<'_>, armour: &str, private: bool) -> Option<PathBu
     Some(path)
 }
 
-/// What is remembered, and the shared store where one is asked for.
-pub(super) fn store(root: &Table<'_>) -> (Store, Option<redis::Options>) {
-    let Some(table) = section(root, "store") else { return (Store::default(), None) };
-    let is_shared = table.or("kind", false, kind);
+/// What is remembered, and the shared store where one is asked for; of one that is wrong it was said what.
+pub(super) fn store(root: &Table<'_>) -> (Store, Result<Option<redis::Options>, Reported>) {
+    let Some(table) = section(root, "store") else {
+        let is_there = root.find("store").is_some();
+        return (Store::default(), if is_there { Err(Reported) } else { Ok(None) });
+    };
+    let is_shared = table.find("kind").map_or(Some(false), |node| node.read(kind));
     let node = table.find("redis");
     let shared = match (is_shared, &node) {
-        (true, Some(node)) => node.table().and_then(|table| shared::redis(&table)),
-        (true, None) => {
+        (Some(true) | None, Some(node)) => {
+            let options = node.table().and_then(|table| shared::redis(&table));
+            options.filter(|_| is_shared.is_some()).map(Some).ok_or(Reported)
+        }
+        (Some(true), None) => {
             let cure = "add `[store.redis]` with servers = [\"10.0.0.5:6379\"]";
             table.spot.error(Fault::cured("`redis` is missing", cure));
-            None
+            Err(Reported)
         }
-        (false, Some(node)) => {
+        (Some(false), Some(node)) => {
             node.spot
                 .error(Fault::cured("the store is in memory", "set kind = \"redis\" beside it"));
-            None
+            Err(Reported)
         }
-        (false, None) => None,
+        (Some(false), None) => Ok(None),
+        (None, None) => Err(Reported),
     };
     (embedded(&table), shared)
 }

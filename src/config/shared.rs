@@ -100,7 +100,8 @@ fn renamed(table: &Table<'_>, is_cluster: bool) -> HashMap<String, String> {
         ));
     }
     let Some(given) = node.table() else { return HashMap::new() };
-    let one = |(announced, reached): (&str, Node<'_>)| {
+    let one = |(announced, mut reached): (&str, Node<'_>)| {
+        reached.spot.secret = true;
         let announced = reached.spot.noted(address(announced))?.to_string();
         Some((announced, reached.read(|value| address(text(value)?))?.to_string()))
     };
@@ -167,15 +168,27 @@ pub(super) fn refuse_timeless(
 }
 
 fn addresses(node: &Node<'_>, kind: Option<Kind>) -> Option<Vec<Authority>> {
-    let mut seen: Vec<Authority> = Vec::new();
-    let found = node.texts(|text| {
-        let server = address(text)?;
-        if seen.contains(&server) {
-            return Err(Fault::new(format!("{server} stands here twice")));
-        }
-        seen.push(server.clone());
-        Ok(server)
-    });
+    let mut found: Vec<Authority> = Vec::new();
+    let mut all_read = true;
+    for mut item in node.items()? {
+        // Credentials may stand there by mistake.
+        item.spot.secret = true;
+        let server = item.read(|value| {
+            let server = address(text(value)?)?;
+            if found.iter().any(|other| is_same(other, &server)) {
+                return Err(Fault::cured(
+                    format!("{server} stands here twice"),
+                    "one server has one vote: give each once",
+                ));
+            }
+            Ok(server)
+        });
+        all_read &= server.is_some();
+        found.extend(server);
+    }
+    if !all_read {
+        return None;
+    }
     let (is_right, cure) = match kind {
         None => (
             matches!(found.len(), 1 | 3 | 5),
@@ -198,10 +211,30 @@ fn addresses(node: &Node<'_>, kind: Option<Kind>) -> Option<Vec<Authority>> {
     Some(found)
 }
 
+/// Whether two addresses are spellings of one.
+fn is_same(a: &Authority, b: &Authority) -> bool {
+    a.host().eq_ignore_ascii_case(b.host()) && a.port_u16() == b.port_u16()
+}
+
+/// A host and its port, and nothing else; what is wrong is not repeated where it may hold a password.
 fn address(text: &str) -> Result<Authority, Fault> {
-    let server = text.parse::<Authority>().ok().filter(|server| server.port_u16().is_some());
-    let server = server.filter(|server| !text.contains('@') && !server.host().is_empty());
-    server.ok_or_else(|| {
+    if text.contains('@') {
+        return Err(Fault::cured(
+            "credentials do not stand in an address",
+            "write host:port, with `username` and password = { env = \"NAME\" } or { file = \"path\" } beside \
+             `servers`; change the password if others saw it",
+        ));
+    }
+    if text.contains('/') {
+        return Err(Fault::cured(
+            format!("\"{}\" is a URL or names a database", shown(text)),
+            "write host:port, as \"10.0.0.5:6379\": the database is always 0, and `tls` stands beside `servers`",
+        ));
+    }
+    let is_whole = |server: &Authority| {
+        !server.host().is_empty() && server.port_u16().is_some_and(|port| port > 0)
+    };
+    text.parse::<Authority>().ok().filter(is_whole).ok_or_else(|| {
         Fault::cured(
             format!("\"{}\" is no host and port", shown(text)),
             "write host:port, as \"10.0.0.5:6379\"; credentials stand beside it",
@@ -217,6 +250,14 @@ fn credentials(
     let mut settings = RedisConnectionInfo::default();
     if let Some(node) = username {
         settings = settings.set_username(node.read(text)?);
+        if password.is_none() {
+            node.spot.error(Fault::cured(
+                "a user is named and no password, so nobody would log in",
+                "add password = { env = \"NAME\" } or { file = \"path\" }, or leave `username` out for a server \
+                 that asks for none",
+            ));
+            return None;
+        }
     }
     if let Some(node) = password {
         let password = secret(node)?;
@@ -260,6 +301,187 @@ fn client(
             let at = ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
             let info = at.into_connection_info()?.set_redis_settings(settings);
             Client::build_with_tls(info, tls.clone())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, Contents, Lookup};
+
+    const SECRET: &str = "hunter2-hunter2";
+
+    struct World;
+
+    impl Lookup for World {
+        fn variable(&self, name: &str) -> Option<zeroize::Zeroizing<String>> {
+            (name == "THE_PASSWORD").then(|| SECRET.to_owned().into())
+        }
+
+        fn file(&self, path: &Path) -> std::io::Result<Contents> {
+            let bytes = match path.to_str() {
+                Some("password") => SECRET.as_bytes().to_vec().into(),
+                Some("bytes") => vec![0xff; 8].into(),
+                _ => return Err(std::io::ErrorKind::NotFound.into()),
+            };
+            Ok(Contents { bytes, public: false })
+        }
+    }
+
+    /// What is wrong with these lines of `[store.redis]`, which begin with the eleventh; and all that is ever shown.
+    fn wrong(lines: &str) -> (Vec<String>, String) {
+        let text = format!(
+            r#"version = 1
+[admin]
+address = "127.0.0.1:0"
+[[listener]]
+name = "public"
+address = "127.0.0.1:0"
+# ----
+[store]
+kind = "redis"
+[store.redis]
+{lines}
+[[upstream]]
+name = "exchange"
+backends = ["127.0.0.1:1"]
+identity_key = "none"
+[[route]]
+name = "one"
+methods = ["GET"]
+path = "/one"
+upstream = "exchange"
+dialect = "okx"
+when_store_down = "local"
+"#
+        );
+        match Config::parse(&text, Path::new("gateway.toml"), &World) {
+            Ok(loaded) => (Vec::new(), format!("{:?}", loaded.config)),
+            Err(refused) => {
+                let errors = refused.errors.iter().map(ToString::to_string).collect();
+                (errors, format!("{refused} {refused:?}"))
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_shared_store_is_said_once_with_its_line_and_cure() {
+        for (lines, said) in [
+            (
+                "topology = \"sentinel\"\nservers = [\"a:1\"]",
+                "11:12: store.redis.topology: a primary that was cut off goes on answering there, and would accept twice (use \"quorum\"",
+            ),
+            (
+                "topology = \"qourum\"\nservers = [\"a:1\"]",
+                "11:12: store.redis.topology: no topology is called \"qourum\" (did you mean \"quorum\"?)",
+            ),
+            (
+                "topology = \"quorum\"\nservers = [\"a:1\", \"b:1\"]",
+                "12:11: store.redis.servers: there are 2 servers (give three or five that know nothing",
+            ),
+            (
+                "topology = \"quorum\"\nservers = [\"a:1\", \"b:1\", \"c:1\", \"d:1\"]",
+                "12:11: store.redis.servers: there are 4 servers (give three or five",
+            ),
+            (
+                "servers = [\"a:1\", \"b:1\"]",
+                "11:11: store.redis.servers: there are 2 servers (give one, or three or five",
+            ),
+            (
+                "topology = \"redis\"\nservers = [\"a:1\", \"b:1\", \"c:1\"]",
+                "12:11: store.redis.servers: there are 3 servers (give one, or set topology",
+            ),
+            (
+                "servers = [\"a:1\", \"b:1\", \"a:1\"]",
+                "11:26: store.redis.servers[2]: a:1 stands here twice (one server has one vote",
+            ),
+            (
+                "servers = [\"a:1\", \"b:1\", \"A:01\"]",
+                "11:26: store.redis.servers[2]: A:01 stands here twice",
+            ),
+            (
+                "servers = [\"10.0.0.5:6379/3\"]",
+                "11:12: store.redis.servers[0]: \"10.0.0.5:6379/3\" is a URL or names a database (write host:port",
+            ),
+            (
+                "servers = [\"rediss://10.0.0.5:6379\"]",
+                "11:12: store.redis.servers[0]: \"rediss://10.0.0.5:6379\" is a URL or names a database (write host:port",
+            ),
+            (
+                "servers = [\"a:1\"]\ngateways = 2\ndb = 3",
+                "13:1: store.redis.db: there is no such key (known here:",
+            ),
+            ("servers = [\"a:0\"]", "11:12: store.redis.servers[0]: \"a:0\" is no host and port"),
+            ("servers = [\"a\"]", "11:12: store.redis.servers[0]: \"a\" is no host and port"),
+            (
+                "servers = [\"a:1\"]\nusername = \"countersign\"",
+                "12:12: store.redis.username: a user is named and no password",
+            ),
+            (
+                "servers = [\"a:1\"]\npassword = { env = \"NOT_SET\" }",
+                "12:20: store.redis.password.env: the environment variable NOT_SET is not set, or is empty (set it",
+            ),
+            (
+                "servers = [\"a:1\"]\ntls = { ca = \"none.pem\" }",
+                "12:14: store.redis.tls.ca: none.pem cannot be read",
+            ),
+            ("deadline = \"20ms\"", "10:1: store.redis: `servers` is missing (as servers = ["),
+        ] {
+            let (errors, _) = wrong(lines);
+            assert!(
+                matches!(&errors[..], [one] if one.starts_with(&format!("gateway.toml:{said}"))),
+                "{lines}: {errors:#?}"
+            );
+        }
+        let (errors, _) = wrong("servers = [\"a:1\"]\ngateways = 2");
+        assert_eq!(errors, [""; 0], "the control");
+    }
+
+    #[test]
+    fn no_password_of_the_shared_store_is_ever_repeated() {
+        for lines in [
+            "servers = [\"redis://u:hunter2@10.0.0.5:6379\"]",
+            "servers = [\"u:hunter2@10.0.0.5:6379\"]",
+            "servers = [\n  \"a:1\",\n  \":hunter2@10.0.0.5:6379\",\n  \"b:1\",\n]",
+            "servers = [\"a:1\"]\npassword = \"hunter2\"",
+            "servers = [\"a:1\"]\npassword = { value = \"hunter2\" }",
+            "servers = [\"a:1\"]\npassword = { env = \"hunter2\" }",
+            "servers = [\"a:1\"]\npassword = { file = \"hunter2\" }",
+            "servers = [\"a:1\"]\npasswrod = \"hunter2\"",
+            "topology = \"cluster\"\nservers = [\"a:1\"]\naddresses = { \"b:1\" = \"u:hunter2@c:1\" }",
+        ] {
+            let (errors, shown) = wrong(lines);
+            assert!(!errors.is_empty(), "{lines}");
+            assert!(!shown.contains("hunter2"), "{lines}: {shown}");
+        }
+        for given in ["{ env = \"THE_PASSWORD\" }", "{ file = \"password\" }"] {
+            let lines =
+                format!("servers = [\"a:1\"]\ngateways = 2\nusername = \"u\"\npassword = {given}");
+            let (errors, shown) = wrong(&lines);
+            assert_eq!(errors, [""; 0]);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        let (errors, _) = wrong("servers = [\"a:1\"]\npassword = { file = \"bytes\" }");
+        assert!(matches!(&errors[..], [one] if one.contains("no UTF-8 text")), "{errors:?}");
+    }
+
+    #[test]
+    fn a_kind_of_store_that_cannot_be_read_says_nothing_of_memory() {
+        for kind in ["sentinel", "quorum", "rediss"] {
+            let text = format!(
+                "version = 1\n[store]\nkind = \"{kind}\"\n[store.redis]\nservers = [\"a:1\"]\n[[route]]\n\
+                 name = \"one\"\nmethods = [\"GET\"]\npath = \"/\"\nupstream = \"e\"\ndialect = \"okx\"\n\
+                 when_store_down = \"local\"\n[[upstream]]\nname = \"e\"\nbackends = [\"127.0.0.1:1\"]\n\
+                 identity_key = \"none\"\n"
+            );
+            let refused = Config::parse(&text, Path::new("gateway.toml"), &World).unwrap_err();
+            let said = refused.to_string();
+            assert!(said.contains("gateway.toml:3:8: store.kind: "), "{said}");
+            assert!(!said.contains("memory\""), "{said}");
+            assert!(!said.contains("in memory"), "{said}");
         }
     }
 }
