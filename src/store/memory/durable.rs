@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::OpenError;
-use super::fence::{Fence, PERSIST_EVERY};
+use super::fence::{AHEAD, Fence, PERSIST_EVERY};
 use super::marks::Marks;
+use super::pace::Pace;
 use super::replay::Highest;
 use super::state::{Log, StateDir};
 use super::unique::Unique;
@@ -46,17 +47,25 @@ impl Durable {
     pub(super) fn begin(&self, now: Micros) -> Result<(), OpenError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let unwritable = |source| OpenError::Unwritable { path: dir.path().to_owned(), source };
-        self.persist_mark(dir, now).map_err(unwritable)?;
+        self.persist_mark(dir, now, AHEAD).map_err(unwritable)?;
         self.marks.flush(dir, &mut lock(&self.log)).map_err(unwritable)
     }
 
     /// Writes the mark that covers what may be accepted from `now` on, and the reservations asked for.
     ///
     /// Where the disk does not take it, the fence and the reservations stay as they were, and are soon used up.
+    #[cfg(test)]
     pub(super) fn persist(&self, now: Micros) {
-        let Some(dir) = &self.dir else { return };
-        self.count(&self.persist_mark(dir, now));
+        self.persist_ahead(now, AHEAD);
+    }
+
+    /// The same, with a mark so far `ahead`; whether the disk has it.
+    fn persist_ahead(&self, now: Micros, ahead: Duration) -> bool {
+        let Some(dir) = &self.dir else { return false };
+        let written = self.persist_mark(dir, now, ahead);
+        self.count(&written);
         self.flush(dir);
+        written.is_ok()
     }
 
     /// Leaves exactly what was accepted. Nothing may be judged any more.
@@ -89,8 +98,8 @@ impl Durable {
         self.count(&self.unique.flush(dir));
     }
 
-    fn persist_mark(&self, dir: &StateDir, now: Micros) -> io::Result<()> {
-        let mark = self.fence.cover(now);
+    fn persist_mark(&self, dir: &StateDir, now: Micros, ahead: Duration) -> io::Result<()> {
+        let mark = self.fence.cover(now, ahead);
         dir.write_mark(mark)?;
         self.fence.allow_up_to(mark);
         Ok(())
@@ -152,13 +161,17 @@ impl Drop for Writer {
 fn persist_in_time(durable: &Durable, birth: Micros) {
     let started = Instant::now();
     let mut due = PERSIST_EVERY;
+    let mut pace = Pace::default();
     while !durable.bell.wait(due.saturating_sub(started.elapsed())) {
         if let Some(dir) = &durable.dir
             && started.elapsed() < due
         {
             durable.flush(dir);
         } else {
-            durable.persist(birth + started.elapsed());
+            let begun = started.elapsed();
+            if durable.persist_ahead(birth + begun, pace.ahead()) {
+                pace.written(begun, started.elapsed());
+            }
             due = started.elapsed() + PERSIST_EVERY;
         }
     }

@@ -89,11 +89,11 @@ impl Fence {
         self.stamp_floor
     }
 
-    /// The mark to persist at `now`, so that everything acceptable until [`AHEAD`] from now lies under it.
-    pub(super) fn cover(&self, now: Micros) -> Mark {
+    /// The mark to persist at `now`, so that everything acceptable until so far `ahead` of now lies under it.
+    pub(super) fn cover(&self, now: Micros, ahead: Duration) -> Mark {
         let now = now.max(Micros(self.latest.load(Ordering::Relaxed)));
         let lead = Duration::from_micros(self.lead.load(Ordering::Relaxed));
-        self.with_earlier(now + self.skew + AHEAD, now + lead + AHEAD)
+        self.with_earlier(now + self.skew + ahead, now + lead + ahead)
     }
 
     /// `stamp` and `deadline`, or the marks of earlier processes where those are later.
@@ -124,7 +124,7 @@ fn above(at: Micros, promised: Micros, ceiling: &AtomicU64) -> Option<Duration> 
     (at.0 > ceiling.load(Ordering::Acquire)).then_some(PERSIST_EVERY)
 }
 
-/// How far ahead of need a mark is persisted: as long as this the disk may take.
+/// How far ahead of need a mark is persisted, at least: as long as this the disk may take.
 pub(super) const AHEAD: Duration = Duration::from_secs(1);
 /// How often a mark is persisted.
 pub(super) const PERSIST_EVERY: Duration = Duration::from_millis(250);
@@ -221,6 +221,6 @@ mod tests {
         let deadline = |at| fence.refuses(now, SignedTime::Deadline { at, lead });
         assert_eq!(deadline(now + SECOND), None);
         assert_eq!(deadline(now + SECOND + MICRO), Some(PERSIST_EVERY));
-        assert_eq!(fence.cover(now).deadline, now + lead + AHEAD);
+        assert_eq!(fence.cover(now, AHEAD).deadline, now + lead + AHEAD);
     }
 }

@@ -13,6 +13,7 @@ mod limits;
 pub(super) mod marks;
 mod open_error;
 mod options;
+mod pace;
 mod pair;
 mod replay;
 mod state;
@@ -55,7 +56,8 @@ pub struct Fill {
 /// Remembers in this process.
 ///
 /// Exact and bounded: when full it refuses, and never forgets what is live. Dropping it, after the last charge, leaves
-/// exact marks in the state directory; a process that is killed leaves marks that lie about two seconds ahead.
+/// exact marks in the state directory; a process that is killed leaves marks that lie about two seconds ahead, and up to
+/// nine where its disk or its processor had lately been that slow.
 #[derive(Debug)]
 pub struct MemoryStore {
     replay: ReplaySet,
