@@ -179,7 +179,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             code.bind(&mut charge);
         }
         let mut receipt = Receipt::of(&charge);
-        self.clock.is_sure().then_some(()).ok_or(Denial::Unavailable)?;
+        freshness::after_doubt(self.clock.sure_since(), &charge, dialect.future())?;
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
         let spent = settle(verdict, &charge.costs).map_err(|denial| watch.disowned(denial));
         let levels = match &code {

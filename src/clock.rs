@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A moment, in microseconds since the Unix epoch. Arithmetic saturates: no input can make it wrap.
@@ -71,9 +71,10 @@ pub trait Clock: Send + Sync {
         (self.now(), Instant::now())
     }
 
-    /// Whether it can be relied on: nothing is judged by one that cannot.
-    fn is_sure(&self) -> bool {
-        true
+    /// Since when it can be relied on; `None` while it cannot: nothing is judged then, and nothing that was signed
+    /// before is afterwards.
+    fn sure_since(&self) -> Option<Micros> {
+        Some(Micros(0))
     }
 }
 
@@ -87,8 +88,14 @@ pub struct SystemClock {
     start: Instant,
     /// How far it was set ahead since, in microseconds.
     ahead: AtomicU64,
-    doubted: AtomicBool,
+    /// Since when it can be relied on, in microseconds; [`DOUBTED`] while it cannot.
+    sure_since: AtomicU64,
+    /// How far the wall clock lay ahead of it when it was last looked at, in microseconds.
+    apart: AtomicI64,
 }
+
+/// No moment: it is not sure.
+const DOUBTED: u64 = u64::MAX;
 
 impl SystemClock {
     /// Reads the wall clock once.
@@ -97,24 +104,47 @@ impl SystemClock {
             wall_at_start: wall_time(),
             start: Instant::now(),
             ahead: AtomicU64::new(0),
-            doubted: AtomicBool::new(false),
+            sure_since: AtomicU64::new(0),
+            apart: AtomicI64::new(0),
         }
     }
 
-    /// Compares it with the wall clock. A step of that stops whoever asks [`Clock::is_sure`], until it is steady again.
-    /// Then a step ahead is followed; one back is waited out, since this clock never runs back.
+    /// Compares it with the wall clock. A step of that stops whoever asks [`Clock::sure_since`], until it is steady
+    /// again. Then a step ahead is followed; one back is waited out, since this clock never runs back.
     pub fn check(&self, steadiness: &mut Steadiness) -> Standing {
-        let standing = steadiness.judge(wall_time(), self.now());
+        self.compare(wall_time(), steadiness)
+    }
+
+    /// How far the wall clock lay ahead of it when they were last compared, in seconds; negative where behind.
+    pub fn apart(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "it is shown, and reckoned with nowhere")]
+        let micros = self.apart.load(Ordering::Relaxed) as f64;
+        micros / 1e6
+    }
+
+    fn compare(&self, wall: Micros, steadiness: &mut Steadiness) -> Standing {
+        let ours = self.now();
+        let standing = steadiness.judge(wall, ours);
+        let mut apart = wall.0.cast_signed().saturating_sub(ours.0.cast_signed());
         match standing {
-            Standing::Sure => self.doubted.store(false, Ordering::Release),
-            Standing::Doubted { .. } => self.doubted.store(true, Ordering::Release),
+            Standing::Sure => self.settle(),
+            Standing::Doubted { .. } => self.sure_since.store(DOUBTED, Ordering::Release),
             Standing::Follow(step) => {
                 let step = u64::try_from(step.as_micros()).unwrap_or(u64::MAX);
                 self.ahead.fetch_add(step, Ordering::AcqRel);
-                self.doubted.store(false, Ordering::Release);
+                self.settle();
+                apart = 0;
             }
         }
+        self.apart.store(apart, Ordering::Relaxed);
         standing
+    }
+
+    /// It can be relied on from now on, if it could not before.
+    fn settle(&self) {
+        if self.sure_since.load(Ordering::Acquire) == DOUBTED {
+            self.sure_since.store(self.now().0, Ordering::Release);
+        }
     }
 }
 
@@ -129,8 +159,9 @@ impl Clock for SystemClock {
         (self.wall_at_start + instant.duration_since(self.start) + ahead, instant)
     }
 
-    fn is_sure(&self) -> bool {
-        !self.doubted.load(Ordering::Acquire)
+    fn sure_since(&self) -> Option<Micros> {
+        let since = self.sure_since.load(Ordering::Acquire);
+        (since != DOUBTED).then_some(Micros(since))
     }
 }
 
@@ -226,13 +257,15 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
         (**self).both()
     }
 
-    fn is_sure(&self) -> bool {
-        (**self).is_sure()
+    fn sure_since(&self) -> Option<Micros> {
+        (**self).sure_since()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
 
     #[test]
@@ -300,6 +333,64 @@ mod tests {
             let wall = Micros(ours.0.saturating_add_signed(apart));
             let standing = Steadiness::default().judge(wall, ours);
             assert_eq!(standing == Standing::Sure, sure, "{apart}");
+        }
+    }
+
+    /// Twenty seconds, looked at five times in each: the machine's clock lies `apart` for some of the looks. Tells of
+    /// each look since when ours is sure, and what it says.
+    fn through(apart: i64, looks: Range<u64>) -> Vec<(Option<Micros>, Micros)> {
+        let clock = SystemClock::start();
+        let mut steadiness = Steadiness::default();
+        let mut seen: Vec<(Option<Micros>, Micros)> = Vec::new();
+        for look in 0..100 {
+            // Time passes; what passes of itself meanwhile is nothing beside the bounds.
+            clock.ahead.fetch_add(SECOND / 5, Ordering::Relaxed);
+            let step = if looks.contains(&look) { apart } else { 0 };
+            let wall = clock.wall_at_start.0 + (look + 1) * SECOND / 5;
+            let _standing =
+                clock.compare(Micros(wall.saturating_add_signed(step)), &mut steadiness);
+            assert!(
+                seen.last().is_none_or(|(_, last)| clock.now() > *last),
+                "{apart}: it ran back"
+            );
+            seen.push((clock.sure_since(), clock.now()));
+        }
+        seen
+    }
+
+    const HOUR: i64 = 3_600_000_000;
+
+    #[test]
+    fn a_step_of_the_machine_s_clock_that_is_set_right_leaves_nothing_but_the_moment_it_was() {
+        for apart in [-HOUR, -1_000_000, -600_000, 600_000, 1_000_000, HOUR] {
+            let seen = through(apart, 10..30);
+            assert!(seen[..10].iter().all(|(since, _)| *since == Some(Micros(0))), "{apart}");
+            assert!(seen[10..30].iter().all(|(since, _)| since.is_none()), "{apart}");
+            let (since, now) = seen[30];
+            assert!(now.since(since.unwrap()) < Duration::from_millis(200), "{apart}");
+            assert!(seen[30..].iter().all(|(later, _)| *later == since), "{apart}");
+        }
+        // The control: what is within the bound is borne.
+        for apart in [-400_000, 0, 400_000] {
+            let seen = through(apart, 10..30);
+            assert!(seen.iter().all(|(since, _)| *since == Some(Micros(0))), "{apart}");
+        }
+    }
+
+    #[test]
+    fn a_step_ahead_that_lasts_is_followed_and_one_back_stops_all_for_as_long() {
+        for apart in [600_000, 1_000_000, HOUR] {
+            let seen = through(apart, 10..100);
+            let doubted = seen.iter().filter(|(since, _)| since.is_none()).count();
+            assert_eq!(doubted, 25, "{apart}: five seconds");
+            let ((_, before), (since, after)) = (seen[34], seen[35]);
+            assert!(since.is_some_and(|since| since > before), "{apart}");
+            let step = Duration::from_micros(apart.unsigned_abs());
+            assert!(after.since(before) >= step, "{apart}");
+        }
+        for apart in [-600_000, -1_000_000, -HOUR] {
+            let seen = through(apart, 10..100);
+            assert!(seen[10..].iter().all(|(since, _)| since.is_none()), "{apart}");
         }
     }
 

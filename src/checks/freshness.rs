@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Micros;
 use crate::denial::Denial;
+use crate::store::{Charge, SignedTime};
 
 /// Holds when `stamp` lies less than `future` ahead of `now` and at most `window` behind.
 ///
@@ -35,13 +36,72 @@ pub(crate) fn begun(moment: Micros, now: Micros, future: Duration) -> Result<(),
     if moment >= now + future { Err(Denial::Ahead(moment.since(now))) } else { Ok(()) }
 }
 
+/// Holds while the clock can be relied on, for what could not have been accepted before it could: what lies up to
+/// `since` and however far ahead is accepted waits to be signed again. What has no time has its own order.
+pub(crate) fn after_doubt(
+    since: Option<Micros>,
+    charge: &Charge,
+    future: Duration,
+) -> Result<(), Denial> {
+    let since = since.ok_or(Denial::Unavailable)?;
+    let (at, floor) = match charge.time {
+        _ if since == Micros(0) => return Ok(()),
+        SignedTime::Stamp(at) => (at, since + future),
+        SignedTime::Deadline { at, lead } => (at, since + lead),
+        SignedTime::Growing { key: _, nonce: _, window: _ }
+        | SignedTime::Unique { key: _, nonce: _ } => return Ok(()),
+    };
+    if at > floor {
+        return Ok(());
+    }
+    // Who signs a stamp signs the present; who signs a deadline signs one that is later by as long as it waits.
+    let from = if matches!(charge.time, SignedTime::Stamp(_)) { charge.now } else { at };
+    Err(Denial::Fenced((floor + Duration::from_micros(1)).since(from)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Identity, Repeat};
 
     const NOW: Micros = Micros(1_700_000_000_000_000);
     const WINDOW: Duration = Duration::from_secs(5);
     const FUTURE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_was_signed_before_the_clock_was_sure_again_waits_to_be_signed_again() {
+        let micro = Duration::from_micros(1);
+        let of = |time| Charge {
+            now: NOW + micro * 7,
+            identity: Identity([0; 16]),
+            nonce: None,
+            account: 0,
+            key: [0; 16],
+            epoch: 0,
+            step: None,
+            time,
+            keep_until: NOW,
+            route: 0,
+            repeat: Repeat::Never,
+            costs: [].into_iter().collect(),
+        };
+        let check = |since, time| after_doubt(since, &of(time), FUTURE);
+        let stamp = SignedTime::Stamp;
+        let deadline = |at| SignedTime::Deadline { at, lead: WINDOW };
+        let growing = SignedTime::Growing { key: [0; 16], nonce: 1, window: 0 };
+        let unique = SignedTime::Unique { key: [0; 16], nonce: [0; 16] };
+        for time in [stamp(NOW), deadline(NOW), growing, unique] {
+            assert_eq!(check(None, time), Err(Denial::Unavailable), "it is not sure");
+            assert_eq!(check(Some(Micros(0)), time), Ok(()), "it always was");
+        }
+        let since = Some(NOW);
+        let wait = FUTURE - micro * 6;
+        assert_eq!(check(since, stamp(NOW + FUTURE)), Err(Denial::Fenced(wait)));
+        assert_eq!(check(since, stamp(NOW + FUTURE + micro)), Ok(()));
+        assert_eq!(check(since, deadline(NOW + WINDOW)), Err(Denial::Fenced(micro)));
+        assert_eq!(check(since, deadline(NOW + WINDOW + micro)), Ok(()));
+        assert_eq!((check(since, growing), check(since, unique)), (Ok(()), Ok(())));
+    }
 
     #[test]
     fn a_stamp_is_good_for_its_window_and_less_than_a_second_ahead() {

@@ -309,7 +309,6 @@ fn client(
 mod tests {
     use std::path::Path;
 
-    use super::*;
     use crate::config::{Config, Contents, Lookup};
 
     const SECRET: &str = "hunter2-hunter2";

@@ -74,6 +74,7 @@ pub(super) struct Families {
     pub(super) audit_write_failures: IntCounter,
     pub(super) audit_webhook: IntCounterVec,
     pub(super) unusual_activity: IntCounterVec,
+    pub(super) machine_clock: Gauge,
     pub(super) ready: IntGauge,
     pub(super) build_info: IntGaugeVec,
 }
@@ -128,6 +129,7 @@ impl Families {
             audit_write_failures: single(to, "audit_write_failures_total", "Writes that the audit trail's directory did not take.")?,
             audit_webhook: counter(to, "audit_webhook_total", "Messages to the audit webhook, by what became of them.", &["outcome"])?,
             unusual_activity: counter(to, "unusual_activity_total", "What was unusual for a key, by what it was.", &["what"])?,
+            machine_clock: age(to, "machine_clock_offset_seconds", "How far the machine's clock lies ahead of the gateway's, which never runs back; negative where behind. Beyond half a second nothing signed is judged.")?,
             ready: level(to, "ready", "Whether the gateway takes traffic: 1 or 0.")?,
             build_info: gauge(to, "build_info", "Always 1; the labels say what is running.", &["version", "arch"])?,
         })

@@ -215,6 +215,11 @@ impl Metrics {
         self.families.registry_lag.observe(seconds(lag));
     }
 
+    /// Sets how far the machine's clock lies ahead of the gateway's, in seconds; negative where behind.
+    pub fn set_clock_apart(&self, seconds: f64) {
+        self.families.machine_clock.set(seconds);
+    }
+
     /// Sets whether the gateway takes traffic.
     pub fn set_ready(&self, ready: bool) {
         self.families.ready.set(i64::from(ready));

@@ -133,6 +133,7 @@ impl Watch {
             }
         }
         self.metrics.set_write_failures(store.write_failures());
+        self.metrics.set_clock_apart(self.gate.clock.apart());
         if let LiveStore::Shared(shared) = &self.gate.store
             && shared.is_cluster()
         {
@@ -174,11 +175,13 @@ impl Watch {
 
     /// Nothing signed is judged by a clock that was moved.
     fn check_clock(&self, steadiness: &mut Steadiness) {
-        let was_sure = self.gate.clock.is_sure();
+        let was_sure = self.gate.clock.sure_since().is_some();
         let standing = self.gate.clock.check(steadiness);
         match standing {
             Standing::Sure if !was_sure => {
-                tracing::info!("the machine's clock is right again: signed requests are judged");
+                tracing::info!(
+                    "the machine's clock is right again: what is signed from now on is judged"
+                );
             }
             Standing::Doubted { ahead, behind } if was_sure => tracing::error!(
                 ahead_ms = ahead.as_millis(),
@@ -187,11 +190,11 @@ impl Watch {
             ),
             Standing::Follow(step) => tracing::warn!(
                 step_ms = step.as_millis(),
-                "the machine's clock went ahead and is steady: the gateway follows it"
+                "the machine's clock went ahead and is steady: the gateway follows it, and judges what is signed from now on"
             ),
             Standing::Sure | Standing::Doubted { .. } => {}
         }
-        self.hold_if(NotReady::Clock, !self.gate.clock.is_sure());
+        self.hold_if(NotReady::Clock, self.gate.clock.sure_since().is_none());
     }
 
     /// Tells a shared store how much is known of keys: one that has forgotten counts only on what was learned since.
