@@ -17,7 +17,7 @@ use crate::{BOUND, SKEW, local, past_fence};
 
 /// What becomes of the answer to a request.
 #[derive(Clone, Debug)]
-enum Instead {
+pub(crate) enum Instead {
     /// It is the server's own.
     Nothing,
     /// These bytes.
@@ -26,16 +26,18 @@ enum Instead {
     Broken(Vec<u8>),
     /// It comes so much later.
     Late(Duration),
+    /// These bytes, to whatever else is asked as well.
+    Always(Vec<u8>),
 }
 
 /// In front of a real server: only the answers to requests are others.
-struct Liar {
-    port: u16,
+pub(crate) struct Liar {
+    pub(crate) port: u16,
     instead: Arc<Mutex<Instead>>,
 }
 
 impl Liar {
-    async fn start(server: u16) -> Self {
+    pub(crate) async fn start(server: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let instead = Arc::new(Mutex::new(Instead::Nothing));
@@ -43,14 +45,29 @@ impl Liar {
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await.unwrap();
+                let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else {
+                    continue;
+                };
                 tokio::spawn(between(client, server, Arc::clone(&told)));
             }
         });
         Self { port, instead }
     }
 
-    fn say(&self, instead: Instead) {
+    /// The same, on a thread that ends with the process.
+    pub(crate) fn start_beside(server: u16) -> Self {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                tell.send(Self::start(server).await).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        told.recv().unwrap()
+    }
+
+    pub(crate) fn say(&self, instead: Instead) {
         *self.instead.lock().unwrap() = instead;
     }
 }
@@ -74,10 +91,11 @@ async fn between(client: TcpStream, server: TcpStream, instead: Arc<Mutex<Instea
     let mut held = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from_server.read(&mut held).await {
         let now = instead.lock().unwrap().clone();
-        let now = if *asked.lock().unwrap() { now } else { Instead::Nothing };
+        let is_said = *asked.lock().unwrap() || matches!(now, Instead::Always(_));
+        let now = if is_said { now } else { Instead::Nothing };
         let (bytes, goes_on) = match now {
             Instead::Nothing => (held[..length].to_vec(), true),
-            Instead::Bytes(bytes) => (bytes, true),
+            Instead::Bytes(bytes) | Instead::Always(bytes) => (bytes, true),
             Instead::Broken(bytes) => (bytes, false),
             Instead::Late(span) => {
                 tokio::time::sleep(span).await;

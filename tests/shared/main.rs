@@ -25,10 +25,13 @@ mod local;
 mod marks;
 mod nodes;
 mod numbers;
+mod outages;
 #[expect(dead_code, reason = "other tests ask more of it")]
 #[path = "../registry/server.rs"]
 mod postgres;
+mod process;
 mod server;
+mod time;
 
 use std::sync::Arc;
 use std::time::Duration;
