@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use foldhash::quality::RandomState;
 
 use super::load::Load;
-use super::meter::{Counts, Lane, Meter};
+use super::meter::{Charged, Counts, Lane, Meter};
 use crate::admit::{Effect, Route};
 use crate::denial::{Denial, Excess};
 use crate::key::{Key, MAX_KEY_LIMITS};
@@ -36,13 +36,17 @@ pub struct Filled {
     pub counts: Counts,
     /// Whether it is counted and not enforced.
     pub shadow: bool,
+    /// The units that this request took of it.
+    pub weight: u32,
+    /// Whether they are given back, once the backend has answered.
+    pub charged: Charged,
 }
 
 impl Standing {
     pub(crate) fn new(costs: &Costs, levels: &Levels) -> Self {
         let filled = |(cost, spent): (&Cost, &u32)| {
-            let Cost { limit, window, counts, shadow, .. } = *cost;
-            Filled { limit, spent: *spent, window, counts, shadow }
+            let Cost { limit, window, counts, shadow, weight, charged, .. } = *cost;
+            Filled { limit, spent: *spent, window, counts, shadow, weight, charged }
         };
         let mut standing = Self::default();
         if costs.is_empty() {

@@ -222,7 +222,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.hold(endings);
         record.shadowed = permit.shadowed();
         record.is_local = permit.is_local();
-        let standing = standing(&permit);
+        let mut standing = standing(&permit);
         if entry.audit.intent {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
         }
@@ -255,6 +255,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let status = reply.status().as_u16();
                 if let Some(receipt) = receipt.and_then(|receipt| receipt.given_back(status)) {
                     self.gate.store.give_back(&receipt, self.gate.clock.now());
+                    standing.iter_mut().for_each(|told| told.give_back(status));
                 }
                 match seal {
                     None => reply,

@@ -10,7 +10,7 @@ use super::routes::Entry;
 use crate::admit::{Filled, Permit};
 use crate::clock::Micros;
 use crate::dialect::Facts;
-use crate::store::{Counts, Window};
+use crate::store::{Charged, Counts, Window};
 
 /// Tells the client how full its limits are, in the words of the route's dialect.
 pub(super) fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &Entry) {
@@ -35,8 +35,20 @@ pub(super) struct Told {
     used: u32,
     limit: u32,
     period_ms: u32,
+    /// What the request took of it, which may be given back.
+    weight: u32,
     counts: Counts,
     window: Window,
+    charged: Charged,
+}
+
+impl Told {
+    /// What is given back to a request that the backend answered with this status is told of as spent no more.
+    pub(super) fn give_back(&mut self, status: u16) {
+        if self.charged.gives_back(status) {
+            self.used = self.used.saturating_sub(self.weight);
+        }
+    }
 }
 
 /// The most limits that a client is told of.
@@ -49,8 +61,10 @@ pub(super) fn standing(permit: &Permit) -> ArrayVec<Told, MOST_TOLD> {
         used: filled.spent,
         limit: filled.limit.quota,
         period_ms: u32::try_from(filled.limit.period.as_millis()).unwrap_or(u32::MAX),
+        weight: filled.weight,
         counts: filled.counts,
         window: filled.window,
+        charged: filled.charged,
     };
     enforced.map(told).take(MOST_TOLD).collect()
 }

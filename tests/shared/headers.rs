@@ -1,0 +1,134 @@
+//! Four gateways as one, as a client and an attacker see them: what every answer says of limits is true whoever gives it,
+//! and what comes to all of them at once passes once.
+
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::sync::atomic::Ordering;
+
+use crate::gateways::backend;
+use crate::now;
+use crate::process::{Process, order, routes_and_keys};
+use crate::server::RedisServer;
+
+fn gateway(redis: &RedisServer, backend: SocketAddr, limits: &str) -> Process {
+    let routes = routes_and_keys(backend)
+        .replace("path = \"/api/v3/order\"", "path = \"/api/v3/order\"\norders = 1\nweight = 3")
+        .replace(
+            "account = \"alice\"\ndialect = \"binance\"",
+            "account = \"alice\"\ndialect = \"binance\"\nlimits = [\"weight\", \"orders\"]",
+        );
+    let text = format!(
+        "[store]\nkind = \"redis\"\n[store.redis]\nservers = [\"127.0.0.1:{}\"]\ndeadline = \"2s\"\n{limits}{routes}",
+        redis.port
+    );
+    Process::start(&text, &[], false, |_| {})
+}
+
+fn limit(name: &str, quota: u32, per: &str, more: &str) -> String {
+    format!(
+        "[[limit]]\nname = \"{name}\"\nquota = {quota}\nper = \"{per}\"\nkind = \"sliding-window\"\n{more}\n"
+    )
+}
+
+fn field(reply: &str, name: &str) -> Option<u64> {
+    let mut lines = reply.lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?.trim().parse().ok()
+}
+
+fn gateways(redis: &RedisServer, backend: SocketAddr, limits: &str) -> [Process; 4] {
+    let all = [(); 4].map(|()| gateway(redis, backend, limits));
+    for gateway in &all {
+        gateway.wait("it is ready", || gateway.is_ready());
+    }
+    all
+}
+
+#[test]
+fn every_answer_of_four_gateways_says_what_all_have_counted() {
+    let redis = RedisServer::start(&[]);
+    let (address, _) = backend();
+    let limits =
+        limit("weight", 100, "24h", "") + &limit("orders", 20, "1h", "counts = \"orders\"");
+    let all = gateways(&redis, address, &limits);
+    for number in 1..=20_u32 {
+        let reply = all[number as usize * 7 % 4].ask(&order("binance", number, now()));
+        assert!(reply.starts_with("HTTP/1.1 200"), "{number}: {reply}");
+        let counts = ["x-mbx-used-weight-1d", "x-mbx-used-weight", "x-mbx-order-count-1h"]
+            .map(|name| field(&reply, name));
+        let (orders, weight) = (u64::from(number), u64::from(number) * 3);
+        assert_eq!(counts, [Some(weight), Some(weight), Some(orders)], "{reply}");
+    }
+    for gateway in &all {
+        for number in 100..103 {
+            let reply = gateway.ask(&order("binance", number, now()));
+            assert!(reply.starts_with("HTTP/1.1 429") && reply.contains("-1015"), "{reply}");
+            assert_eq!(field(&reply, "x-mbx-order-count-1h"), Some(20), "{reply}");
+            // A sliding window counts until its last fifteenth is over.
+            assert!((1..=3_840).contains(&field(&reply, "retry-after").unwrap()), "{reply}");
+        }
+    }
+}
+
+#[test]
+fn what_an_accepted_order_gets_back_is_not_told_of_as_spent() {
+    let redis = RedisServer::start(&[]);
+    let (address, _) = backend();
+    let orders = limit("orders", 2, "1h", "counts = \"orders\"\ncharged = \"refused\"");
+    let all = gateways(&redis, address, &(limit("weight", 100, "24h", "") + &orders));
+    for number in 1..=6_u32 {
+        let gateway = &all[number as usize % 4];
+        // What was given back before may be on its way still; the order is then refused, and may come again.
+        let once = order("binance", number, now());
+        let mut reply = String::new();
+        gateway.wait("it is given back", || {
+            reply = gateway.ask(&once);
+            reply.starts_with("HTTP/1.1 200")
+        });
+        let counted = field(&reply, "x-mbx-order-count-1h").unwrap();
+        assert!(counted <= 1, "{reply}");
+        assert_eq!(field(&reply, "x-mbx-used-weight-1d"), Some(u64::from(number) * 3), "{reply}");
+    }
+    let alone = &all[0];
+    alone.wait("nothing is spent", || {
+        let reply = alone.ask(&order("binance", 1_000 + u32::from(rand()), now()));
+        field(&reply, "x-mbx-order-count-1h") == Some(0)
+    });
+}
+
+/// A number unlike those before.
+fn rand() -> u16 {
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+#[test]
+fn what_comes_to_four_gateways_at_once_passes_once() {
+    const ROUNDS: u32 = 60;
+    let redis = RedisServer::start(&[]);
+    let (address, delivered) = backend();
+    let limits = limit("weight", 1_000_000, "24h", "")
+        + &limit("orders", 1_000, "1h", "counts = \"orders\"");
+    let all = gateways(&redis, address, &limits);
+    let dialects = ["binance", "okx", "bitmex"];
+    let mut refusals = 0;
+    for number in 1..=ROUNDS {
+        let before = delivered.load(Ordering::SeqCst);
+        let once = order(dialects[number as usize % 3], number, now());
+        let together = Barrier::new(8);
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let send = |place: usize| {
+                let (gateway, once, together) = (&all[place % 4], &once, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    gateway.status(once)
+                })
+            };
+            let sent: Vec<_> = (0..8).map(send).collect();
+            sent.into_iter().map(|sent| sent.join().unwrap()).collect()
+        });
+        assert_eq!(delivered.load(Ordering::SeqCst) - before, 1, "{number} {statuses:?}");
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        refusals += statuses.iter().filter(|status| **status == 400).count();
+    }
+    assert!(refusals > 0, "a copy is refused as one, not as trouble");
+}
