@@ -82,7 +82,7 @@ async fn between(client: TcpStream, server: TcpStream, instead: Arc<Mutex<Instea
         let mut held = vec![0; 1 << 16];
         while let Ok(length @ 1..) = from_client.read(&mut held).await {
             let text = String::from_utf8_lossy(&held[..length]);
-            *is_request.lock().unwrap() = text.contains("countersign_1_spend");
+            *is_request.lock().unwrap() = text.contains("countersign_2_spend");
             if to_server.write_all(&held[..length]).await.is_err() {
                 break;
             }

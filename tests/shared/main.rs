@@ -280,7 +280,7 @@ async fn after_any_loss_nothing_that_may_have_been_accepted_passes() {
 /// What a gateway would say whose message was on its way for an hour.
 fn wake(server: &RedisServer, name: &str, known: &str) -> String {
     let long_ago = (now() - HOUR).0.to_string();
-    let words = ["FCALL", "countersign_1_wake", "1", "c1:{7}:g", &long_ago, name, known, "0"];
+    let words = ["FCALL", "countersign_2_wake", "1", "c2:{7}:g", &long_ago, name, known, "0"];
     match server.run(&words) {
         redis::Value::BulkString(told) => String::from_utf8(told).unwrap(),
         other => panic!("{other:?}"),
@@ -315,7 +315,7 @@ async fn what_was_evicted_or_deleted_by_hand_is_noticed_at_the_next_request() {
     past_fence().await;
     let once = charge(1);
     assert!(matches!(first.spend(&once).await, Verdict::New(_)));
-    let bucket = format!("c1:{{7}}:r{}", once.now.0 / 4_000_000);
+    let bucket = format!("c2:{{7}}:r{}", once.now.0 / 4_000_000);
     assert_eq!(server.run(&["DEL", &bucket]), redis::Value::Int(1));
     let again = store.spend(&once).await;
     assert!(matches!(again, Verdict::Fenced { .. }), "{again:?}");

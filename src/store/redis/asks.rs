@@ -192,7 +192,7 @@ async fn call(
     let mut calls = pipe();
     for (tag, owner) in held {
         let known = known.get(tag).map_or("", |known| known);
-        calls.cmd("FCALL").arg("countersign_1_wake").arg(1).arg(generation_key(*tag));
+        calls.cmd("FCALL").arg("countersign_2_wake").arg(1).arg(generation_key(*tag));
         calls.arg(sent.0).arg(&name).arg(known).arg(evicted).arg(owner.epoch);
     }
     let answers = connection.send_packed_commands(&calls, 0, held.len()).await;

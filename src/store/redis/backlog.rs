@@ -118,9 +118,9 @@ impl Backlog {
             for pending in batch.iter().map(|(_, pending)| pending).filter(fenced) {
                 let charge = pending.charge(now);
                 let Some(fence) = packed::fence(charge.time, self.margins) else { continue };
-                let spend = Spend::new(&charge, 0, pending.token, fence);
-                let keys = Keys::of(charge.account, signed_at(&charge), charge.key);
-                pipe.add_command(command(&keys, &spend, &[], 0));
+                let spend = Spend::new(&charge, pending.token, fence);
+                let keys = Keys::of(charge.account, signed_at(&charge));
+                pipe.add_command(command(&keys, &spend, &[]));
                 count += 1;
             }
             let sent = timeout(PATIENCE, connection.send_packed_commands(&pipe, 0, count)).await;
@@ -205,7 +205,7 @@ fn read(answer: Value) -> Result<Written, Trouble> {
         Said::Low | Said::Unmarked(_) | Said::Marked(_) => {
             Err(Trouble::Refuses("a record as a number".to_owned()))
         }
-        Said::Unborn | Said::Over(_) | Said::Outdated | Said::StepSpent => {
+        Said::Unborn | Said::Over(_) | Said::Full | Said::Outdated | Said::StepSpent => {
             Err(Trouble::Refuses("what was let through without it".to_owned()))
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::RedisStore;
 use super::keys::{self, Keys, signed_at};
-use super::packed::{self, Said, Spend, Token, Vote};
+use super::packed::{self, Payer, Said, Spend, Token, Vote};
 use super::probe::apart;
 use super::server::{Fault, Server};
 use super::tally::Tally;
@@ -28,7 +28,7 @@ impl<C: Clock> RedisStore<C> {
             return refused;
         }
         let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
-        let spend = Spend::new(charge, costs.len(), token, fence);
+        let spend = Spend::new(charge, token, fence);
         if let Some(cluster) = &self.cluster {
             return self.judge_in(cluster, charge, costs, &spend).await;
         }
@@ -37,7 +37,9 @@ impl<C: Clock> RedisStore<C> {
         let verdict = tally.verdict(self.majority, charge, self.margins);
         let may_come_again = matches!(
             verdict,
-            Verdict::Over { cost: _, retry_after: _, level: _ } | Verdict::StepSpent
+            Verdict::Over { cost: _, retry_after: _, level: _ }
+                | Verdict::StepSpent
+                | Verdict::Full
         );
         if may_come_again && !tally.new.is_empty() {
             self.forget(charge, &spend, &tally.new).await;
@@ -117,11 +119,11 @@ impl<C: Clock> RedisStore<C> {
         owner: usize,
         spend: &Spend,
     ) -> Tally {
-        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
+        let keys = Keys::of(charge.account, signed_at(charge));
         let sent = self.clock.now();
         let deadline = Instant::now() + self.deadline;
-        let with_costs = command(&keys, spend, &packed::costs(costs), packed::count(costs));
-        let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[], 0));
+        let with_costs = command(&keys, spend, costs);
+        let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[]));
         let mut calls: Vec<(usize, Asked<'_>)> = Vec::new();
         for (place, server) in self.servers.iter().enumerate() {
             let command = without.as_ref().filter(|_| place != owner).unwrap_or(&with_costs);
@@ -173,6 +175,7 @@ impl<C: Clock> RedisStore<C> {
             Said::New(_)
             | Said::Seen
             | Said::Over(_)
+            | Said::Full
             | Said::Outdated
             | Said::StepSpent
             | Said::Low
@@ -184,12 +187,12 @@ impl<C: Clock> RedisStore<C> {
 
     /// Takes back what servers recorded of a request that does not pass and may come again.
     pub(super) async fn forget(&self, charge: &Charge, spend: &Spend, places: &[usize]) {
-        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
+        let keys = Keys::of(charge.account, signed_at(charge));
         let mut command = cmd("FCALL");
         if let Some(growing) = &spend.growing {
             growing.forget(&mut command, &keys, spend);
         } else {
-            command.arg("countersign_1_forget").arg(2).arg(&keys.generation).arg(&keys.records);
+            command.arg("countersign_2_forget").arg(2).arg(&keys.generation).arg(&keys.records);
             command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
         }
         let deadline = Instant::now() + self.deadline;
@@ -202,12 +205,12 @@ impl<C: Clock> RedisStore<C> {
 
 /// The call that gives back what a request was charged.
 pub(super) fn refund(receipt: &Receipt) -> Cmd {
-    let keys = Keys::of(receipt.account, keys::signed_time(receipt.time), receipt.key);
+    let keys = Keys::of(receipt.account, keys::signed_time(receipt.time));
+    let payer = Payer::of(receipt.account, receipt.key);
     let mut command = cmd("FCALL");
-    command.arg("countersign_1_refund").arg(3);
-    command.arg(&keys.records).arg(&keys.limits).arg(&keys.account);
+    command.arg("countersign_2_refund").arg(2).arg(&keys.generation).arg(&keys.records);
     command.arg(&packed::field(receipt.identity.0)).arg(&receipt.route.to_le_bytes());
-    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
+    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs, Some(payer)));
     command
 }
 
@@ -215,18 +218,14 @@ pub(super) fn refund(receipt: &Receipt) -> Cmd {
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
 
 /// The call that asks about a request.
-pub(super) fn command(keys: &Keys, spend: &Spend, costs: &[u8], count: u8) -> Cmd {
-    let mut head = spend.head;
-    if let Some(last) = head.last_mut() {
-        *last = count;
-    }
+pub(super) fn command(keys: &Keys, spend: &Spend, costs: &[Cost]) -> Cmd {
     let mut command = cmd("FCALL");
-    if let Some(growing) = &spend.growing {
-        growing.spend(&mut command, keys, spend, &head, costs);
-        return command;
+    if spend.growing.is_some() {
+        command.arg("countersign_2_grow").arg(2).arg(&keys.generation).arg(&keys.account);
+    } else {
+        command.arg("countersign_2_spend").arg(3);
+        command.arg(&keys.generation).arg(&keys.records).arg(&keys.account);
     }
-    command.arg("countersign_1_spend").arg(4);
-    command.arg(&keys.generation).arg(&keys.records).arg(&keys.limits).arg(&keys.account);
-    command.arg(&head).arg(&spend.identity).arg(spend.nonce()).arg(&spend.record).arg(costs);
+    command.arg(spend.packed(costs));
     command
 }

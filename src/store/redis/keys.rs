@@ -1,4 +1,4 @@
-//! Under which keys a request's records, limits and epoch lie.
+//! Under which keys a request's records and epoch lie.
 
 use crate::clock::Micros;
 use crate::store::{Charge, SignedTime};
@@ -7,26 +7,18 @@ use crate::store::{Charge, SignedTime};
 pub(super) struct Keys {
     pub(super) generation: String,
     pub(super) records: String,
-    pub(super) limits: String,
     pub(super) account: String,
 }
 
 impl Keys {
-    pub(super) fn of(account: u64, signed: Micros, key: [u8; 16]) -> Self {
+    pub(super) fn of(account: u64, signed: Micros) -> Self {
         let tag = tag(account);
-        let payer = key.first_chunk().map_or(0, |half| u64::from_le_bytes(*half));
         Self {
             generation: generation_key(tag),
-            records: format!("c1:{{{tag}}}:r{}", signed.0 / SPAN),
-            limits: format!("c1:{{{tag}}}:m{payer:x}"),
-            account: format!("c1:{{{tag}}}:a{account:x}"),
+            records: format!("c2:{{{tag}}}:r{}", signed.0 / SPAN),
+            account: format!("c2:{{{tag}}}:a{account:x}"),
         }
     }
-}
-
-/// The key of the mark of a key's growing numbers.
-pub(super) fn mark_key(account: u64, mark: [u8; 16]) -> String {
-    format!("c1:{{{}}}:n{:032x}", tag(account), u128::from_be_bytes(mark))
 }
 
 /// The key of the generation of an account's tag.
@@ -36,17 +28,12 @@ pub(super) fn generation_of(account: u64) -> String {
 
 /// Where a tag's generation lies.
 pub(super) fn generation_key(tag: u64) -> String {
-    format!("c1:{{{tag}}}:g")
+    format!("c2:{{{tag}}}:g")
 }
 
 /// The part that an account, or a subject that many share, belongs to.
 pub(super) fn tag(account: u64) -> u64 {
     account % TAGS
-}
-
-/// Where the limit of a subject lies that more accounts share.
-pub(super) fn shared_key(subject: u64) -> String {
-    format!("c1:{{{}}}:s{subject:x}", tag(subject))
 }
 
 /// The keys of every tag's generation.
@@ -82,10 +69,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_keys_of_a_call_share_a_slot(account: u64, signed: u64, key: [u8; 16]) {
-            let Keys { generation, records, limits, account: of_account } = Keys::of(account, Micros(signed), key);
+        fn all_keys_of_a_call_share_a_slot(account: u64, signed: u64) {
+            let Keys { generation, records, account: of_account } = Keys::of(account, Micros(signed));
             let wanted = slot(tag(account).to_string().as_bytes());
-            for key in [&generation, &records, &limits, &of_account, &shared_key(account)] {
+            for key in [&generation, &records, &of_account] {
                 prop_assert_eq!(slot_of_key(key), wanted, "{}", key);
             }
             prop_assert_eq!(generation, generation_key(tag(account)));

@@ -33,8 +33,8 @@ use redis::{Cmd, cmd};
 use tokio::time::{Instant, timeout};
 
 use super::RedisStore;
-use super::keys::{Keys, generation_of, mark_key};
-use super::packed::{self, Said, Spend, Token, Vote};
+use super::keys::{Keys, generation_of};
+use super::packed::{self, Payer, Said, Spend, Token, Vote};
 use crate::clock::{Clock, Micros};
 use crate::registry::book::Registry;
 use crate::store::memory::marks::{furthest, step};
@@ -121,6 +121,7 @@ impl<C: Clock> RedisStore<C> {
             Said::New(_)
             | Said::Seen
             | Said::Over(_)
+            | Said::Full
             | Said::Fenced(_)
             | Said::Unborn
             | Said::Outdated
@@ -302,7 +303,7 @@ impl Known {
 
 /// The number of a request, as servers are asked about it.
 pub(super) struct Growing {
-    mark: String,
+    mark: [u8; 16],
     /// It and the window, so that their bytes stand in the order of the numbers.
     number: [u8; 16],
 }
@@ -312,26 +313,18 @@ impl Growing {
     pub(super) fn of(charge: &Charge) -> Option<Self> {
         let SignedTime::Growing { key, nonce, window } = charge.time else { return None };
         let number = (u128::from(nonce) << 64 | u128::from(window)).to_be_bytes();
-        Some(Self { mark: mark_key(charge.account, key), number })
+        Some(Self { mark: key, number })
     }
 
-    pub(super) fn spend(
-        &self,
-        command: &mut Cmd,
-        keys: &Keys,
-        spend: &Spend,
-        head: &[u8],
-        costs: &[u8],
-    ) {
-        command.arg("countersign_1_grow").arg(4);
-        command.arg(&keys.generation).arg(&self.mark).arg(&keys.limits).arg(&keys.account);
-        command.arg(head).arg(&spend.identity).arg(&self.number).arg(&spend.record).arg(costs);
+    /// As a part of an argument.
+    pub(super) fn packed(&self) -> impl Iterator<Item = u8> {
+        self.mark.into_iter().chain(self.number)
     }
 
     pub(super) fn forget(&self, command: &mut Cmd, keys: &Keys, spend: &Spend) {
         let parts = self.number.iter().take(8).chain(spend.identity.iter().take(8));
         let entry: Vec<u8> = parts.chain(&spend.record).copied().collect();
-        command.arg("countersign_1_forget_number").arg(2);
+        command.arg("countersign_2_forget_number").arg(1);
         command.arg(&keys.generation).arg(&self.mark).arg(entry);
     }
 }
@@ -339,8 +332,7 @@ impl Growing {
 /// Asks whether a mark is known, after it was told, where it was, up to which number all may have been accepted.
 fn ask_mark(account: u64, key: [u8; 16], token: Token, told: Option<(Token, u64)>) -> Cmd {
     let mut command = cmd("FCALL");
-    command.arg("countersign_1_mark").arg(2);
-    command.arg(generation_of(account)).arg(mark_key(account, key)).arg(&token.0);
+    command.arg("countersign_2_mark").arg(1).arg(generation_of(account)).arg(&key).arg(&token.0);
     match told {
         Some((told, floor)) => command.arg(&told.0).arg(&floor.to_be_bytes()),
         None => command.arg("").arg(""),
@@ -351,14 +343,13 @@ fn ask_mark(account: u64, key: [u8; 16], token: Token, told: Option<(Token, u64)
 /// Gives back what a request with a growing number was charged.
 pub(super) fn refund(receipt: &Receipt) -> Option<Cmd> {
     let SignedTime::Growing { key, nonce, window: _ } = receipt.time else { return None };
-    let keys = Keys::of(receipt.account, Micros(0), receipt.key);
+    let payer = Payer::of(receipt.account, receipt.key);
     let Identity(identity) = receipt.identity;
     let entry: Vec<u8> = nonce.to_be_bytes().into_iter().chain(identity).take(16).collect();
     let mut command = cmd("FCALL");
-    command.arg("countersign_1_refund_number").arg(4);
-    command.arg(&keys.generation).arg(mark_key(receipt.account, key));
-    command.arg(&keys.limits).arg(&keys.account).arg(entry).arg(&receipt.route.to_le_bytes());
-    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs));
+    command.arg("countersign_2_refund_number").arg(1).arg(generation_of(receipt.account));
+    command.arg(&key).arg(entry).arg(&receipt.route.to_le_bytes());
+    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs, Some(payer)));
     Some(command)
 }
 

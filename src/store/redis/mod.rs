@@ -2,7 +2,7 @@
 //!
 //! One server, or a quorum of three or five that know nothing of each other: then a request passes when most of them
 //! say that it is new, and an account's limits are kept by one of them. Or a cluster, where all of an account lies on one
-//! primary, which is trusted while most nodes confirm it. Each call is one function of `function.lua`,
+//! primary, which is trusted while most nodes confirm it. Each call is one function of the library in `function/`,
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
 mod asks;
@@ -42,7 +42,7 @@ use self::keys::Keys;
 use self::local::Alone;
 use self::marks::Marks;
 use self::own::{Added, Own};
-use self::packed::Margins;
+use self::packed::{Margins, Payer};
 use self::server::Server;
 use self::tabs::Tabs;
 use super::memory::MemoryStore;
@@ -56,8 +56,12 @@ pub use self::trouble::{Ailment, Trouble};
 
 /// The library that every server runs.
 #[doc(hidden)]
-pub const FUNCTION: &str = include_str!("function.lua");
-const LIBRARY: &str = "countersign_1";
+pub const FUNCTION: &str = concat!(
+    include_str!("function/store.lua"),
+    include_str!("function/limits.lua"),
+    include_str!("function/spend.lua"),
+    include_str!("function/marks.lua"),
+);
 
 /// Remembers in Redis.
 #[derive(Debug)]
@@ -245,9 +249,9 @@ impl<C: Clock> RedisStore<C> {
     /// Raises what is known of a key's epoch, on every server that answers; how many did.
     pub async fn raise(&self, account: u64, key: [u8; 16], epoch: u64) -> usize {
         let mut command = cmd("FCALL");
-        let keys = Keys::of(account, Micros(0), key);
-        let key = key.first_chunk::<8>().copied().unwrap_or_default();
-        command.arg("countersign_1_raise").arg(1).arg(&keys.account).arg(&key).arg(epoch);
+        let keys = Keys::of(account, Micros(0));
+        command.arg("countersign_2_raise").arg(2).arg(&keys.generation).arg(&keys.account);
+        command.arg(&Payer::of(account, key).key_tag()).arg(epoch);
         if let Some(cluster) = &self.cluster {
             return usize::from(self.ask_primary(cluster, account, &command).await.is_some());
         }

@@ -1,28 +1,29 @@
-//! The bytes of a call and of its answer, as `function.lua` packs them.
+//! The bytes of a call and of its answer, as the library in `function/` packs them.
 
 use std::time::Duration;
 
 use super::marks::Growing;
 use crate::clock::Micros;
 use crate::store::memory::Rate;
-use crate::store::{Charge, Cost, Levels, Repeat, Scope, SignedTime, Verdict, Window};
+use crate::store::{Charge, Cost, Levels, Repeat, Scope, SignedTime, Subject, Verdict, Window};
 
 /// What marks one call, so that its repetition is known for ours: the gateway's own number, and a counter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Token(pub(super) [u8; 6]);
 
-/// The arguments of one `spend`.
+/// The arguments of one `spend` or `grow`.
 pub(super) struct Spend {
-    pub(super) head: [u8; HEAD],
+    /// All that stands before the number of costs.
+    head: [u8; HEAD],
+    payer: Payer,
     pub(super) identity: [u8; FIELD],
-    /// Empty where the request has none.
-    pub(super) nonce: Option<[u8; FIELD]>,
+    nonce: Option<[u8; FIELD]>,
     pub(super) record: [u8; RECORD],
     /// Its number, where it signs one that grows and no time.
     pub(super) growing: Option<Growing>,
 }
 
-const HEAD: usize = 4 * 8 + 8 + 2;
+const HEAD: usize = 4 * 8 + 8 + 1;
 /// 112 bits of a digest of 128: two requests of one do not come about by chance, nor by trying.
 const FIELD: usize = 14;
 const RECORD: usize = 8;
@@ -52,7 +53,8 @@ impl Margins {
 
 impl Spend {
     /// A call of servers that were born before `fence`.
-    pub(super) fn new(charge: &Charge, costs: usize, token: Token, fence: Micros) -> Self {
+    pub(super) fn new(charge: &Charge, token: Token, fence: Micros) -> Self {
+        let payer = Payer::of(charge.account, charge.key);
         let mut head = [0; HEAD];
         let (numbers, rest) = head.split_at_mut(4 * 8);
         let all = [fence.0, charge.keep_until.0, charge.epoch, charge.step.unwrap_or(0)];
@@ -60,22 +62,67 @@ impl Spend {
             place.copy_from_slice(&exact(number).to_le_bytes());
         }
         let may_repeat = u8::from(charge.repeat == Repeat::SameRoute);
-        let count = u8::try_from(costs).unwrap_or(u8::MAX);
-        let key = charge.key.first_chunk::<8>().copied().unwrap_or_default();
-        for (place, byte) in rest.iter_mut().zip(key.into_iter().chain([may_repeat, count])) {
-            *place = byte;
-        }
+        let flags = may_repeat | u8::from(charge.nonce.is_some()) << 1;
+        rest.iter_mut()
+            .zip(payer.key_tag().into_iter().chain([flags]))
+            .for_each(|(to, byte)| *to = byte);
         let mut record = [0; RECORD];
         let bytes = charge.route.to_le_bytes().into_iter().chain(token.0);
         record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
         let nonce = charge.nonce.map(|nonce| field(nonce.0));
         let growing = Growing::of(charge);
-        Self { head, identity: field(charge.identity.0), nonce, record, growing }
+        Self { head, payer, identity: field(charge.identity.0), nonce, record, growing }
     }
 
     /// The nonce as an argument.
     pub(super) fn nonce(&self) -> &[u8] {
         self.nonce.as_ref().map_or(&[], |nonce| nonce)
+    }
+
+    /// All of it in one argument, with what it costs.
+    pub(super) fn packed(&self, costs: &[Cost]) -> Vec<u8> {
+        let most = HEAD + 1 + FIELD + RECORD + 2 * 16 + costs.len() * COST;
+        let mut packed = Vec::with_capacity(most);
+        packed.extend_from_slice(&self.head);
+        packed.push(u8::try_from(costs.len()).unwrap_or(u8::MAX));
+        packed.extend_from_slice(&self.identity);
+        packed.extend_from_slice(&self.record);
+        match &self.growing {
+            Some(growing) => packed.extend(growing.packed()),
+            None => packed.extend_from_slice(self.nonce()),
+        }
+        pack(costs, Some(self.payer), &mut packed);
+        packed
+    }
+}
+
+/// Whose limits and epoch a request is subject to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Payer {
+    account: u64,
+    key: u64,
+}
+
+impl Payer {
+    pub(super) fn of(account: u64, key: [u8; 16]) -> Self {
+        Self { account, key: key.first_chunk().map_or(0, |half| u64::from_le_bytes(*half)) }
+    }
+
+    /// What tells the key from others, of other accounts too.
+    pub(super) fn key_tag(self) -> [u8; 8] {
+        (self.key ^ self.account.wrapping_mul(0x9E37_79B9_7F4A_7C15)).to_le_bytes()
+    }
+
+    /// The subject of a cost among those of all accounts.
+    fn subject(self, cost: &Cost) -> u64 {
+        let (Self { account, key }, Subject(subject)) = (self, cost.subject);
+        subject
+            ^ match cost.scope {
+                Scope::Account => account.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+                Scope::Key | Scope::Address | Scope::Global => {
+                    key.wrapping_mul(0xD6E8_FEB8_6659_FD93)
+                }
+            }
     }
 }
 
@@ -100,35 +147,33 @@ fn exact(number: u64) -> u64 {
     number.min((1 << 53) - 1)
 }
 
-/// How many costs there are, and whose: the key's, and the account's.
-pub(super) fn count(costs: &[Cost]) -> u8 {
-    let of_account = costs.iter().filter(|cost| cost.scope == Scope::Account).count();
-    let count = u8::try_from(costs.len()).unwrap_or(u8::MAX) & 0x3f;
-    count | u8::from(of_account < costs.len()) << 6 | u8::from(of_account > 0) << 7
-}
-
-/// The limits of a call.
-pub(super) fn costs(costs: &[Cost]) -> Vec<u8> {
+/// The limits of a call; those of nobody in particular have no payer.
+pub(super) fn costs(costs: &[Cost], payer: Option<Payer>) -> Vec<u8> {
     let mut packed = Vec::with_capacity(costs.len() * COST);
-    for cost in costs {
-        let rate = Rate::of(cost.limit);
-        packed.extend_from_slice(&cost.subject.0.to_le_bytes());
-        packed.push(kind(cost));
-        packed.extend_from_slice(&rate.quota().to_le_bytes());
-        packed.extend_from_slice(&rate.period_micros().to_le_bytes());
-        packed.extend_from_slice(&cost.weight.to_le_bytes());
-    }
+    pack(costs, payer, &mut packed);
     packed
 }
 
-/// How a cost is counted, and where.
+fn pack(costs: &[Cost], payer: Option<Payer>, to: &mut Vec<u8>) {
+    for cost in costs {
+        let rate = Rate::of(cost.limit);
+        let subject = payer.map_or(cost.subject.0, |payer| payer.subject(cost));
+        to.extend_from_slice(&subject.to_le_bytes());
+        to.push(kind(cost));
+        to.extend_from_slice(&rate.quota().to_le_bytes());
+        to.extend_from_slice(&rate.period_micros().to_le_bytes());
+        to.extend_from_slice(&cost.weight.to_le_bytes());
+    }
+}
+
+/// How a cost is counted, and whether it is enforced.
 fn kind(cost: &Cost) -> u8 {
     let window = match cost.window {
         Window::Bucket => 0,
         Window::Sliding => 1,
         Window::Fixed => 2,
     };
-    window | u8::from(cost.scope == Scope::Account) << 2 | u8::from(cost.shadow) << 3
+    window | u8::from(cost.shadow) << 3
 }
 
 /// The length of one packed cost.
@@ -151,6 +196,8 @@ pub(super) enum Said {
     Seen,
     /// Over a limit.
     Over(Verdict),
+    /// There is no room for what it would be charged to, or for its mark.
+    Full,
     /// The server was born, by a gateway's clock, too late to know.
     Fenced(Micros),
     /// No gateway has told the server yet that it knows of its latest loss.
@@ -186,6 +233,7 @@ pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
         7 => Said::Low,
         8 => Said::Unmarked(Token(rest.take()?)),
         9 => Said::Marked(rest.long()?),
+        10 => Said::Full,
         _ => return Err(Unreadable),
     };
     if rest.0.is_empty() { Ok(Vote { at, said }) } else { Err(Unreadable) }
@@ -231,6 +279,8 @@ pub(super) enum Settled {
     Granted,
     /// It does not fit before that time is over.
     Over(Duration),
+    /// There is no room to count it.
+    Full,
 }
 
 /// Reads the answer to a tab.
@@ -238,6 +288,7 @@ pub(super) fn settled(bytes: &[u8]) -> Result<Settled, Unreadable> {
     let mut rest = Reader(bytes);
     match (rest.byte()?, rest.long()?) {
         (0, _) => Ok(Settled::Granted),
+        (10, _) => Ok(Settled::Full),
         (_, wait) => Ok(Settled::Over(Duration::from_micros(wait))),
     }
 }

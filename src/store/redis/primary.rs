@@ -7,7 +7,7 @@ use super::RedisStore;
 use super::cluster::{Cluster, Route};
 use super::judge::command;
 use super::keys::{Keys, signed_at, tag};
-use super::packed::{self, Spend};
+use super::packed::Spend;
 use super::server::Fault;
 use super::tally::Tally;
 use crate::clock::{Clock, Micros};
@@ -32,8 +32,8 @@ impl<C: Clock> RedisStore<C> {
         costs: &[Cost],
         spend: &Spend,
     ) -> Verdict {
-        let keys = Keys::of(charge.account, signed_at(charge), charge.key);
-        let command = command(&keys, spend, &packed::costs(costs), packed::count(costs));
+        let keys = Keys::of(charge.account, signed_at(charge));
+        let command = command(&keys, spend, costs);
         let Some((route, sent, bytes)) = self.ask_primary(cluster, charge.account, &command).await
         else {
             return Verdict::Unavailable;

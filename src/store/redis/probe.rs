@@ -8,11 +8,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value, cmd};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::asks;
 use super::cluster::Cluster;
 use super::keys::tag_keys;
 use super::server::Server;
 use super::trouble::Trouble;
-use super::{LIBRARY, asks};
 use crate::clock::{Clock, Micros};
 
 /// How often a server is looked at while it is used, and while it is not.
@@ -20,6 +20,8 @@ const CALM: Duration = Duration::from_millis(500);
 const ALARMED: Duration = Duration::from_millis(100);
 /// A server that fails so soon after it was taken back waits longer the next time.
 const TRUSTED_AGAIN: Duration = Duration::from_secs(2);
+/// The library's name, whatever its version.
+const LIBRARIES: &str = "countersign_*";
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -192,15 +194,16 @@ impl<'a> Info<'a> {
     }
 }
 
-/// Loads the library where it is missing.
+/// Loads the library where it is missing. One of another version beside it is a gateway of another version, which would
+/// accept what this one has.
 async fn load(connection: &mut MultiplexedConnection, function: &str) -> Result<(), Trouble> {
     let mut ask = cmd("FUNCTION");
-    ask.arg("LIST").arg("LIBRARYNAME").arg(LIBRARY).arg("WITHCODE");
+    ask.arg("LIST").arg("LIBRARYNAME").arg(LIBRARIES).arg("WITHCODE");
     let held: Value = ask.query_async(connection).await.map_err(|error| Trouble::of(&error))?;
-    match code(&held) {
-        Some(code) if code == function.as_bytes() => return Ok(()),
-        Some(_) => return Err(Trouble::OtherLibrary),
-        None => {}
+    match &*codes(&held) {
+        [] => {}
+        [code] if *code == function.as_bytes() => return Ok(()),
+        [..] => return Err(Trouble::OtherLibrary),
     }
     let loaded: Result<Value, RedisError> =
         cmd("FUNCTION").arg("LOAD").arg(function).query_async(connection).await;
@@ -212,10 +215,14 @@ async fn load(connection: &mut MultiplexedConnection, function: &str) -> Result<
     }
 }
 
-/// The library's code in the answer of FUNCTION LIST.
-fn code(held: &Value) -> Option<&[u8]> {
-    let Value::Array(libraries) = held else { return None };
-    let Value::Array(fields) = libraries.first()? else { return None };
+/// The code of each library in the answer of FUNCTION LIST; that of one that has none is empty.
+fn codes(held: &Value) -> Vec<&[u8]> {
+    let Value::Array(libraries) = held else { return Vec::new() };
+    libraries.iter().map(|library| code(library).unwrap_or_default()).collect()
+}
+
+fn code(library: &Value) -> Option<&[u8]> {
+    let Value::Array(fields) = library else { return None };
     let mut fields = fields.iter();
     while let Some(name) = fields.next() {
         let value = fields.next()?;
@@ -245,7 +252,7 @@ async fn wake(
     for _ in 0..ROUNDS {
         let sent = clock.now();
         let mut wake = cmd("FCALL");
-        wake.arg("countersign_1_wake").arg(keys.len()).arg(&keys);
+        wake.arg("countersign_2_wake").arg(keys.len()).arg(&keys);
         wake.arg(sent.0).arg(fresh_name()?).arg(&known).arg(evicted);
         let told: Vec<u8> =
             wake.query_async(connection).await.map_err(|error| Trouble::of(&error))?;

@@ -14,7 +14,7 @@ use redis::cmd;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::keys::shared_key;
+use super::keys::generation_of;
 use super::packed::{self, Settled};
 use super::server::Server;
 use crate::clock::Micros;
@@ -169,7 +169,7 @@ impl Tab {
                 state.owed = state.owed.saturating_add(asked);
                 state.closed_until = now + wait.max(Duration::from_micros(1));
             }
-            None => {
+            Some(Settled::Full) | None => {
                 *state = State { alone_until: now + ALONE, ..State::default() };
             }
         }
@@ -198,10 +198,13 @@ async fn settle(
     deadline: Instant,
 ) {
     let Subject(subject) = cost.subject;
-    let key = shared_key(subject);
     let mut command = cmd("FCALL");
     let whole = Cost { weight: units, shadow: false, scope: crate::store::Scope::Key, ..cost };
-    command.arg("countersign_1_settle").arg(1).arg(&key).arg(packed::costs(&[whole]));
+    command
+        .arg("countersign_2_settle")
+        .arg(1)
+        .arg(generation_of(subject))
+        .arg(packed::costs(&[whole], None));
     let begun = Instant::now();
     let answer = server.call(&command, deadline).await;
     let settled = answer.ok().and_then(|bytes| packed::settled(&bytes).ok());

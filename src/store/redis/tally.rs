@@ -39,6 +39,9 @@ impl Tally {
             Some(Said::Low) => self.low += 1,
             Some(Said::Unmarked(told)) => self.unmarked.push((place, told)),
             Some(Said::Over(verdict)) => self.refusal = Some(verdict),
+            // Whose limits it does not keep may have room elsewhere.
+            Some(Said::Full) if !owns => {}
+            Some(Said::Full) => self.refusal = Some(Verdict::Full),
             Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
             Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
             // It will be born as soon as somebody tells it.

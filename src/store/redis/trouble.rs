@@ -137,7 +137,7 @@ impl fmt::Display for Trouble {
                 "may evict what must be remembered (maxmemory-policy {policy}): set it to noeviction"
             ),
             Self::OtherLibrary => f.write_str(
-                "has other code in its library countersign_1: run gateways of one version, or FUNCTION DELETE it",
+                "has other code in a library countersign_*: run gateways of one version, or FUNCTION DELETE it",
             ),
             Self::Clock(apart) => write!(f, "has a clock {} ms away from ours", apart.as_millis()),
             Self::Unconfirmed => f.write_str(

@@ -1,0 +1,95 @@
+
+-- What both kinds of requests say first, as one packed argument: the fence, until when it is good, the key's epoch, the
+-- step of a second factor or 0, the key's tag, what holds of it (1: it may repeat on its route, 2: it has a nonce), how
+-- many costs it has, its identity and its record: its route and the call's token.
+local HEAD = '<I8I8I8I8c8I1I1c14c8'
+-- What stands in a record instead of a call's token once its charge was given back.
+local GIVEN_BACK = '\0\0\0\0\0\0'
+
+local function step_is_spent(account, step)
+  return step > 0 and tonumber(call('HGET', account, 'step') or 0) >= step
+end
+
+local function spend_step(account, step)
+  if step > 0 then
+    call('HSET', account, 'step', string.format('%.0f', step))
+    call('PEXPIRE', account, ACCOUNT_LIFE)
+  end
+end
+
+-- KEYS: generation, records, account. ARGV: head, then the nonce if there is one, and the costs.
+local function spend(keys, args)
+  local now = clock()
+  local packed, bucket, account = args[1], keys[2], keys[3]
+  local mine, is_old = find(keys[1], bucket, now)
+  if not mine then return pack('<I1I8', UNBORN, now) end
+  local fence, keep_until, epoch, step, key_tag, flags, count, identity, record, at = read(HEAD, packed)
+  local born = mine.born
+  if born >= fence then
+    return pack('<I1I8I8', FENCED, now, born)
+  end
+  if epoch_of(mine, account, key_tag) > epoch then return pack('<I1I8', OUTDATED, now) end
+  local nonce
+  if flags >= 2 then nonce, at = read('<c14', packed, at) end
+  local refused, seen
+  if step_is_spent(account, step) then
+    refused = pack('<I1I8', STEP_SPENT, now)
+  elseif count > 0 then
+    refused = refusal(now, plan(mine.limits, packed, at, count, latest))
+  end
+  if refused or nonce then
+    seen = call('HGET', bucket, identity)
+    if not seen then
+      if nonce and call('HEXISTS', bucket, nonce) == 1 then return pack('<I1I8', SEEN, now) end
+      if refused then return refused end
+    end
+  end
+  if not seen and call('HSETNX', bucket, identity, record) == 0 then seen = call('HGET', bucket, identity) end
+  if not seen then
+    if nonce then call('HSET', bucket, nonce, record) end
+    outlive(mine, bucket, is_old, keep_until)
+  elseif seen == record then
+    -- The same token is our own retry: it was charged, and passes.
+    plan(mine.limits, packed, at, count, latest, true)
+    return passes(now, count)
+  elseif flags % 2 == 0 or sub(seen, 1, 2) ~= sub(record, 1, 2) then
+    -- Only a read may repeat, on its own route.
+    return pack('<I1I8', SEEN, now)
+  elseif refused then
+    return refused
+  end
+  charge(mine, count)
+  spend_step(account, step)
+  return passes(now, count)
+end
+
+-- KEYS: generation, records. ARGV: identity, nonce or nothing, record. Forgets what this very call of ours recorded,
+-- where it was not forwarded: another server of a quorum said no.
+local function forget(keys, args)
+  clock()
+  for place = 1, 2 do
+    if #args[place] > 0 and call('HGET', keys[2], args[place]) == args[3] then
+      call('HDEL', keys[2], args[place])
+    end
+  end
+  local mine = generations[keys[1]]
+  if mine and call('EXISTS', keys[2]) == 0 then mine.filled[keys[2]] = nil end
+  return ''
+end
+
+-- KEYS: generation, records. ARGV: identity, route, moment of the charge, costs. Gives back what a request was charged,
+-- once: its record says whether that was done.
+local function refund(keys, args)
+  clock()
+  local mine = generations[keys[1]]
+  local record = call('HGET', keys[2], args[1])
+  local given = args[2] .. GIVEN_BACK
+  if not mine or not record or sub(record, 1, 2) ~= args[2] or record == given then return '' end
+  call('HSET', keys[2], args[1], given)
+  unspend(mine, read('<I8', args[3]), args[4])
+  return ''
+end
+
+redis.register_function('countersign_2_spend', spend)
+redis.register_function('countersign_2_forget', forget)
+redis.register_function('countersign_2_refund', refund)

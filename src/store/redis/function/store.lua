@@ -1,0 +1,239 @@
+#!lua name=countersign_2
+-- What several gateways remember together, as one library of functions for Redis 7: these files, joined. Its name
+-- carries the version of the format of keys and arguments: gateways of different ones are refused beside each other.
+--
+-- Every key of one call carries the same tag in braces, so that a call touches one hash slot. Numbers are packed
+-- little-endian; moments are microseconds since the epoch, which a double holds exactly.
+--
+-- Keys of Redis hold what must outlive this process: the epochs of an account's keys and the steps of its second
+-- factors, and the records against replay, which the server lets go of when they are over. The memory of this process
+-- holds what a loss may forget: limits, and marks of growing numbers. Which it is that was lost, generations say.
+
+-- Generations by their key, in the memory of this process alone. A restart, a promoted replica, a snapshot that was
+-- rolled back, FLUSHALL and a reloaded library all leave one that differs from the key's, or none. Each has
+--   name, seal      what its key holds, and a key that is there for as long as that is so
+--   born            when it began, by a gateway's clock; nothing before a gateway has confirmed that it knows of it
+--   since           the same by this server's clock
+--   epoch           in a cluster, since when this server is the tags' primary
+--   filled          until when each bucket of records must be there, in ms
+--   epochs, known   what was read of keys' epochs, by their tag, and how many of them
+--   limits, count   what was spent, by subject, and how many subjects there are
+--   marks           of growing numbers, by their name
+--   swept           when it was last rid of what is over
+local generations = {}
+-- What was spent of limits that more accounts share: no generation, but swept as one.
+local spanning
+-- How many limits and marks there are in all.
+local limits_held, marks_held = 0, 0
+-- How many keys the server had evicted when it was last looked at.
+local evicted
+-- Which generation is swept next.
+local turn = 0
+-- The latest moment this process's clock ever told.
+local latest = 0
+
+local NEW, SEEN, OVER, FENCED, OUTDATED, STEP_SPENT, UNBORN = 0, 1, 2, 3, 4, 5, 6
+local LOW, UNMARKED, MARKED, FULL = 7, 8, 9, 10
+
+-- How long a record outlives its request, in ms, so that a clock that jumps ahead and back drops none unnoticed.
+local MARGIN = 10000
+-- In what steps the life of records is prolonged, in ms.
+local STEP = 4000
+-- How far a clock may run back by being set right a little.
+local SLACK = 50000
+-- How long epochs and steps are kept, in ms: longer than any gateway trusts what it read.
+local ACCOUNT_LIFE = 2 * 86400000
+-- How long a mark that is not used is kept, in microseconds.
+local MARK_LIFE = 2 * 86400000000
+-- How often a generation is swept, in microseconds, and how many limits and marks at a time: about a millisecond.
+local SWEEP, SWEPT_AT_ONCE = 10000000, 10000
+-- The most limits and marks in all, and the most epochs that a generation knows: about 200, 100 and 100 MB.
+local MOST_LIMITS, MOST_MARKS, MOST_EPOCHS = 1000000, 100000, 1000
+-- The most limits of one call.
+local MOST_COSTS = 63
+
+-- Functions of the server's, which a library gets at only once it runs, and the formats of answers to so many costs.
+local call, pack, read, sub, spread, floor, ceil, min, max
+local FORMATS = {}
+
+local function equip()
+  call, pack, read, sub, spread = redis.call, struct.pack, struct.unpack, string.sub, unpack
+  floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+  for count = 0, MOST_COSTS do FORMATS[count] = '<I1I8I8' .. string.rep('I1I8I4', count) end
+end
+
+local function generation(name, seal, epoch)
+  return {
+    name = name, seal = seal, epoch = epoch, since = latest, swept = latest,
+    filled = {}, epochs = {}, known = 0, limits = {}, count = 0, marks = {}, marked = 0,
+  }
+end
+
+-- What a generation held counts no longer.
+local function drop(mine)
+  limits_held, marks_held = limits_held - mine.count, marks_held - mine.marked
+end
+
+local function forget_all()
+  generations, spanning = {}, generation('', '', 0)
+  limits_held, marks_held = 0, 0
+end
+
+local function clock()
+  if not call then
+    equip()
+    forget_all()
+  end
+  local time = call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  if now > latest then
+    latest = now
+  elseif now < latest - SLACK then
+    -- It was ahead: what seemed to have expired may be gone.
+    latest = now
+    forget_all()
+  end
+  return now
+end
+
+-- A generation counts for as long as its seal is there, a key that is named after its key and its name, which nobody
+-- uses twice. `wake` alone writes seals: in one step with the name under the generation's key, and in the step in which
+-- another name takes that place the seal goes. So data that hold the seal hold the name as well, whatever became of
+-- them: FLUSHALL, an earlier snapshot, and what another primary did meanwhile leave neither. That the seal is there
+-- says what comparing the name would, and one EXISTS asks for a second key at the same price.
+
+-- The generation of a key, if it counts.
+local function sealed(key)
+  local mine = generations[key]
+  if mine and mine.born and call('EXISTS', mine.seal) == 1 then return mine end
+end
+
+-- The same, and whether a bucket of records is there. Where it was filled before and is gone ahead of its time it was
+-- evicted, or deleted by hand: nobody knows what else is.
+local function find(key, bucket, now)
+  local mine = generations[key]
+  if not mine or not mine.born then return nil end
+  local found = call('EXISTS', mine.seal, bucket)
+  if found == 2 then return mine, true end
+  -- It is not known which of them is there.
+  if found == 0 or call('EXISTS', mine.seal) == 0 then return nil end
+  local until_then = mine.filled[bucket]
+  if until_then and until_then * 1000 > now then
+    forget_all()
+    return nil
+  end
+  return mine, false
+end
+
+-- Sees to it that a bucket outlives what was just put there. What is known of its end is not asked for again.
+local function outlive(mine, bucket, is_old, keep_until)
+  -- In steps, so that few records of a bucket move its end.
+  local wanted = ceil((keep_until / 1000 + MARGIN) / STEP) * STEP
+  local until_then = mine.filled[bucket]
+  if not is_old then
+    call('PEXPIREAT', bucket, wanted)
+  elseif not until_then or wanted > until_then then
+    call('PEXPIREAT', bucket, wanted, 'GT')
+  else
+    return
+  end
+  mine.filled[bucket] = wanted
+end
+
+-- The epoch below which a key counts no longer, as its account's hash says. Only `raise` writes it.
+local function epoch_of(mine, account, key_tag)
+  local epoch = mine.epochs[key_tag]
+  if not epoch then
+    epoch = tonumber(call('HGET', account, key_tag) or 0)
+    if mine.known >= MOST_EPOCHS then mine.epochs, mine.known = {}, 0 end
+    mine.epochs[key_tag], mine.known = epoch, mine.known + 1
+  end
+  return epoch
+end
+
+-- KEYS: generation, account. ARGV: the key's tag, epoch. From now on what was known of the key under an earlier epoch
+-- counts no longer.
+local function raise(keys, args)
+  clock()
+  local key_tag, epoch = args[1], tonumber(args[2])
+  local held = tonumber(call('HGET', keys[2], key_tag) or 0)
+  if held < epoch then call('HSET', keys[2], key_tag, args[2]) end
+  call('PEXPIRE', keys[2], ACCOUNT_LIFE)
+  local mine = generations[keys[1]]
+  if mine and mine.epochs[key_tag] then mine.epochs[key_tag] = max(mine.epochs[key_tag], held, epoch) end
+  return ''
+end
+
+-- Rids a generation of what is over. What was read of epochs is read again when it is needed.
+local function sweep(mine, now)
+  mine.swept, mine.epochs, mine.known = now, {}, 0
+  for bucket, until_then in pairs(mine.filled) do
+    if until_then * 1000 < now then mine.filled[bucket] = nil end
+  end
+  for subject, cell in pairs(mine.limits) do
+    if cell[1] < latest then
+      mine.limits[subject] = nil
+      mine.count, limits_held = mine.count - 1, limits_held - 1
+    end
+  end
+  for name, mark in pairs(mine.marks) do
+    if mark.used + MARK_LIFE < now then
+      mine.marks[name] = nil
+      mine.marked, marks_held = mine.marked - 1, marks_held - 1
+    end
+  end
+end
+
+-- Sweeps those whose turn it is, as long as that takes no time to speak of.
+local function sweep_some(keys, now)
+  if now > spanning.swept + SWEEP then sweep(spanning, now) end
+  local left = SWEPT_AT_ONCE
+  for _ = 1, #keys do
+    turn = turn % #keys + 1
+    local mine = generations[keys[turn]]
+    if mine and now > mine.swept + SWEEP then
+      left = left - mine.count - mine.marked
+      sweep(mine, now)
+      if left <= 0 then return end
+    end
+  end
+end
+
+-- KEYS: generations. ARGV: the gateway's moment, a name that was never used, the name it knows of or nothing, how many
+-- keys the server has evicted, and in a cluster the epoch since which this server is the tags' primary: whoever was
+-- one before, and another meanwhile, knows nothing of what that one recorded, whatever its memory says. Names the
+-- generations that are missing, all at once after a loss, so that the first requests find them old enough. One begins
+-- when a gateway says that it knows of its name, which is after whatever was lost. Tells the clock, the latest birth, and
+-- a name that nobody has confirmed yet.
+local function wake(keys, args)
+  local now = clock()
+  local asked_at, name, known, gone = tonumber(args[1]), args[2], args[3], tonumber(args[4])
+  local epoch = tonumber(args[5] or 0)
+  if evicted and gone ~= evicted then forget_all() end
+  evicted = gone
+  sweep_some(keys, now)
+  local youngest, pending = 0, ''
+  for place = 1, #keys do
+    local key = keys[place]
+    local mine = generations[key]
+    local before = mine and mine.epoch or 0
+    local held = call('MGET', key, mine and mine.seal or key)
+    if not (mine and held[1] == mine.name and held[2] and epoch <= before) then
+      if mine then
+        drop(mine)
+        call('DEL', mine.seal)
+      end
+      if held[1] then call('DEL', key .. held[1]) end
+      mine = generation(name, key .. name, max(epoch, before))
+      call('MSET', key, name, mine.seal, '')
+      generations[key] = mine
+    elseif not mine.born and mine.name == known then
+      mine.born = asked_at
+    end
+    if not mine.born then pending = mine.name elseif mine.born > youngest then youngest = mine.born end
+  end
+  return string.format('%.0f %.0f %s', now, youngest, pending)
+end
+
+redis.register_function('countersign_2_raise', raise)
+redis.register_function('countersign_2_wake', wake)
