@@ -9,10 +9,14 @@ use countersign::clock::{Clock, Micros, SystemClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::world::GATEWAYS;
+
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Micros,
+    /// The gateway that sent it on.
+    pub(crate) by: usize,
     /// The number that its client signed: whatever else differs, one number is one request.
     pub(crate) number: u64,
     pub(crate) account: String,
@@ -23,23 +27,22 @@ pub(crate) struct Arrival {
 /// What came, in the order it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
-    pub(crate) address: SocketAddr,
+    /// Where each gateway finds it.
+    pub(crate) addresses: [SocketAddr; GATEWAYS],
     arrivals: Arc<Mutex<Vec<Arrival>>>,
 }
 
 impl Backend {
     /// It ends with the runtime that it is started on.
     pub(crate) async fn start(clock: Arc<SystemClock>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let backend = Self { address: listener.local_addr().unwrap(), arrivals: Arc::default() };
-        let arrivals = Arc::clone(&backend.arrivals);
-        tokio::spawn(async move {
-            loop {
-                let Ok((socket, _)) = listener.accept().await else { continue };
-                tokio::spawn(serve(socket, Arc::clone(&clock), Arc::clone(&arrivals)));
-            }
-        });
-        backend
+        let arrivals = Arc::default();
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); GATEWAYS];
+        for (by, address) in addresses.iter_mut().enumerate() {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            *address = listener.local_addr().unwrap();
+            tokio::spawn(listen(listener, by, Arc::clone(&clock), Arc::clone(&arrivals)));
+        }
+        Self { addresses, arrivals }
     }
 
     pub(crate) fn arrivals(&self) -> Vec<Arrival> {
@@ -47,12 +50,29 @@ impl Backend {
     }
 }
 
-async fn serve(mut socket: TcpStream, clock: Arc<SystemClock>, arrivals: Arc<Mutex<Vec<Arrival>>>) {
+async fn listen(
+    listener: TcpListener,
+    by: usize,
+    clock: Arc<SystemClock>,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        tokio::spawn(serve(socket, by, Arc::clone(&clock), Arc::clone(&arrivals)));
+    }
+}
+
+async fn serve(
+    mut socket: TcpStream,
+    by: usize,
+    clock: Arc<SystemClock>,
+    arrivals: Arc<Mutex<Vec<Arrival>>>,
+) {
     let _ = socket.set_nodelay(true);
     let mut held = Vec::new();
     loop {
         while let Some((request, length)) = whole(&held) {
-            let arrival = read(request, clock.now());
+            let arrival = read(request, by, clock.now());
             let reply = format!("served {}", arrival.number);
             arrivals.lock().unwrap().push(arrival);
             held.drain(..length);
@@ -85,7 +105,7 @@ pub(crate) fn field<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     })
 }
 
-fn read(request: &str, at: Micros) -> Arrival {
+fn read(request: &str, by: usize, at: Micros) -> Arrival {
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let first = head.lines().next().unwrap_or_default();
     let identity = field(head, "countersign-identity").unwrap_or_default();
@@ -97,7 +117,7 @@ fn read(request: &str, at: Micros) -> Arrival {
     let mut digest = DefaultHasher::new();
     (first, body, &account).hash(&mut digest);
     let number = number(first).or_else(|| number(body)).expect("every request has a number");
-    Arrival { at, number, account, what: digest.finish() }
+    Arrival { at, by, number, account, what: digest.finish() }
 }
 
 /// What every request carries among what is signed.

@@ -7,14 +7,15 @@ use std::time::Duration;
 use countersign::clock::Micros;
 
 use crate::backend::Arrival;
-use crate::gateway::QUOTA;
+use crate::clients::Class;
 use crate::nemesis::Fault;
+use crate::settings::QUOTA;
 use crate::traffic::{Answer, Phase, Sent};
 
 /// What may pass between a gateway's last look at the clock and ours, on a busy machine.
 const SLACK: Duration = Duration::from_millis(250);
 /// A charge may reach the backend so much later than it was made: a gateway that stood still meanwhile.
-const HELD: Duration = Duration::from_secs(1);
+pub(crate) const HELD: Duration = Duration::from_secs(1);
 
 /// What is wrong.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,20 @@ pub(crate) struct Verdicts {
     examples: Vec<String>,
 }
 
-/// What a record shows.
+impl Verdicts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.accepted_twice += other.accepted_twice;
+        self.late += other.late;
+        self.over_limit += other.over_limit;
+        self.examples.extend(other.examples);
+        self.examples.truncate(EXAMPLES);
+    }
+}
+
+/// How many are told.
+const EXAMPLES: usize = 10;
+
+/// What a record shows. What gateways may judge alone is counted apart, but for when it comes.
 pub(crate) fn check(arrivals: &[Arrival], sent: &[Sent], faults: &[Fault]) -> Verdicts {
     let mut verdicts = Verdicts::default();
     let by_number: HashMap<u64, &Sent> = sent.iter().map(|sent| (sent.number, sent)).collect();
@@ -33,7 +47,9 @@ pub(crate) fn check(arrivals: &[Arrival], sent: &[Sent], faults: &[Fault]) -> Ve
     let mut by_account: BTreeMap<&str, Vec<Micros>> = BTreeMap::new();
     for arrival in arrivals {
         let was = by_number[&arrival.number];
-        if let Some(first) = first.get(&arrival.number) {
+        if was.class == Class::Alone {
+            // One by each gateway may come.
+        } else if let Some(first) = first.get(&arrival.number) {
             verdicts.accepted_twice += 1;
             let alike = first.what == arrival.what;
             verdicts.examples.push(format!(
@@ -58,12 +74,13 @@ pub(crate) fn check(arrivals: &[Arrival], sent: &[Sent], faults: &[Fault]) -> Ve
                 around(faults, was.at, arrival.at)
             ));
         }
-        if was.is_greedy {
+        if was.class == Class::Greedy {
             by_account.entry(&arrival.account).or_default().push(arrival.at);
         }
     }
+    let moves = moves(faults);
     for (account, moments) in &by_account {
-        let most = exceeded(moments, faults);
+        let most = exceeded(moments, QUOTA, &moves);
         if let Some((over, from, to)) = most {
             verdicts.over_limit += over;
             verdicts.examples.push(format!(
@@ -75,25 +92,36 @@ pub(crate) fn check(arrivals: &[Arrival], sent: &[Sent], faults: &[Fault]) -> Ve
     verdicts
 }
 
-/// By how much a bucket of [`QUOTA`] a second was exceeded, at worst, with one burst more for each time that a store was
-/// lost or another took its place, and when.
-fn exceeded(moments: &[Micros], faults: &[Fault]) -> Option<(usize, Micros, Micros)> {
+/// When a store was lost or another took its place: once when it goes wrong, once when it is set right.
+pub(crate) fn moves(faults: &[Fault]) -> Vec<Micros> {
+    let moving = faults.iter().filter(|fault| fault.moves_limits);
+    moving.flat_map(|fault| [fault.began, fault.healed]).collect()
+}
+
+/// By how much a bucket of `quota` a second was exceeded, at worst, with one burst more for each of `moves`, and when.
+pub(crate) fn exceeded(
+    moments: &[Micros],
+    quota: u32,
+    moves: &[Micros],
+) -> Option<(usize, Micros, Micros)> {
+    let (quota, begun) = (f64::from(quota), *moments.first()?);
+    let refilled = |at: Micros| at.since(begun).as_secs_f64() * quota;
+    let bursts = |is_before: &dyn Fn(Micros) -> bool| {
+        quota * moves.iter().filter(|at| is_before(**at)).count() as f64
+    };
     let mut worst = None;
-    for (place, from) in moments.iter().enumerate() {
-        for (count, to) in moments[place..].iter().enumerate() {
-            let span = to.since(*from) + HELD;
-            let refilled = span.as_secs_f64() * f64::from(QUOTA);
-            let moving = faults.iter().filter(|fault| fault.moves_limits);
-            // Once when it goes wrong, once when it is set right.
-            let moves = moving
-                .flat_map(|fault| [fault.began, fault.healed])
-                .filter(|at| *at + HELD * 2 >= *from && *at <= *to)
-                .count();
-            let bursts = f64::from(QUOTA) * (1.0 + moves as f64);
-            let over = (count + 1) as f64 - bursts - refilled;
-            if over > worst.map_or(0.0, |(most, _, _)| most) {
-                worst = Some((over, *from, *to));
-            }
+    // From wherever least was spent before, by what may be spent.
+    let mut least = (f64::INFINITY, begun);
+    for (place, at) in moments.iter().enumerate() {
+        let before = bursts(&|moved| moved + HELD * 2 < *at);
+        let spent = place as f64 - before - refilled(*at);
+        if spent < least.0 {
+            least = (spent, *at);
+        }
+        let spent = (place + 1) as f64 - bursts(&|moved| moved <= *at) - refilled(*at);
+        let over = spent - least.0 - quota * (1.0 + HELD.as_secs_f64());
+        if over > worst.map_or(0.0, |(most, _, _)| most) {
+            worst = Some((over, least.1, *at));
         }
     }
     worst.map(|(over, from, to)| (over.ceil() as usize, from, to))
@@ -110,7 +138,7 @@ fn around(faults: &[Fault], from: Micros, to: Micros) -> String {
 
 impl fmt::Display for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for example in self.examples.iter().take(10) {
+        for example in self.examples.iter().take(EXAMPLES) {
             writeln!(f, "  {example}")?;
         }
         Ok(())
@@ -125,10 +153,10 @@ pub(crate) fn served(
 ) -> (usize, usize, Vec<Sent>) {
     let came: HashSet<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
     let mut counts = (0, 0, Vec::new());
-    for sent in sent.iter().filter(|sent| !sent.is_greedy && !sent.grows && phase.holds(sent.at)) {
+    for sent in sent.iter().filter(|sent| sent.class == Class::Honest && phase.holds(sent.at)) {
         counts.0 += 1;
         let is_served = match sent.answered {
-            Some((_, Answer::Served)) => true,
+            Some((_, Answer::Served | Answer::ServedAlone)) => true,
             // The attacker's copy came first.
             Some((_, Answer::Refused(_))) => came.contains(&sent.number),
             Some((_, Answer::Lost)) | None => false,
@@ -140,24 +168,4 @@ pub(crate) fn served(
         }
     }
     counts
-}
-
-/// How long after each fault was set right the first request that was signed since was served.
-pub(crate) fn recoveries(sent: &[Sent], faults: &[Fault]) -> Vec<Duration> {
-    let mut all: Vec<Duration> = Vec::new();
-    for (place, fault) in faults.iter().enumerate() {
-        let until = faults.get(place + 1).map_or(Micros(u64::MAX), |next| next.began);
-        let first = sent.iter().find_map(|sent| match sent.answered {
-            Some((at, Answer::Served))
-                if sent.at >= fault.healed && !sent.is_greedy && !sent.grows =>
-            {
-                Some(at)
-            }
-            Some(_) | None => None,
-        });
-        // Where the next one came before, it says nothing.
-        all.extend(first.filter(|at| *at <= until).map(|at| at.since(fault.healed)));
-    }
-    all.sort_unstable();
-    all
 }

@@ -10,7 +10,6 @@ use countersign::key::{Algorithm, Signer};
 use http::Method;
 
 use crate::backend::MARK;
-use crate::dice::Dice;
 
 pub(crate) const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fAT";
 pub(crate) const PASSPHRASE: &str = "open";
@@ -23,7 +22,7 @@ pub(crate) struct Style {
     pub(crate) dialect: &'static str,
     /// Paths of writes; all alike, so that one can be tried for the other.
     pub(crate) paths: [&'static str; 2],
-    methods: [&'static str; 2],
+    pub(crate) methods: [&'static str; 2],
     body: Body,
     until: Until,
     /// Where the signature stands.
@@ -35,6 +34,8 @@ pub(crate) struct Style {
 enum Body {
     Form,
     Json,
+    /// There is none: the query says what is asked for.
+    Query,
 }
 
 /// When a request ends to be good.
@@ -60,10 +61,10 @@ pub(crate) enum Spelling {
     Base64,
 }
 
-/// Stamps in milliseconds (nothing, or only parameters, or all signed; hex and base64), and deadlines in seconds (with
-/// and without the method). Beside them stands [`GROWING`]; unique nonces without a clock are refused over Redis:
-/// `refused_over_redis`.
-pub(crate) const STYLES: [Style; 5] = [
+/// Stamps in milliseconds (nothing, or only parameters, or all signed; hex and base64), a stamp with a nonce that is good
+/// once, and deadlines in seconds (with and without the method). Beside them stands [`GROWING`]; unique nonces without a
+/// clock are refused over Redis: `refused_over_redis`.
+pub(crate) const STYLES: [Style; 6] = [
     Style {
         dialect: "binance",
         paths: ["/api/v3/order", "/sapi/v1/order"],
@@ -92,6 +93,15 @@ pub(crate) const STYLES: [Style; 5] = [
         spelling: Spelling::Base64,
     },
     Style {
+        dialect: "bitstamp",
+        paths: ["/api/v2/buy/btcusd/", "/api/v2/sell/btcusd/"],
+        methods: ["POST", "PUT"],
+        body: Body::Form,
+        until: Until::Window(150_000, false),
+        signature: Place::Header("x-auth-signature"),
+        spelling: Spelling::Hex,
+    },
+    Style {
         dialect: "bitmex",
         paths: ["/api/v1/order", "/api/v1/order/bulk"],
         methods: ["POST", "PUT"],
@@ -111,6 +121,28 @@ pub(crate) const STYLES: [Style; 5] = [
     },
 ];
 
+/// What gateways judge alone while the store cannot be asked: reads, by stamps, and cancels, by deadlines.
+pub(crate) const ALONE: [Style; 2] = [
+    Style {
+        dialect: "kucoin",
+        paths: ["/api/v1/accounts", "/api/v1/fills"],
+        methods: ["GET", "GET"],
+        body: Body::Query,
+        until: Until::Window(5_000, false),
+        signature: Place::Header("kc-api-sign"),
+        spelling: Spelling::Base64,
+    },
+    Style {
+        dialect: "bitmex",
+        paths: ["/api/v1/order/all", "/api/v1/order/closePosition"],
+        methods: ["DELETE", "DELETE"],
+        body: Body::Query,
+        until: Until::Header("api-expires"),
+        signature: Place::Header("api-signature"),
+        spelling: Spelling::Hex,
+    },
+];
+
 /// A number that grows, and no time.
 pub(crate) const GROWING: Style = Style {
     dialect: "kraken",
@@ -125,51 +157,71 @@ pub(crate) const GROWING: Style = Style {
 pub(crate) const GROWING_SECRET: &str =
     "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==";
 
+/// What is asked of a client's requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Class {
+    /// They are served.
+    Honest,
+    /// Some of them are: as many as their limit has room for.
+    Greedy,
+    /// They sign a number that grows: where servers forgot, or others overtook it, it is not served, as it should be.
+    Growing,
+    /// Their gateway judges them alone while the store cannot be asked.
+    Alone,
+}
+
 /// Who signs.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) style: Style,
-    pub(crate) key: String,
+    pub(crate) class: Class,
+    pub(crate) key: Arc<str>,
     dialect: Arc<Dialect>,
     signer: Arc<Signer>,
 }
 
 impl Client {
-    pub(crate) fn new(style: Style, key: String) -> Self {
+    pub(crate) fn new(style: Style, class: Class, key: &str) -> Self {
         let dialect = builtin(style.dialect).unwrap().unwrap().into();
         let signer = Signer::read(Algorithm::HmacSha256, SECRET.as_bytes()).unwrap().into();
-        Self { style, key, dialect, signer }
+        Self { style, class, key: key.into(), dialect, signer }
     }
 
     /// One that signs growing numbers.
-    pub(crate) fn growing(key: String) -> Self {
+    pub(crate) fn growing(key: &str) -> Self {
         let dialect = builtin(GROWING.dialect).unwrap().unwrap();
         let secret = GROWING_SECRET.as_bytes();
         let signer = dialect.read_signer(Algorithm::HmacSha512, secret).unwrap().into();
-        Self { style: GROWING, key, dialect: dialect.into(), signer }
+        Self {
+            style: GROWING,
+            class: Class::Growing,
+            key: key.into(),
+            dialect: dialect.into(),
+            signer,
+        }
     }
 
-    /// Whether it signs a number that grows, and no time.
-    pub(crate) fn grows(&self) -> bool {
-        self.style.until == Until::Never
-    }
-
-    /// A write with `number`, signed at `now`, and until when it is good.
+    /// A request with `number`, signed at `now`, and until when it is good.
     pub(crate) fn sign(&self, number: u64, now: Micros) -> (SignedRequest, Micros) {
         let body = match self.style.body {
             Body::Form => format!("symbol=BTCUSDT&side=BUY&newClientOrderId={MARK}{number:010}"),
             Body::Json => format!(r#"{{"symbol":"XBTUSD","clientOid":"{MARK}{number:010}"}}"#),
+            Body::Query => String::new(),
+        };
+        let query = match self.style.body {
+            Body::Form | Body::Json => String::new(),
+            Body::Query => format!("tag={MARK}{number:010}"),
         };
         let window_ms = match self.style.until {
             Until::Window(ms, true) => Some(ms),
             Until::Window(..) | Until::Header(_) | Until::Never => None,
         };
         // Of a clock finer than requests come.
-        let nonce = self.grows().then(|| now.0.to_string());
+        let nonce = (self.class == Class::Growing).then(|| now.0.to_string());
         let draft = Draft {
-            method: Method::POST,
+            method: Method::from_bytes(self.style.methods[0].as_bytes()).unwrap(),
             path: self.style.paths[0],
-            query: "",
+            query: &query,
             body: &body,
             host: "storm",
             window_ms,
@@ -200,60 +252,4 @@ pub(crate) fn bytes(request: &SignedRequest) -> Vec<u8> {
     }
     write!(text, "content-length: {}\r\n\r\n{}", request.body.len(), request.body).unwrap();
     text.into_bytes()
-}
-
-/// The same signed content in another spelling, where there is one: what an attacker sends.
-pub(crate) fn disguised(request: &SignedRequest, style: &Style, dice: &mut Dice) -> Vec<u8> {
-    let mut other = request.clone();
-    match dice.below(10) {
-        0..=3 => {}
-        4 | 5 => respell(&mut other, style, dice),
-        6 => style.paths[1].clone_into(&mut other.target),
-        7 => other.method = Method::from_bytes(style.methods[1].as_bytes()).unwrap(),
-        8 => {
-            // From the body into the query.
-            other.target = format!("{}?{}", style.paths[0], other.body);
-            other.body = String::new();
-        }
-        _ => {
-            // The signature before all others; nobody signs where it stands.
-            if let Place::Parameter(name) = style.signature
-                && let Some((rest, signature)) = other.body.rsplit_once(&format!("&{name}="))
-            {
-                other.body = format!("{name}={signature}&{rest}");
-            }
-        }
-    }
-    bytes(&other)
-}
-
-fn respell(request: &mut SignedRequest, style: &Style, dice: &mut Dice) {
-    let change = |text: &str, dice: &mut Dice| match (style.spelling, dice.below(3)) {
-        (Spelling::Hex, 0) => text.to_uppercase(),
-        (Spelling::Hex, 1) => format!("{text} "),
-        (Spelling::Hex, _) => text.replacen('a', "A", 1),
-        (Spelling::Base64, 0) => text.trim_end_matches('=').to_owned(),
-        (Spelling::Base64, 1) => text.replace('+', "-").replace('/', "_"),
-        (Spelling::Base64, _) => text.to_owned() + "=",
-    };
-    match style.signature {
-        Place::Header(wanted) => {
-            for (name, value) in &mut request.headers {
-                if name == wanted {
-                    *value = change(value.to_str().unwrap(), dice).parse().unwrap();
-                }
-            }
-        }
-        Place::Parameter(name) => {
-            if let Some((rest, signature)) = request.body.rsplit_once(&format!("&{name}=")) {
-                let respelt = match dice.below(2) {
-                    0 => change(signature, dice).trim().to_owned(),
-                    _ => signature
-                        .bytes()
-                        .fold(String::new(), |text, byte| text + &format!("%{byte:02x}")),
-                };
-                request.body = format!("{rest}&{name}={respelt}");
-            }
-        }
-    }
 }

@@ -16,8 +16,8 @@ use crate::checker::check;
 use crate::clients::{PASSPHRASE, SECRET};
 use crate::dice::Dice;
 use crate::fault_proxy::Mode;
-use crate::gateway::{Reach, configuration};
 use crate::phases::Terms;
+use crate::settings::{Reach, configuration};
 use crate::traffic::Load;
 use crate::world::{GATEWAYS, Topology, World};
 
@@ -31,7 +31,7 @@ struct Control {
 }
 
 /// Runs each of them until the checker finds what it must find.
-pub(crate) fn run(terms: &Terms) {
+pub(crate) fn run(terms: &Terms<'_>) {
     let line = "  if born >= fence then";
     assert_eq!(FUNCTION.matches(line).count(), 1, "the fence is one line");
     let unfenced = FUNCTION.replace(line, "  if false then");
@@ -131,13 +131,13 @@ fn forgetful() -> String {
 }
 
 impl Control {
-    fn run(self, terms: &Terms) {
+    fn run(self, terms: &Terms<'_>) {
         let Self { name, topology, arguments, weakened, provoke } = self;
         let mut world = World::empty(topology, arguments);
         let services: Vec<Service> = (0..GATEWAYS)
             .map(|gateway| {
                 let reach = world.reach(gateway);
-                let text = configuration(0, 0, &reach, world.backend.address, 250);
+                let text = configuration(0, 0, &reach, world.backend.addresses[gateway], 250);
                 let mut config =
                     Config::parse(&text, Path::new("storm.toml"), &Environment).unwrap().config;
                 config.shared.as_mut().unwrap().weakened = weakened.clone();
@@ -151,7 +151,7 @@ impl Control {
             runtime.block_on(ready).unwrap();
         }
         let ports: Vec<u16> = services.iter().map(|service| service.listeners[0].port()).collect();
-        let load = Load { honest: 60, greedy: 0, most_replays: 8 };
+        let load = Load { honest: 60, greedy: 0, alone: 0, most_replays: 8 };
         let traffic = world.begin(&ports, load, terms.seed);
         let mut dice = Dice(terms.seed);
         let begun = Instant::now();

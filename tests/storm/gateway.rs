@@ -1,164 +1,15 @@
 //! A gateway as a process of its own, on a fixed address, so that it can be killed and come back.
 
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::clients::{Client, GROWING, GROWING_SECRET, LEAD, PASSPHRASE, SECRET, STYLES};
+use crate::clients::{GROWING_SECRET, PASSPHRASE, SECRET};
 use crate::free_port::free_port;
 use crate::redis_server::signal;
-
-/// Honest keys of each dialect.
-const KEYS: usize = 4;
-/// Keys that always want more than their limit.
-const GREEDY: usize = 3;
-/// Their limit, in a second.
-pub(crate) const QUOTA: u32 = 10;
-
-pub(crate) fn honest() -> Vec<Client> {
-    let numbered = |style| (0..KEYS).map(move |n| (style, n));
-    let all = STYLES.into_iter().flat_map(numbered);
-    all.map(|(style, n)| Client::new(style, format!("{}-{n}", style.dialect))).collect()
-}
-
-pub(crate) fn greedy() -> Vec<Client> {
-    (0..GREEDY).map(|n| Client::new(STYLES[0], format!("greedy-{n}"))).collect()
-}
-
-/// How a gateway reaches the servers.
-#[derive(Clone, Debug)]
-pub(crate) struct Reach {
-    pub(crate) ports: Vec<u16>,
-    /// What the nodes of a cluster announce in their place; nothing where they are none.
-    pub(crate) announced: Vec<u16>,
-}
-
-impl Reach {
-    pub(crate) fn of(ports: Vec<u16>) -> Self {
-        Self { ports, announced: Vec::new() }
-    }
-
-    /// Lines of `[store.redis]`.
-    fn text(&self) -> String {
-        let quoted = |port: &u16| format!("\"127.0.0.1:{port}\"");
-        let servers: Vec<_> = self.ports.iter().map(quoted).collect();
-        let mut text = format!("servers = [{}]\n", servers.join(", "));
-        if !self.announced.is_empty() {
-            text += "topology = \"cluster\"\n";
-            let pairs = self.announced.iter().map(quoted).zip(&servers);
-            let pairs: Vec<_> =
-                pairs.map(|(announced, at)| format!("{announced} = {at}")).collect();
-            writeln!(text, "addresses = {{ {} }}", pairs.join(", ")).unwrap();
-        }
-        text
-    }
-}
-
-/// The key that signs growing numbers: no two of them may have one secret.
-pub(crate) fn growing() -> Vec<Client> {
-    vec![Client::growing("growing".to_owned())]
-}
-
-/// What is beside [`configuration`] where there is a registry that all gateways share: keys that sign growing numbers.
-fn with_growing() -> String {
-    let mut text = "[registry]\nkind = \"postgres\"\nurl = { env = \"R\" }\n".to_owned();
-    let dialect = GROWING.dialect;
-    for (n, path) in GROWING.paths.iter().enumerate() {
-        write!(
-            text,
-            "[[route]]\nname = \"{dialect}-{n}\"\nmethods = [\"POST\", \"PUT\"]\npath = \"{path}\"\n\
-             upstream = \"exchange\"\ndialect = \"{dialect}\"\npermission = \"trade\"\neffect = \"write\"\n"
-        )
-        .unwrap();
-    }
-    for Client { key, .. } in growing() {
-        write!(
-            text,
-            "[[key]]\nid = \"{key}\"\naccount = \"{key}\"\ndialect = \"{dialect}\"\nsecret = {{ env = \"G\" }}\n\
-             permissions = [\"trade\"]\nlimits = [\"wide\"]\n"
-        )
-        .unwrap();
-    }
-    text
-}
-
-/// The configuration of one gateway.
-pub(crate) fn configuration(
-    listen: u16,
-    admin: u16,
-    servers: &Reach,
-    backend: SocketAddr,
-    deadline_ms: u64,
-) -> String {
-    let servers = servers.text();
-    let text = format!(
-        r#"version = 1
-[server]
-workers = 1
-drain_timeout = "5s"
-[[listener]]
-name = "public"
-address = "127.0.0.1:{listen}"
-[admin]
-address = "127.0.0.1:{admin}"
-[audit]
-enabled = false
-[store]
-kind = "redis"
-[store.redis]
-{servers}deadline = "{deadline_ms}ms"
-[guard]
-exempt = ["127.0.0.0/8"]
-[[upstream]]
-name = "exchange"
-backends = ["{backend}"]
-identity_key = "none"
-[[limit]]
-name = "wide"
-quota = 1000000
-per = "1s"
-[[limit]]
-name = "tight"
-quota = {QUOTA}
-per = "1s"
-"#
-    );
-    text + &routes_and_keys()
-}
-
-fn routes_and_keys() -> String {
-    let mut text = String::new();
-    for style in &STYLES {
-        for (n, path) in style.paths.iter().enumerate() {
-            write!(
-                text,
-                "[[route]]\nname = \"{0}-{n}\"\nmethods = [\"POST\", \"PUT\", \"DELETE\"]\npath = \"{path}\"\n\
-                 upstream = \"exchange\"\ndialect = \"{0}\"\npermission = \"trade\"\neffect = \"write\"\nlead = \"{1}s\"\n",
-                style.dialect,
-                LEAD.as_secs()
-            )
-            .unwrap();
-        }
-    }
-    for (clients, limit) in [(honest(), "wide"), (greedy(), "tight")] {
-        for Client { key, style, .. } in clients {
-            write!(
-                text,
-                "[[key]]\nid = \"{key}\"\naccount = \"{key}\"\ndialect = \"{}\"\nsecret = {{ env = \"S\" }}\n\
-                 permissions = [\"trade\"]\nlimits = [\"{limit}\"]\n",
-                style.dialect
-            )
-            .unwrap();
-            if style.dialect == "kucoin" {
-                text += "passphrase = { env = \"P\" }\n";
-            }
-        }
-    }
-    text
-}
+use crate::settings::{Reach, configuration, with_growing};
 
 #[derive(Debug)]
 pub(crate) struct GatewayProcess {
@@ -212,10 +63,20 @@ impl GatewayProcess {
         }
     }
 
-    /// Asks it to end, and waits until it has: whether it says that all went well.
+    /// Asks it to end, and waits until it has: whether it says in time that all went well.
     pub(crate) fn end(&mut self) -> bool {
         self.signal("TERM");
-        self.child.take().is_some_and(|mut child| child.wait().unwrap().success())
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(30) {
+            match self.child.as_mut().unwrap().try_wait().unwrap() {
+                Some(status) => {
+                    self.child = None;
+                    return status.success();
+                }
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        false
     }
 
     pub(crate) fn signal(&self, name: &str) {

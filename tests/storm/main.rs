@@ -1,11 +1,12 @@
 //! The storm: three gateways as real processes over real Redis, honest clients, an attacker who repeats everything, and
 //! one fault after another. A checker reads what reached the backend.
 //!
-//! `cargo test --release --test storm` takes about a minute; `COUNTERSIGN_STORM_SECONDS` makes it longer or shorter, and
-//! `COUNTERSIGN_STORM_SEED` repeats a run's dice.
+//! `cargo test --release --test storm`: controls, twenty restarts, then a minute of faults over every topology.
+//! `COUNTERSIGN_STORM_SECONDS` makes that minute longer or shorter, and `COUNTERSIGN_STORM_SEED` repeats a run's dice.
 #![cfg(feature = "server")]
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stderr,
     clippy::print_stdout,
     clippy::indexing_slicing,
     clippy::cast_precision_loss,
@@ -16,6 +17,7 @@
     reason = "a panic is how a test fails, and this one tells its figures"
 )]
 
+mod alone;
 mod backend;
 mod checker;
 mod clients;
@@ -23,6 +25,7 @@ mod clients;
 mod cluster;
 mod controls;
 mod dice;
+mod disguise;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 #[path = "../support/free_port.rs"]
@@ -33,15 +36,21 @@ mod phases;
 #[expect(dead_code, reason = "other tests ask more of it")]
 #[path = "../registry/server.rs"]
 mod postgres;
+mod recovery;
 mod redis_server;
+mod report;
 mod restarts;
+mod settings;
 mod traffic;
 mod world;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use countersign::clock::{Clock, SystemClock};
-use phases::{Figures, Pace, Terms};
+use dice::Dice;
+use phases::{Pace, Storm, Terms};
+use report::{QUORUM, Report};
 use world::Topology;
 
 fn main() {
@@ -56,39 +65,68 @@ fn main() {
     let seconds = number("COUNTERSIGN_STORM_SECONDS").unwrap_or(if quick { 20 } else { 60 });
     let seed = number("COUNTERSIGN_STORM_SEED").unwrap_or_else(|| SystemClock::start().now().0);
     println!("storm: {seconds} s; to repeat it: COUNTERSIGN_STORM_SEED={seed}");
-    let all = Duration::from_secs(seconds);
-    let terms = Terms { quick, seed, longest: if seconds >= 300 { 6_000 } else { 2_500 } };
+    let report = Report::new();
+    let longest = if seconds >= 300 { 6_000 } else { 2_500 };
+    let terms = Terms { quick, seed, longest, report: &report };
+    let holds = std::thread::scope(|scope| {
+        scope.spawn(|| report.tell_now_and_then());
+        // Whatever fails, the figures are told.
+        let ended = catch_unwind(AssertUnwindSafe(|| all(&terms, seconds)));
+        report.end();
+        let says = verdict(&terms, ended.is_ok(), seconds);
+        says.iter().for_each(|wrong| println!("wrong: {wrong}"));
+        report.tell();
+        says.is_empty()
+    });
+    assert!(holds, "the storm got through");
+}
 
+/// What is shown before, then the storms.
+fn all(terms: &Terms<'_>, seconds: u64) {
+    terms.report.set_stage("controls");
     controls::refused_over_redis();
-    controls::run(&terms);
-    restarts::run(&terms, if quick { 6 } else { 20 });
-    let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
-    let three = Topology::Independent(3);
-    let one = phases::storm(&terms, "one server", Topology::Independent(1), apart, all / 4);
-    let quorum = phases::storm(&terms, "quorum of 3", three, apart, all / 3);
-    let rough = phases::storm(&terms, "quorum of 3, faults at once", three, at_once, all / 4);
-    let cluster = phases::storm(&terms, "cluster of 6", Topology::Cluster, apart, all / 3);
-    let wild =
-        phases::storm(&terms, "cluster of 6, faults at once", Topology::Cluster, at_once, all / 4);
+    controls::run(terms);
+    terms.report.set_stage("rolling restart");
+    restarts::run(terms, if terms.quick { 6 } else { 20 });
 
-    let each = [&one, &quorum, &rough, &cluster, &wild];
-    let sum = |of: fn(&Figures) -> usize| each.into_iter().map(of).sum::<usize>();
-    let line = format!(
-        "storm: attempts={} accepted_twice={} late={} over_limit={} honest_served_percent={:.2} faults={}",
-        sum(|figures| figures.attempts),
-        sum(|figures| figures.verdicts.accepted_twice),
-        sum(|figures| figures.verdicts.late),
-        sum(|figures| figures.verdicts.over_limit),
-        quorum.percent(),
-        sum(|figures| figures.faults),
-    );
-    let is_good = each.iter().all(|figures| figures.holds());
-    // A build that is not optimised, among other tests, answers late more often than a server stands still.
-    let least = if quick { 90.0 } else { 98.0 };
-    let is_served = quorum.percent() > least;
-    if !is_served {
-        println!("of a quorum more than {least} % must be served");
+    let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
+    let (three, five) = (Topology::Independent(3), Topology::Independent(5));
+    // Which part of the time each has, of a hundred.
+    let storms = [
+        (15, Storm::new("one server", Topology::Independent(1), apart)),
+        (25, Storm::new(QUORUM, three, apart)),
+        (15, Storm::new("quorum of 3, faults at once", three, at_once)),
+        (10, Storm::new("quorum of 5", five, at_once)),
+        (20, Storm::new("cluster of 6", Topology::Cluster, apart)),
+        (15, Storm::new("cluster of 6, faults at once", Topology::Cluster, at_once)),
+    ];
+    let mut seeds = Dice(terms.seed);
+    // Each begins afresh now and then, so that its record does not grow without end.
+    let rounds = u32::try_from(seconds.div_ceil(ROUND)).unwrap().max(1);
+    for _ in 0..rounds {
+        for (part, storm) in &storms {
+            let span = Duration::from_secs(seconds) * *part / 100 / rounds;
+            storm.pass(terms, seeds.next(), span);
+        }
     }
-    println!("{line}");
-    assert!(is_good && is_served, "the storm got through");
+}
+
+/// The longest that all storms may take together before they begin afresh, in seconds.
+const ROUND: u64 = 300;
+
+/// What is not as it should be.
+fn verdict(terms: &Terms<'_>, is_ended: bool, seconds: u64) -> Vec<String> {
+    let report = terms.report;
+    // A build that is not optimised, among other tests, answers late more often than a server stands still.
+    let least = if terms.quick { 90.0 } else { 98.0 };
+    let told = [
+        (is_ended, "it did not come to its end".to_owned()),
+        (report.holds(), "something passed that should not, or was refused in calm".to_owned()),
+        (report.percent() > least, format!("of a quorum more than {least} % must be served")),
+        (
+            seconds < 60 || report.alone().alone > 0,
+            "nothing was judged alone, so nothing is known of that".to_owned(),
+        ),
+    ];
+    told.into_iter().filter(|(is_so, _)| !is_so).map(|(_, wrong)| wrong).collect()
 }

@@ -1,26 +1,32 @@
 //! One topology: calm, then the storm, then whether all is well again.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::alone::Alone;
 use crate::backend::Arrival;
-use crate::checker::{Verdicts, check, recoveries, served};
+use crate::checker::{Verdicts, check, served};
+use crate::clients::Class;
 use crate::dice::Dice;
 use crate::nemesis::{Fault, Kind, inflict};
+use crate::recovery::Recoveries;
+use crate::report::Report;
 use crate::traffic::{Answer, Load, Phase, Sent};
 use crate::world::{Topology, World};
 
 /// What holds for a whole run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
+pub(crate) struct Terms<'r> {
     /// With little to compute with.
     pub(crate) quick: bool,
     pub(crate) seed: u64,
     /// The longest that a fault lasts, in milliseconds.
     pub(crate) longest: u64,
+    pub(crate) report: &'r Report,
 }
 
 /// Whether the next fault waits until the last one is over.
@@ -30,12 +36,26 @@ pub(crate) enum Pace {
     AtOnce,
 }
 
-/// What came of it.
+/// A storm that may pass over such servers again and again.
 #[derive(Debug)]
+pub(crate) struct Storm {
+    name: &'static str,
+    topology: Topology,
+    pace: Pace,
+    /// The kinds of fault that are still to come before any comes again.
+    left: Mutex<Vec<Kind>>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) attempts: usize,
     pub(crate) verdicts: Verdicts,
     pub(crate) faults: usize,
+    pub(crate) alone: Alone,
+    kinds: BTreeMap<Kind, usize>,
+    recoveries: Recoveries,
+    /// Honest requests, and how many of them were served.
     calm: (usize, usize),
     storm: (usize, usize),
     after: (usize, usize),
@@ -44,7 +64,7 @@ pub(crate) struct Figures {
 impl Figures {
     /// Of honest requests, how many were served in the storm.
     pub(crate) fn percent(&self) -> f64 {
-        100.0 * self.storm.1 as f64 / self.storm.0.max(1) as f64
+        share(self.storm)
     }
 
     /// Whether nothing came twice, late or too often, and all was served before and after.
@@ -52,78 +72,170 @@ impl Figures {
         let Verdicts { accepted_twice: 0, late: 0, over_limit: 0, .. } = self.verdicts else {
             return false;
         };
-        self.calm.0 == self.calm.1 && self.after.0 == self.after.1
+        self.alone.holds() && self.calm.0 == self.calm.1 && self.after.0 == self.after.1
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.attempts += other.attempts;
+        self.verdicts.add(other.verdicts);
+        self.faults += other.faults;
+        self.alone.add(&other.alone);
+        for (kind, count) in other.kinds {
+            *self.kinds.entry(kind).or_default() += count;
+        }
+        self.recoveries.add(other.recoveries);
+        for (mine, others) in [
+            (&mut self.calm, other.calm),
+            (&mut self.storm, other.storm),
+            (&mut self.after, other.after),
+        ] {
+            *mine = (mine.0 + others.0, mine.1 + others.1);
+        }
     }
 }
 
-/// Lets a storm of `span` pass over such servers.
-pub(crate) fn storm(
-    terms: &Terms,
-    name: &str,
-    topology: Topology,
-    pace: Pace,
-    span: Duration,
-) -> Figures {
-    let mut world = World::start(topology, if terms.quick { 600 } else { 100 });
-    let load = if terms.quick {
-        Load { honest: 60, greedy: 60, most_replays: 8 }
-    } else {
-        Load { honest: 200, greedy: 60, most_replays: 8 }
-    };
-    let ports = world.ports();
-    let traffic = world.begin(&ports, load, terms.seed);
-    let calm = during(&world, (span / 5).min(Duration::from_secs(10)));
-    let faults = Mutex::new(Vec::new());
-    let storm = {
-        let from = world.now();
-        let end = Instant::now() + span * 4 / 5;
-        let two = if pace == Pace::AtOnce { 2 } else { 1 };
+fn share((sent, served): (usize, usize)) -> f64 {
+    100.0 * served as f64 / sent.max(1) as f64
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Verdicts { accepted_twice, late, over_limit, .. } = &self.verdicts;
+        let kinds: Vec<_> =
+            self.kinds.iter().map(|(kind, count)| format!("{kind:?} {count}")).collect();
+        write!(
+            f,
+            "attempts {}, accepted twice {accepted_twice}, late {late}, over limit {over_limit}; honest served: calm {:.2} %, \
+             storm {:.2} % of {}, after {:.2} %; recovery {}; faults {}: {}",
+            self.attempts,
+            share(self.calm),
+            share(self.storm),
+            self.storm.0,
+            share(self.after),
+            self.recoveries.told(),
+            self.faults,
+            kinds.join(", ")
+        )
+    }
+}
+
+impl Storm {
+    pub(crate) fn new(name: &'static str, topology: Topology, pace: Pace) -> Self {
+        Self { name, topology, pace, left: Mutex::default() }
+    }
+
+    /// Lets it pass for `span`.
+    pub(crate) fn pass(&self, terms: &Terms<'_>, seed: u64, span: Duration) {
+        let Self { name, topology, .. } = *self;
+        terms.report.set_stage(name);
+        let mut world = World::start(topology, if terms.quick { 600 } else { 100 });
+        let is_cluster = topology == Topology::Cluster;
+        let load = Load {
+            honest: if terms.quick { 60 } else { 200 },
+            greedy: 60,
+            // The nodes of a cluster are not told what was judged without them.
+            alone: if is_cluster { 0 } else { 30 },
+            most_replays: 8,
+        };
+        let ports = world.ports();
+        let traffic = world.begin(&ports, load, seed);
+        terms.report.set_traffic(Some(std::sync::Arc::clone(&traffic)));
+        let calm = during(&world, (span / 5).min(Duration::from_secs(10)));
+        let (storm, faults) = self.rage(terms, &world, seed, span * 4 / 5);
+        // All is set right: from now on it may take this long. In a cluster others must notice that a node is lost, and
+        // wait for the leases of those who have not.
+        sleep(Duration::from_secs(if is_cluster { 7 } else { 2 }));
+        let after = during(&world, Duration::from_millis(1_500));
+        traffic.honest.store(false, Ordering::SeqCst);
+        sleep(Duration::from_millis(if terms.quick { 2_500 } else { 6_000 }));
+        traffic.stopped.store(true, Ordering::SeqCst);
+        sleep(Duration::from_millis(200));
+
+        let (arrivals, sent) = (world.backend.arrivals(), traffic.sent());
+        let count = |phase| served(&arrivals, &sent, phase);
+        let (before, within, since) = (count(calm), count(storm), count(after));
+        let mut kinds = BTreeMap::new();
+        for fault in &faults {
+            *kinds.entry(fault.kind).or_default() += 1;
+        }
+        let figures = Figures {
+            attempts: traffic.count(),
+            verdicts: check(&arrivals, &sent, &faults),
+            faults: faults.len(),
+            alone: Alone::check(&arrivals, &sent, &traffic.judged(), &faults),
+            kinds,
+            recoveries: Recoveries::of(&sent, &faults),
+            calm: (before.0, before.1),
+            storm: (within.0, within.1),
+            after: (since.0, since.1),
+        };
+        println!("{name}: {figures}");
+        println!("  judged alone: {}", figures.alone);
+        tell_growing(&arrivals, &sent, [calm, storm]);
+        for (when, missed) in [("calm", &before.2), ("after", &since.2)] {
+            for sent in missed.iter().take(5) {
+                println!("  not served when {when}: {sent:?}");
+            }
+        }
+        if !figures.holds() || std::env::var_os("COUNTERSIGN_STORM_LOGS").is_some() {
+            println!("  seed {seed}");
+            print!("{}", figures.verdicts);
+            println!("{}", world.logs());
+        }
+        terms.report.set_traffic(None);
+        terms.report.add(name, figures);
+    }
+
+    /// One fault after another for `span`, and at last all set right: when, and what they were.
+    fn rage(
+        &self,
+        terms: &Terms<'_>,
+        world: &World,
+        seed: u64,
+        span: Duration,
+    ) -> (Phase, Vec<Fault>) {
+        let faults = Mutex::new(Vec::new());
+        let (from, end) = (world.now(), Instant::now() + span);
+        let two = if self.pace == Pace::AtOnce { 2 } else { 1 };
         std::thread::scope(|scope| {
             for n in 0..two {
-                let (world, faults) = (&world, &faults);
+                let mut dice = Dice(seed ^ (n + 1));
+                let faults = &faults;
                 scope.spawn(move || {
-                    rage(world, Dice(terms.seed ^ (n + 1)), (terms.longest, pace), end, faults);
+                    while Instant::now() < end {
+                        let kind = self.next(&mut dice);
+                        let fault = inflict(world, kind, terms.longest, &mut dice);
+                        faults.lock().unwrap().push(fault);
+                        terms.report.faults.fetch_add(1, Ordering::SeqCst);
+                        sleep(self.pause(&mut dice));
+                    }
                 });
             }
         });
-        Phase { from, to: world.now() }
-    };
-    world.mend();
-    // All is set right: from now on it may take this long. In a cluster others must notice that a node is lost, and wait
-    // for the leases of those who have not.
-    let is_cluster = topology == Topology::Cluster;
-    sleep(Duration::from_secs(if is_cluster { 7 } else { 2 }));
-    let after = during(&world, Duration::from_millis(1_500));
-    traffic.honest.store(false, Ordering::SeqCst);
-    sleep(Duration::from_millis(if terms.quick { 2_500 } else { 6_000 }));
-    traffic.stopped.store(true, Ordering::SeqCst);
-    sleep(Duration::from_millis(200));
+        world.mend();
+        let mut faults = faults.into_inner().unwrap();
+        faults.sort_by_key(|fault: &Fault| fault.began);
+        (Phase { from, to: world.now() }, faults)
+    }
 
-    let mut faults = faults.into_inner().unwrap();
-    faults.sort_by_key(|fault: &Fault| fault.began);
-    let (arrivals, sent) = (world.backend.arrivals(), traffic.sent());
-    let count = |phase| served(&arrivals, &sent, phase);
-    let (before, within, since) = (count(calm), count(storm), count(after));
-    let figures = Figures {
-        attempts: usize::try_from(traffic.attempts.load(Ordering::SeqCst)).unwrap(),
-        verdicts: check(&arrivals, &sent, &faults),
-        faults: faults.len(),
-        calm: (before.0, before.1),
-        storm: (within.0, within.1),
-        after: (since.0, since.1),
-    };
-    tell(name, &figures, &faults, &sent);
-    tell_growing(&arrivals, &sent, [calm, storm]);
-    for (when, missed) in [("calm", &before.2), ("after", &since.2)] {
-        for sent in missed.iter().take(5) {
-            println!("  not served when {when}: {sent:?}");
+    fn next(&self, dice: &mut Dice) -> Kind {
+        let mut left = self.left.lock().unwrap();
+        if left.is_empty() {
+            *left = Kind::of(self.topology);
         }
+        let place = dice.below(left.len());
+        left.swap_remove(place)
     }
-    if !figures.holds() || std::env::var_os("COUNTERSIGN_STORM_LOGS").is_some() {
-        print!("{}", figures.verdicts);
-        println!("{}", world.logs());
+
+    /// A server that was lost counts again once everything signed before is out of date.
+    fn pause(&self, dice: &mut Dice) -> Duration {
+        dice.ms(match (self.pace, self.topology) {
+            (Pace::Apart, Topology::Independent(_)) => 2_100..2_900,
+            // In a cluster not before its leases are over as well.
+            (Pace::Apart, Topology::Cluster) => 4_500..6_000,
+            (Pace::AtOnce, _) => 0..1_500,
+        })
     }
-    figures
 }
 
 fn during(world: &World, span: Duration) -> Phase {
@@ -132,73 +244,24 @@ fn during(world: &World, span: Duration) -> Phase {
     Phase { from, to: world.now() }
 }
 
-/// One fault after another until `end`.
-fn rage(
-    world: &World,
-    mut dice: Dice,
-    (longest, pace): (u64, Pace),
-    end: Instant,
-    faults: &Mutex<Vec<Fault>>,
-) {
-    let mut left: Vec<Kind> = Vec::new();
-    while Instant::now() < end {
-        if left.is_empty() {
-            // Every kind comes up before one does again.
-            left = Kind::of(world.topology);
-        }
-        let kind = left.swap_remove(dice.below(left.len()));
-        let fault = inflict(world, kind, longest, &mut dice);
-        faults.lock().unwrap().push(fault);
-        // A server that was lost counts again once everything signed before is out of date.
-        sleep(match (pace, world.topology) {
-            (Pace::Apart, Topology::Independent(_)) => dice.ms(1_800..2_600),
-            // In a cluster not before its leases are over as well.
-            (Pace::Apart, Topology::Cluster) => dice.ms(4_500..6_000),
-            (Pace::AtOnce, _) => dice.ms(0..1_500),
-        });
-    }
-}
-
-fn tell(name: &str, figures: &Figures, faults: &[Fault], sent: &[Sent]) {
-    let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
-    for fault in faults {
-        *kinds.entry(fault.kind).or_default() += 1;
-    }
-    let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{kind:?} {count}")).collect();
-    let all = recoveries(sent, faults);
-    let at = |part: usize| all.get(part).map_or(0, Duration::as_millis);
-    let share = |(sent, served): (usize, usize)| 100.0 * served as f64 / sent.max(1) as f64;
-    println!(
-        "{name}: attempts {}, accepted twice {}, late {}, over limit {}; honest served: calm {:.2} %, storm {:.2} % of {}, \
-         after {:.2} %; recovery p50 {} ms, max {} ms; faults {}: {}",
-        figures.attempts,
-        figures.verdicts.accepted_twice,
-        figures.verdicts.late,
-        figures.verdicts.over_limit,
-        share(figures.calm),
-        share(figures.storm),
-        figures.storm.0,
-        share(figures.after),
-        at(all.len() / 2),
-        at(all.len().saturating_sub(1)),
-        figures.faults,
-        kinds.join(", ")
-    );
-}
-
 /// What became of growing numbers, which are counted apart: among what came twice, and not among what must be served.
 fn tell_growing(arrivals: &[Arrival], sent: &[Sent], phases: [Phase; 2]) {
     let came: HashSet<u64> = arrivals.iter().map(|arrival| arrival.number).collect();
     for (name, phase) in ["calm", "storm"].into_iter().zip(phases) {
         let mut told: BTreeMap<String, usize> = BTreeMap::new();
-        for sent in sent.iter().filter(|sent| sent.grows && phase.holds(sent.at)) {
+        for sent in sent.iter().filter(|sent| sent.class == Class::Growing && phase.holds(sent.at))
+        {
             let what = match sent.answered {
                 _ if came.contains(&sent.number) => "passed".to_owned(),
                 Some((_, Answer::Refused(status))) => format!("refused with {status}"),
-                Some((_, Answer::Served | Answer::Lost)) | None => "lost".to_owned(),
+                Some((_, Answer::Served | Answer::ServedAlone | Answer::Lost)) | None => {
+                    "lost".to_owned()
+                }
             };
             *told.entry(what).or_default() += 1;
         }
-        println!("  growing numbers, {name}: {told:?}");
+        if !told.is_empty() {
+            println!("  growing numbers, {name}: {told:?}");
+        }
     }
 }

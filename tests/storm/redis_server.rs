@@ -46,13 +46,19 @@ impl RedisServer {
                 .env("FAKETIME_CACHE_DURATION", "1")
                 .env("DONT_FAKE_MONOTONIC", "1");
         }
-        self.child =
-            Some(command.spawn().expect("redis-server is needed (Debian package redis-server)"));
+        let mut spawn =
+            || command.spawn().expect("redis-server is needed (Debian package redis-server)");
+        let mut child = spawn();
         let begun = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "redis-server does not come up");
             std::thread::sleep(Duration::from_millis(5));
+            // Its port may be taken for a moment.
+            if child.try_wait().unwrap().is_some() {
+                child = spawn();
+            }
         }
+        self.child = Some(child);
     }
 
     pub(crate) fn kill(&mut self) {

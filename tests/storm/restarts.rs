@@ -11,10 +11,11 @@ use crate::world::{GATEWAYS, Topology, World};
 
 /// Restarts gateways so many times. Clients hear of nothing: they open a connection for each request, at another gateway
 /// where one takes none.
-pub(crate) fn run(terms: &Terms, times: usize) {
+pub(crate) fn run(terms: &Terms<'_>, times: usize) {
     let mut world = World::start(Topology::Independent(1), if terms.quick { 600 } else { 100 });
     let ports = world.ports();
-    let load = Load { honest: if terms.quick { 100 } else { 400 }, greedy: 0, most_replays: 0 };
+    let load =
+        Load { honest: if terms.quick { 100 } else { 400 }, greedy: 0, alone: 0, most_replays: 0 };
     let traffic = world.begin(&ports, load, terms.seed);
     traffic.keeps.store(false, Ordering::SeqCst);
     let from = world.now();

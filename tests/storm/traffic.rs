@@ -13,8 +13,9 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::backend::field;
-use crate::clients::{Client, bytes, disguised};
+use crate::clients::{Class, Client, bytes};
 use crate::dice::Dice;
+use crate::disguise::disguised;
 
 /// One signed request.
 #[derive(Clone, Debug)]
@@ -24,15 +25,18 @@ pub(crate) struct Sent {
     pub(crate) good_until: Micros,
     /// When it was answered, and what; empty as long as it was not.
     pub(crate) answered: Option<(Micros, Answer)>,
-    pub(crate) is_greedy: bool,
-    /// Whether it signs a growing number: where servers forgot, or others overtook it, it is not served, as it should be.
-    pub(crate) grows: bool,
+    pub(crate) class: Class,
+    pub(crate) key: Arc<str>,
+    /// Whom it was sent to first, where anyone was open.
+    pub(crate) gateway: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
     /// By the backend.
     Served,
+    /// By the backend, and judged by the gateway alone.
+    ServedAlone,
     /// By the gateway, with this status.
     Refused(u16),
     /// The connection was lost, or nothing came in time.
@@ -45,12 +49,14 @@ pub(crate) struct Traffic {
     gateways: Vec<Door>,
     clock: Arc<SystemClock>,
     numbers: AtomicU64,
-    pub(crate) attempts: AtomicU64,
+    attempts: AtomicU64,
     pub(crate) honest: AtomicBool,
     pub(crate) stopped: AtomicBool,
     /// Whether connections are used again.
     pub(crate) keeps: AtomicBool,
     sent: Mutex<HashMap<u64, Sent>>,
+    /// Of requests that may be judged alone: which gateways said that they served them, and whether alone.
+    judged: Mutex<HashMap<(u64, usize), bool>>,
     dice: Mutex<Dice>,
 }
 
@@ -68,6 +74,8 @@ struct Door {
 pub(crate) struct Load {
     pub(crate) honest: u32,
     pub(crate) greedy: u32,
+    /// Of those who may be judged alone.
+    pub(crate) alone: u32,
     pub(crate) most_replays: usize,
 }
 
@@ -87,6 +95,7 @@ impl Traffic {
             stopped: AtomicBool::new(false),
             keeps: AtomicBool::new(true),
             sent: Mutex::default(),
+            judged: Mutex::default(),
             dice: Mutex::new(Dice(seed)),
         })
     }
@@ -96,20 +105,24 @@ impl Traffic {
         self.gateways[gateway].open.store(open, Ordering::SeqCst);
     }
 
+    /// How many requests were sent so far, copies too.
+    pub(crate) fn count(&self) -> usize {
+        usize::try_from(self.attempts.load(Ordering::SeqCst)).unwrap()
+    }
+
     pub(crate) fn sent(&self) -> Vec<Sent> {
         let mut all: Vec<_> = self.sent.lock().unwrap().values().cloned().collect();
         all.sort_by_key(|sent| sent.at);
         all
     }
 
+    /// Of requests that may be judged alone: which gateways said that they served them, and whether alone.
+    pub(crate) fn judged(&self) -> HashMap<(u64, usize), bool> {
+        self.judged.lock().unwrap().clone()
+    }
+
     /// Sends from `clients`, so many a second in all, until it is stopped.
-    pub(crate) async fn run(
-        self: Arc<Self>,
-        clients: Vec<Client>,
-        rate: u32,
-        replays: usize,
-        is_greedy: bool,
-    ) {
+    pub(crate) async fn run(self: Arc<Self>, clients: Vec<Client>, rate: u32, replays: usize) {
         let clients: Vec<_> = clients.into_iter().map(Arc::new).collect();
         let turn = AtomicUsize::new(0);
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
@@ -120,21 +133,21 @@ impl Traffic {
                 continue;
             }
             let client = &clients[turn.fetch_add(1, Ordering::Relaxed) % clients.len()];
-            let once = Arc::clone(&self).once(Arc::clone(client), replays, is_greedy);
+            let once = Arc::clone(&self).once(Arc::clone(client), replays);
             tokio::spawn(once);
         }
     }
 
     /// Sends one, and lets the attacker have it.
-    async fn once(self: Arc<Self>, client: Arc<Client>, most_replays: usize, is_greedy: bool) {
+    async fn once(self: Arc<Self>, client: Arc<Client>, most_replays: usize) {
         let number = self.numbers.fetch_add(1, Ordering::SeqCst);
         let now = self.clock.now();
         let (request, good_until) = client.sign(number, now);
-        let grows = client.grows();
-        let sent = Sent { number, at: now, good_until, answered: None, is_greedy, grows };
+        let (class, key, gateway) = (client.class, Arc::clone(&client.key), self.choose());
+        let sent = Sent { number, at: now, good_until, answered: None, class, key, gateway };
         self.sent.lock().unwrap().insert(number, sent);
         let whole = bytes(&request);
-        let Some(gateway) = self.choose() else { return };
+        let Some(gateway) = gateway else { return };
         if most_replays > 0 {
             let replays = 1 + self.roll(most_replays);
             let window = good_until.since(now).min(LONGEST) + Duration::from_millis(500);
@@ -152,12 +165,12 @@ impl Traffic {
                 tokio::spawn(async move {
                     sleep(delay).await;
                     if !traffic.stopped.load(Ordering::SeqCst) {
-                        let _ = timeout(PATIENCE, traffic.exchange(gateway, &stolen)).await;
+                        let _ = timeout(PATIENCE, traffic.exchange(gateway, number, &stolen)).await;
                     }
                 });
             }
         }
-        let answer = match timeout(PATIENCE, self.deliver(gateway, &whole)).await {
+        let answer = match timeout(PATIENCE, self.deliver(gateway, number, &whole)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Answer::Lost,
         };
@@ -167,10 +180,10 @@ impl Traffic {
     }
 
     /// To this gateway, or to the next one where it takes no connection: what a balancer does.
-    async fn deliver(&self, first: usize, request: &[u8]) -> io::Result<Answer> {
+    async fn deliver(&self, first: usize, number: u64, request: &[u8]) -> io::Result<Answer> {
         let mut last = io::ErrorKind::ConnectionRefused.into();
         for next in 0..self.gateways.len() {
-            match self.exchange((first + next) % self.gateways.len(), request).await {
+            match self.exchange((first + next) % self.gateways.len(), number, request).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => last = error,
                 other => return other,
             }
@@ -189,7 +202,7 @@ impl Traffic {
         (!open.is_empty()).then(|| open[self.roll(open.len())])
     }
 
-    async fn exchange(&self, gateway: usize, request: &[u8]) -> io::Result<Answer> {
+    async fn exchange(&self, gateway: usize, number: u64, request: &[u8]) -> io::Result<Answer> {
         self.attempts.fetch_add(1, Ordering::Relaxed);
         let door = &self.gateways[gateway];
         let keeps = self.keeps.load(Ordering::SeqCst);
@@ -201,11 +214,27 @@ impl Traffic {
                 if keep && keeps {
                     door.idle.lock().unwrap().push(socket);
                 }
+                self.note(gateway, number, answer);
                 return Ok(answer);
             }
             if socket.read_buf(&mut held).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
+        }
+    }
+}
+
+impl Traffic {
+    /// Which gateway served a request that it may judge alone, and whether it did.
+    fn note(&self, gateway: usize, number: u64, answer: Answer) {
+        let alone = match answer {
+            Answer::Served => false,
+            Answer::ServedAlone => true,
+            Answer::Refused(_) | Answer::Lost => return,
+        };
+        let is_noted = self.sent.lock().unwrap()[&number].class == Class::Alone;
+        if is_noted {
+            self.judged.lock().unwrap().insert((number, gateway), alone);
         }
     }
 }
@@ -243,8 +272,11 @@ fn read(held: &[u8]) -> Option<(Answer, bool)> {
     let body = held.get(begun..begun + length)?;
     let keep = !field(text, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let status: u16 = text.split(' ').nth(1)?.parse().ok()?;
-    let answer =
-        if body.starts_with(b"served ") { Answer::Served } else { Answer::Refused(status) };
+    let answer = match field(text, "x-countersign-judged") {
+        _ if !body.starts_with(b"served ") => Answer::Refused(status),
+        Some(_) => Answer::ServedAlone,
+        None => Answer::Served,
+    };
     Some((answer, keep))
 }
 

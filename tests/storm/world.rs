@@ -14,9 +14,10 @@ use crate::clients::LEAD;
 use crate::cluster::{Bus, arguments, form, text};
 use crate::fault_proxy::{FaultProxy, Mode};
 use crate::free_port::free_port;
-use crate::gateway::{GatewayProcess, Reach, greedy, growing, honest};
+use crate::gateway::GatewayProcess;
 use crate::postgres::{Server, blocking, patient};
 use crate::redis_server::RedisServer;
+use crate::settings::{Reach, alone, greedy, growing, honest};
 use crate::traffic::{Load, Traffic};
 
 pub(crate) const GATEWAYS: usize = 3;
@@ -104,7 +105,7 @@ impl World {
         };
         for gateway in 0..GATEWAYS {
             let ports = world.reach(gateway);
-            let address = world.backend.address;
+            let address = world.backend.addresses[gateway];
             let folder = world.folder.path();
             let gateway = GatewayProcess::start(folder, &ports, address, deadline_ms, &url);
             world.gateways.push(Mutex::new(gateway));
@@ -164,12 +165,13 @@ impl World {
         // Whoever signs growing numbers has an attacker as well.
         let grows = if self.tables.is_some() && load.most_replays > 0 { GROWING_RATE } else { 0 };
         let all = [
-            (honest(), load.honest, false),
-            (greedy(), load.greedy, true),
-            (growing(), grows, false),
+            (honest(), load.honest),
+            (greedy(), load.greedy),
+            (growing(), grows),
+            (alone(), load.alone),
         ];
-        for (who, rate, is_greedy) in all.into_iter().filter(|(_, rate, _)| *rate > 0) {
-            let run = Arc::clone(&traffic).run(who, rate, load.most_replays, is_greedy);
+        for (who, rate) in all.into_iter().filter(|(_, rate)| *rate > 0) {
+            let run = Arc::clone(&traffic).run(who, rate, load.most_replays);
             clients.run(async move { drop(tokio::spawn(run)) });
         }
         self.threads.push(clients);

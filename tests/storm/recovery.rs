@@ -1,0 +1,81 @@
+//! How long it takes after a fault was set right until all is served again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use countersign::clock::Micros;
+
+use crate::clients::Class;
+use crate::nemesis::{Fault, Kind};
+use crate::traffic::{Answer, Sent};
+
+/// After each kind of fault: `None` where the next fault came before all was served.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recoveries(Vec<(Kind, Option<Duration>)>);
+
+impl Recoveries {
+    /// After each fault, when by every gateway and of every account a request had been served that was signed since.
+    pub(crate) fn of(sent: &[Sent], faults: &[Fault]) -> Self {
+        let after = |(place, fault): (usize, &Fault)| {
+            let until = faults.get(place + 1).map_or(Micros(u64::MAX), |next| next.began);
+            (fault.kind, recovered(sent, fault.healed, until))
+        };
+        Self(faults.iter().enumerate().map(after).collect())
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Half of them at most, and all: together, and after each kind of fault.
+    pub(crate) fn told(&self) -> String {
+        let mut by_kind: BTreeMap<Kind, Vec<Duration>> = BTreeMap::new();
+        let mut all = Vec::new();
+        for (kind, span) in &self.0 {
+            by_kind.entry(*kind).or_default().extend(span);
+            all.extend(*span);
+        }
+        let unknown = self.0.len() - all.len();
+        let within = all.iter().filter(|span| **span <= Duration::from_secs(2)).count();
+        let mut text = format!(
+            "p50 {} max {} ms ({within} of {} within 2 s, {unknown} cut short)",
+            part(&mut all, 1, 2),
+            part(&mut all, 1, 1),
+            all.len()
+        );
+        for (kind, mut spans) in by_kind.into_iter().filter(|(_, spans)| !spans.is_empty()) {
+            let (half, most) = (part(&mut spans, 1, 2), part(&mut spans, 1, 1));
+            write!(text, ", {kind:?} {half}/{most}").unwrap();
+        }
+        text
+    }
+}
+
+/// How long after `healed` the last of all gateways and accounts was served; `None` where that came after `until`.
+fn recovered(sent: &[Sent], healed: Micros, until: Micros) -> Option<Duration> {
+    let mut gateways: HashMap<usize, Option<Micros>> = HashMap::new();
+    let mut accounts: HashMap<&str, Option<Micros>> = HashMap::new();
+    let since = sent.partition_point(|sent| sent.at < healed);
+    let signed = sent[since..].iter().take_while(|sent| sent.at < until);
+    for sent in signed.filter(|sent| sent.class == Class::Honest) {
+        let served = match sent.answered {
+            Some((at, Answer::Served)) => Some(at),
+            Some((_, Answer::ServedAlone | Answer::Refused(_) | Answer::Lost)) | None => None,
+        };
+        let gateway = sent.gateway.map(|gateway| gateways.entry(gateway).or_default());
+        for first in gateway.into_iter().chain([accounts.entry(&sent.key).or_default()]) {
+            *first = first.or(served);
+        }
+    }
+    let all = gateways.values().chain(accounts.values());
+    let last = all.copied().collect::<Option<Vec<Micros>>>()?.into_iter().max()?;
+    (last <= until).then(|| last.since(healed))
+}
+
+/// The time that so great a part of them lie within, in milliseconds.
+fn part(spans: &mut [Duration], of: usize, all: usize) -> u128 {
+    spans.sort_unstable();
+    let place = (spans.len() * of / all).min(spans.len().saturating_sub(1));
+    spans.get(place).map_or(0, Duration::as_millis)
+}
