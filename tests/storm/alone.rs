@@ -18,8 +18,8 @@ use crate::traffic::Sent;
 pub(crate) struct Alone {
     sent: usize,
     passed: usize,
-    /// By a gateway that said so.
-    pub(crate) alone: usize,
+    /// By a gateway that said that no store was asked.
+    pub(crate) unasked: usize,
     /// At one gateway after another: what such routes put up with.
     at_others: usize,
     /// At one gateway, or by the word of the store at two: nobody puts up with that.
@@ -40,13 +40,13 @@ impl Alone {
         let mut came: HashMap<u64, Vec<usize>> =
             of_class.map(|sent| (sent.number, Vec::new())).collect();
         let mut found = Self { sent: came.len(), ..Self::default() };
-        let mut spent: BTreeMap<(&str, Option<usize>), Vec<Micros>> = BTreeMap::new();
+        let mut charged: BTreeMap<(&str, Option<usize>), Vec<Micros>> = BTreeMap::new();
         for arrival in arrivals {
             let Some(by) = came.get_mut(&arrival.number) else { continue };
             let is_alone = |gateway| judged.get(&(arrival.number, gateway)).copied();
             let how = is_alone(arrival.by);
             found.passed += 1;
-            found.alone += usize::from(how == Some(true));
+            found.unasked += usize::from(how == Some(true));
             let settled = |gateway: &usize| is_alone(*gateway) == Some(false);
             if by.contains(&arrival.by) || (settled(&arrival.by) && by.iter().any(settled)) {
                 found.twice += 1;
@@ -57,10 +57,10 @@ impl Alone {
             // Of what was answered to nobody it is not known.
             if let Some(is_alone) = how {
                 let place = is_alone.then_some(arrival.by);
-                spent.entry((&arrival.account, place)).or_default().push(arrival.at);
+                charged.entry((&arrival.account, place)).or_default().push(arrival.at);
             }
         }
-        for ((_, place), moments) in &spent {
+        for ((_, place), moments) in &charged {
             let (quota, moves) = match place {
                 None => (ALONE_QUOTA, moves(faults)),
                 Some(_) => (SHARE, restarts(faults)),
@@ -77,7 +77,7 @@ impl Alone {
     pub(crate) fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.passed += other.passed;
-        self.alone += other.alone;
+        self.unasked += other.unasked;
         self.at_others += other.at_others;
         self.twice += other.twice;
         self.over += other.over;
@@ -86,10 +86,10 @@ impl Alone {
 
 impl fmt::Display for Alone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sent, passed, alone, at_others, twice, over } = self;
+        let Self { sent, passed, unasked, at_others, twice, over } = self;
         write!(
             f,
-            "sent={sent} passed={passed} judged_alone={alone} at_another_gateway_too={at_others} accepted_twice={twice} \
+            "sent={sent} passed={passed} judged_alone={unasked} at_another_gateway_too={at_others} accepted_twice={twice} \
              over_limit={over}"
         )
     }

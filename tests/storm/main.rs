@@ -50,7 +50,7 @@ use std::time::Duration;
 use countersign::clock::{Clock, SystemClock};
 use dice::Dice;
 use phases::{Pace, Storm, Terms};
-use report::{QUORUM, Report};
+use report::{ONE, QUORUM, Report};
 use world::Topology;
 
 fn main() {
@@ -70,11 +70,12 @@ fn main() {
     let terms = Terms { quick, seed, longest, report: &report };
     let holds = std::thread::scope(|scope| {
         scope.spawn(|| report.tell_now_and_then());
-        // Whatever fails, the figures are told.
-        let ended = catch_unwind(AssertUnwindSafe(|| all(&terms, seconds)));
+        all(&terms, seconds);
         report.end();
-        let says = verdict(&terms, ended.is_ok(), seconds);
-        says.iter().for_each(|wrong| println!("wrong: {wrong}"));
+        let says = verdict(&terms, seconds);
+        for wrong in &says {
+            println!("wrong: {wrong}");
+        }
         report.tell();
         says.is_empty()
     });
@@ -83,17 +84,18 @@ fn main() {
 
 /// What is shown before, then the storms.
 fn all(terms: &Terms<'_>, seconds: u64) {
-    terms.report.set_stage("controls");
-    controls::refused_over_redis();
-    controls::run(terms);
-    terms.report.set_stage("rolling restart");
-    restarts::run(terms, if terms.quick { 6 } else { 20 });
+    attempt(terms, "controls", || {
+        controls::refused_over_redis();
+        controls::run(terms);
+    });
+    let times = if terms.quick { 6 } else { 20 };
+    attempt(terms, "rolling restart", || restarts::run(terms, times));
 
     let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
     let (three, five) = (Topology::Independent(3), Topology::Independent(5));
     // Which part of the time each has, of a hundred.
     let storms = [
-        (15, Storm::new("one server", Topology::Independent(1), apart)),
+        (15, Storm::new(ONE, Topology::Independent(1), apart)),
         (25, Storm::new(QUORUM, three, apart)),
         (15, Storm::new("quorum of 3, faults at once", three, at_once)),
         (10, Storm::new("quorum of 5", five, at_once)),
@@ -106,8 +108,17 @@ fn all(terms: &Terms<'_>, seconds: u64) {
     for _ in 0..rounds {
         for (part, storm) in &storms {
             let span = Duration::from_secs(seconds) * *part / 100 / rounds;
-            storm.pass(terms, seeds.next(), span);
+            let seed = seeds.next();
+            attempt(terms, storm.name, || storm.pass(terms, seed, span));
         }
+    }
+}
+
+/// Whatever fails in it, what comes later is done, and the figures are told.
+fn attempt(terms: &Terms<'_>, stage: &'static str, run: impl FnOnce()) {
+    terms.report.set_stage(stage);
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        terms.report.broke(stage);
     }
 }
 
@@ -115,16 +126,21 @@ fn all(terms: &Terms<'_>, seconds: u64) {
 const ROUND: u64 = 300;
 
 /// What is not as it should be.
-fn verdict(terms: &Terms<'_>, is_ended: bool, seconds: u64) -> Vec<String> {
+fn verdict(terms: &Terms<'_>, seconds: u64) -> Vec<String> {
     let report = terms.report;
     // A build that is not optimised, among other tests, answers late more often than a server stands still.
     let least = if terms.quick { 90.0 } else { 98.0 };
     let told = [
-        (is_ended, "it did not come to its end".to_owned()),
+        (report.broken().is_empty(), format!("did not come to an end: {}", report.broken())),
         (report.holds(), "something passed that should not, or was refused in calm".to_owned()),
         (report.percent() > least, format!("of a quorum more than {least} % must be served")),
         (
-            seconds < 60 || report.alone().alone > 0,
+            terms.quick || [ONE, QUORUM].into_iter().all(|name| report.recovers(name)),
+            "after a fault was set right it took more than two seconds until all were served"
+                .to_owned(),
+        ),
+        (
+            seconds < 60 || report.alone().unasked > 0,
             "nothing was judged alone, so nothing is known of that".to_owned(),
         ),
     ];

@@ -39,7 +39,7 @@ pub(crate) enum Pace {
 /// A storm that may pass over such servers again and again.
 #[derive(Debug)]
 pub(crate) struct Storm {
-    name: &'static str,
+    pub(crate) name: &'static str,
     topology: Topology,
     pace: Pace,
     /// The kinds of fault that are still to come before any comes again.
@@ -54,7 +54,7 @@ pub(crate) struct Figures {
     pub(crate) faults: usize,
     pub(crate) alone: Alone,
     kinds: BTreeMap<Kind, usize>,
-    recoveries: Recoveries,
+    pub(crate) recoveries: Recoveries,
     /// Honest requests, and how many of them were served.
     calm: (usize, usize),
     storm: (usize, usize),
@@ -127,8 +127,7 @@ impl Storm {
     /// Lets it pass for `span`.
     pub(crate) fn pass(&self, terms: &Terms<'_>, seed: u64, span: Duration) {
         let Self { name, topology, .. } = *self;
-        terms.report.set_stage(name);
-        let mut world = World::start(topology, if terms.quick { 600 } else { 100 });
+        let mut world = World::start(topology, if terms.quick { 600 } else { 200 });
         let is_cluster = topology == Topology::Cluster;
         let load = Load {
             honest: if terms.quick { 60 } else { 200 },
@@ -144,7 +143,12 @@ impl Storm {
         let (storm, faults) = self.rage(terms, &world, seed, span * 4 / 5);
         // All is set right: from now on it may take this long. In a cluster others must notice that a node is lost, and
         // wait for the leases of those who have not.
-        sleep(Duration::from_secs(if is_cluster { 7 } else { 2 }));
+        sleep(Duration::from_millis(match (is_cluster, self.pace) {
+            (true, _) => 9_000,
+            (false, Pace::Apart) => 2_000,
+            // Whoever failed soon after it was taken back is not taken back at once.
+            (false, Pace::AtOnce) => 3_500,
+        }));
         let after = during(&world, Duration::from_millis(1_500));
         traffic.honest.store(false, Ordering::SeqCst);
         sleep(Duration::from_millis(if terms.quick { 2_500 } else { 6_000 }));

@@ -28,6 +28,11 @@ impl Recoveries {
         self.0.extend(other.0);
     }
 
+    /// How many there are, and after how many of them the next fault came before all was served.
+    pub(crate) fn cut_short(&self) -> (usize, usize) {
+        (self.0.len(), self.0.iter().filter(|(_, span)| span.is_none()).count())
+    }
+
     /// Half of them at most, and all: together, and after each kind of fault.
     pub(crate) fn told(&self) -> String {
         let mut by_kind: BTreeMap<Kind, Vec<Duration>> = BTreeMap::new();

@@ -17,13 +17,15 @@ pub(crate) struct Report {
     traffic: Mutex<Option<Arc<Traffic>>>,
     pub(crate) faults: AtomicUsize,
     storms: Mutex<BTreeMap<String, Figures>>,
+    broken: Mutex<Vec<&'static str>>,
     is_over: Mutex<bool>,
     over: Condvar,
 }
 
 /// How often it is told how far it has come.
 const NOW_AND_THEN: Duration = Duration::from_secs(30);
-/// The storm that tells how many honest requests are served.
+/// The storms whose faults come one after another; the second tells how many honest requests are served.
+pub(crate) const ONE: &str = "one server";
 pub(crate) const QUORUM: &str = "quorum of 3";
 
 impl Report {
@@ -34,6 +36,7 @@ impl Report {
             traffic: Mutex::default(),
             faults: AtomicUsize::new(0),
             storms: Mutex::default(),
+            broken: Mutex::default(),
             is_over: Mutex::new(false),
             over: Condvar::new(),
         }
@@ -51,6 +54,16 @@ impl Report {
     /// A storm has passed; others of its name may come.
     pub(crate) fn add(&self, name: &str, figures: Figures) {
         held(&self.storms).entry(name.to_owned()).or_default().add(figures);
+    }
+
+    /// What did not come to its end.
+    pub(crate) fn broke(&self, stage: &'static str) {
+        self.set_traffic(None);
+        held(&self.broken).push(stage);
+    }
+
+    pub(crate) fn broken(&self) -> String {
+        held(&self.broken).join(", ")
     }
 
     pub(crate) fn end(&self) {
@@ -99,6 +112,14 @@ impl Report {
     /// Of honest requests to a quorum while one thing after another went wrong, how many were served.
     pub(crate) fn percent(&self) -> f64 {
         held(&self.storms).get(QUORUM).map_or(0.0, Figures::percent)
+    }
+
+    /// Whether those of this name were over their faults before the next ones came, but for a few.
+    pub(crate) fn recovers(&self, name: &str) -> bool {
+        held(&self.storms).get(name).is_some_and(|figures| {
+            let (all, cut_short) = figures.recoveries.cut_short();
+            cut_short <= 1 + all / 20
+        })
     }
 
     pub(crate) fn holds(&self) -> bool {
