@@ -17,8 +17,8 @@ use crate::{BOUND, HOUR, SKEW, charge, later_step, local, now};
 const LEASE: Duration = Duration::from_secs(1);
 
 /// A gateway's store, and what looks after it.
-struct Gateway {
-    store: Arc<RedisStore<SystemClock>>,
+pub(crate) struct Gateway {
+    pub(crate) store: Arc<RedisStore<SystemClock>>,
     watch: JoinHandle<()>,
 }
 
@@ -35,7 +35,7 @@ impl Gateway {
     ) -> Self {
         let seeds: Vec<u16> =
             nodes.ports().into_iter().map(&name).filter(|port| *port > 1).collect();
-        let options = Options {
+        Self::of(Options {
             servers: Nodes::seeds(&seeds),
             topology: Topology::Cluster(Nodes::options(name)),
             deadline,
@@ -44,14 +44,17 @@ impl Gateway {
             max_in_flight: 1_000,
             local: Local::default(),
             weakened,
-        };
+        })
+    }
+
+    pub(crate) fn of(options: Options) -> Self {
         let store = Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap());
         let watched = Arc::clone(&store);
         Self { store, watch: tokio::spawn(async move { watched.watch().await }) }
     }
 
     /// Waits until a fresh request of each of these accounts passes.
-    async fn until_served(&self, accounts: &[u64]) {
+    pub(crate) async fn until_served(&self, accounts: &[u64]) {
         for account in accounts {
             let begun = Instant::now();
             loop {
@@ -69,12 +72,12 @@ impl Gateway {
         }
     }
 
-    async fn accepts(&self, once: &Charge) -> bool {
+    pub(crate) async fn accepts(&self, once: &Charge) -> bool {
         matches!(self.store.spend(once).await, Verdict::New(_))
     }
 
     /// Whether it accepts it at any time while it may come to do so.
-    async fn ever_accepts(&self, once: &Charge, span: Duration) -> bool {
+    pub(crate) async fn ever_accepts(&self, once: &Charge, span: Duration) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < span {
             if self.accepts(once).await {
@@ -93,7 +96,7 @@ impl Drop for Gateway {
 }
 
 /// A request of an account that never was before, signed now.
-fn fresh(account: u64) -> Charge {
+pub(crate) fn fresh(account: u64) -> Charge {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let number = u128::from(NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -104,7 +107,7 @@ fn fresh(account: u64) -> Charge {
 }
 
 /// Accounts whose tags lie on the primary at `place`, of three with a third of the slots each.
-fn accounts_of(place: u16) -> Vec<u64> {
+pub(crate) fn accounts_of(place: u16) -> Vec<u64> {
     let slot = |tag: u64| {
         let sum = tag.to_string().bytes().fold(0_u16, |sum, byte| {
             (0..8).fold(sum ^ u16::from(byte) << 8, |sum, _| {
@@ -118,7 +121,7 @@ fn accounts_of(place: u16) -> Vec<u64> {
 }
 
 /// What is signed now is judged by a primary that was born now.
-fn fence() -> Duration {
+pub(crate) fn fence() -> Duration {
     LEASE + SKEW + BOUND * 2
 }
 
@@ -223,10 +226,13 @@ async fn control_without_the_fence_a_successor_accepts_again() {
 }
 
 /// Whether what a successor accepted is accepted by the stopped primary as well, once that wakes with the question still
-/// before it.
-async fn wakes_and_accepts() -> bool {
+/// before it. Without a lease the gateway that asked it hears of no other node, and goes by what it knew.
+async fn wakes_and_accepts(lease_off: bool) -> bool {
     let nodes = Nodes::start();
-    let first = Gateway::with(&nodes, Weakened::default(), |port| port, Duration::from_secs(40));
+    let only = nodes.all[0].port;
+    let weakened = Weakened { lease_off, ..Weakened::default() };
+    let name = move |port| if !lease_off || port == only { port } else { 1 };
+    let first = Gateway::with(&nodes, weakened, name, Duration::from_secs(40));
     let second = Gateway::start(&nodes);
     let account = accounts_of(0)[0];
     first.until_served(&[account]).await;
@@ -247,7 +253,37 @@ async fn wakes_and_accepts() -> bool {
 
 #[tokio::test]
 async fn what_a_stopped_primary_says_when_it_wakes_does_not_count() {
-    assert!(!wakes_and_accepts().await);
+    assert!(!wakes_and_accepts(false).await);
+}
+
+#[tokio::test]
+async fn control_without_a_lease_what_it_says_when_it_wakes_is_accepted_again() {
+    let mut tries = 0..5;
+    // It may hear of its successor before it reads the question.
+    while !wakes_and_accepts(true).await {
+        assert!(tries.next().is_some(), "the primary that woke never accepted it");
+    }
+}
+
+#[tokio::test]
+async fn what_a_primary_accepted_before_it_handed_over_passes_no_more() {
+    let nodes = Nodes::start();
+    let (first, second) = (Gateway::start(&nodes), Gateway::start(&nodes));
+    let (mine, yours) = (accounts_of(0), accounts_of(1));
+    for gateway in [&first, &second] {
+        gateway.until_served(&[mine[0], yours[0]]).await;
+    }
+    let once = fresh(mine[0]);
+    assert!(first.accepts(&once).await);
+    nodes.hand_over(3).await;
+    let moved = Instant::now();
+    assert!(!second.accepts(&once).await);
+    assert!(first.accepts(&fresh(yours[0])).await, "the others' accounts do not notice");
+    second.until_served(&mine[..1]).await;
+    println!("handed over: served after {:?}", moved.elapsed());
+    assert!(!second.ever_accepts(&once, fence()).await);
+    first.until_served(&mine).await;
+    nodes.until_replica(0).await;
 }
 
 /// Whether a gateway that reaches no node but a primary that was cut off accepts what another accepted of its successor.

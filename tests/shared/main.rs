@@ -20,6 +20,7 @@ mod epochs;
 #[path = "../support/free_port.rs"]
 mod free_port;
 mod gateways;
+mod guarded;
 mod headers;
 mod limits;
 mod local;

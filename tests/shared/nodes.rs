@@ -22,11 +22,22 @@ impl Nodes {
 
     /// So many primaries, and replicas of the first of them.
     pub(crate) fn of(primaries: usize, replicas: usize) -> Self {
+        Self::reached(primaries, replicas, &[], None)
+    }
+
+    /// With these arguments too, and reached in another way.
+    pub(crate) fn reached(
+        primaries: usize,
+        replicas: usize,
+        more: &[&str],
+        reach: Option<fn(u16) -> Client>,
+    ) -> Self {
         let buses: Vec<u16> = (0..primaries + replicas).map(|_| free_port()).collect();
         let bus = Bus::start(buses.clone());
         let start = |(place, port): (usize, &u16)| {
             let arguments = arguments(place, *port, bus.ports[place]);
-            RedisServer::start(&arguments.iter().map(|text| &**text).collect::<Vec<_>>())
+            let arguments = arguments.iter().map(|text| &**text).chain(more.iter().copied());
+            RedisServer::reached(&arguments.collect::<Vec<_>>(), reach)
         };
         let all: Vec<RedisServer> = buses.iter().enumerate().map(start).collect();
         let ports: Vec<u16> = all.iter().map(|node| node.port).collect();
@@ -68,6 +79,31 @@ impl Nodes {
         };
         while !others.iter().all(|other| is_primary(&self.all[*other])) {
             assert!(begun.elapsed() < Duration::from_secs(30), "no failover came about");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lets a replica take its primary's place with that one's consent. A node gives up after five seconds, and says
+    /// nothing of it, so it is asked again.
+    pub(crate) async fn hand_over(&self, replica: usize) {
+        self.until_replica(replica).await;
+        let begun = Instant::now();
+        let role = || text(&self.all[replica].run(&["INFO", "replication"]));
+        while !role().contains("role:master") {
+            assert!(
+                begun.elapsed() < Duration::from_mins(1),
+                "it is never handed over: {}",
+                role()
+            );
+            // Where its primary is out of reach for a moment it refuses.
+            let asked = Instant::now();
+            let is_taken = self.all[replica].try_run(&["CLUSTER", "FAILOVER"]).is_ok();
+            while is_taken
+                && asked.elapsed() < Duration::from_secs(6)
+                && !role().contains("role:master")
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -16,13 +16,20 @@ pub(crate) struct RedisServer {
     dir: TempDir,
     child: Option<Child>,
     arguments: Vec<String>,
+    /// How it is reached where not plainly at its port.
+    reach: Option<fn(u16) -> Client>,
 }
 
 impl RedisServer {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::reached(arguments, None)
+    }
+
+    /// One that is reached in another way, over TLS.
+    pub(crate) fn reached(arguments: &[&str], reach: Option<fn(u16) -> Client>) -> Self {
         let port = free_port();
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self { port, dir: TempDir::new().unwrap(), child: None, arguments };
+        let mut server = Self { port, dir: TempDir::new().unwrap(), child: None, arguments, reach };
         server.restart();
         server
     }
@@ -30,17 +37,14 @@ impl RedisServer {
     /// Starts it anew, with whatever its directory holds.
     pub(crate) fn restart(&mut self) {
         self.kill();
+        let port = self.port.to_string();
+        let at = match self.reach {
+            None => vec!["--port", &port],
+            Some(_) => vec!["--port", "0", "--tls-port", &port],
+        };
         let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &self.port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])
+            .args(at)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(self.dir.path())
             .args(&self.arguments)
@@ -70,7 +74,8 @@ impl RedisServer {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap()
+        let plain = |port| Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+        self.reach.unwrap_or(plain)(self.port)
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -79,10 +84,15 @@ impl RedisServer {
 
     /// Runs a command.
     pub(crate) fn run(&self, words: &[&str]) -> redis::Value {
-        let mut connection = self.client().get_connection().unwrap();
+        self.try_run(words).unwrap()
+    }
+
+    /// Runs a command that may be refused.
+    pub(crate) fn try_run(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let mut connection = self.client().get_connection()?;
         let mut command = cmd(words[0]);
         command.arg(&words[1..]);
-        command.query(&mut connection).unwrap()
+        command.query(&mut connection)
     }
 }
 
