@@ -41,6 +41,7 @@ mod redis_server;
 mod report;
 mod restarts;
 mod settings;
+mod sight;
 mod traffic;
 mod world;
 
@@ -85,6 +86,7 @@ fn main() {
 /// What is shown before, then the storms.
 fn all(terms: &Terms<'_>, seconds: u64) {
     attempt(terms, "controls", || {
+        sight::try_all();
         controls::refused_over_redis();
         controls::run(terms);
     });
@@ -123,7 +125,7 @@ fn attempt(terms: &Terms<'_>, stage: &'static str, run: impl FnOnce()) {
 }
 
 /// The longest that all storms may take together before they begin afresh, in seconds.
-const ROUND: u64 = 300;
+const ROUND: u64 = 600;
 
 /// What is not as it should be.
 fn verdict(terms: &Terms<'_>, seconds: u64) -> Vec<String> {

@@ -139,8 +139,9 @@ impl Storm {
         let ports = world.ports();
         let traffic = world.begin(&ports, load, seed);
         terms.report.set_traffic(Some(std::sync::Arc::clone(&traffic)));
-        let calm = during(&world, (span / 5).min(Duration::from_secs(10)));
-        let (storm, faults) = self.rage(terms, &world, seed, span * 4 / 5);
+        let calm_for = (span / 5).min(Duration::from_secs(10));
+        let calm = during(&world, calm_for);
+        let (storm, faults) = self.rage(terms, &world, seed, span - calm_for);
         // All is set right: from now on it may take this long. In a cluster others must notice that a node is lost, and
         // wait for the leases of those who have not.
         sleep(Duration::from_millis(match (is_cluster, self.pace) {
