@@ -1,129 +1,14 @@
 //! Redis Cluster: what one gateway accepted, none accepts again, whichever node is the primary by now.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::clock::SystemClock;
-use countersign::store::redis::{
-    FUNCTION, Local, Options, RedisStore, Topology, Trouble, Weakened,
-};
-use countersign::store::{Charge, Cost, Identity, Limit, SignedTime, Store, Subject, Verdict};
-use tokio::task::JoinHandle;
+use countersign::store::redis::{FUNCTION, Trouble, Weakened};
+use countersign::store::{Charge, Cost, Limit, SignedTime, Store as _, Subject, Verdict};
 
 use crate::cluster::text;
+use crate::members::{Gateway, LEASE, accounts_of, fence, fresh};
 use crate::nodes::{Nodes, id};
-use crate::{BOUND, HOUR, SKEW, charge, later_step, local, now};
-
-const LEASE: Duration = Duration::from_secs(1);
-
-/// A gateway's store, and what looks after it.
-pub(crate) struct Gateway {
-    pub(crate) store: Arc<RedisStore<SystemClock>>,
-    watch: JoinHandle<()>,
-}
-
-impl Gateway {
-    fn start(nodes: &Nodes) -> Self {
-        Self::with(nodes, Weakened::default(), |port| port, Duration::from_millis(400))
-    }
-
-    fn with(
-        nodes: &Nodes,
-        weakened: Weakened,
-        name: impl Fn(u16) -> u16 + Send + Sync + 'static,
-        deadline: Duration,
-    ) -> Self {
-        let seeds: Vec<u16> =
-            nodes.ports().into_iter().map(&name).filter(|port| *port > 1).collect();
-        Self::of(Options {
-            servers: Nodes::seeds(&seeds),
-            topology: Topology::Cluster(Nodes::options(name)),
-            deadline,
-            future_skew: SKEW,
-            clock_bound: BOUND,
-            max_in_flight: 1_000,
-            local: Local::default(),
-            weakened,
-        })
-    }
-
-    pub(crate) fn of(options: Options) -> Self {
-        let store = Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap());
-        let watched = Arc::clone(&store);
-        Self { store, watch: tokio::spawn(async move { watched.watch().await }) }
-    }
-
-    /// Waits until a fresh request of each of these accounts passes.
-    pub(crate) async fn until_served(&self, accounts: &[u64]) {
-        for account in accounts {
-            let begun = Instant::now();
-            loop {
-                let verdict = self.store.spend(&fresh(*account)).await;
-                if matches!(verdict, Verdict::New(_)) {
-                    break;
-                }
-                let troubles = self.store.troubles();
-                assert!(
-                    begun.elapsed() < Duration::from_secs(30),
-                    "{account}: {verdict:?} {troubles:?}"
-                );
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-
-    pub(crate) async fn accepts(&self, once: &Charge) -> bool {
-        matches!(self.store.spend(once).await, Verdict::New(_))
-    }
-
-    /// Whether it accepts it at any time while it may come to do so.
-    pub(crate) async fn ever_accepts(&self, once: &Charge, span: Duration) -> bool {
-        let begun = Instant::now();
-        while begun.elapsed() < span {
-            if self.accepts(once).await {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        false
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        self.watch.abort();
-    }
-}
-
-/// A request of an account that never was before, signed now.
-pub(crate) fn fresh(account: u64) -> Charge {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
-    let number = u128::from(NUMBER.fetch_add(1, Ordering::Relaxed));
-    let mut identity = number.to_le_bytes();
-    identity.reverse();
-    identity.rotate_left(8);
-    Charge { account, epoch: 0, identity: Identity(identity), ..charge(0) }
-}
-
-/// Accounts whose tags lie on the primary at `place`, of three with a third of the slots each.
-pub(crate) fn accounts_of(place: u16) -> Vec<u64> {
-    let slot = |tag: u64| {
-        let sum = tag.to_string().bytes().fold(0_u16, |sum, byte| {
-            (0..8).fold(sum ^ u16::from(byte) << 8, |sum, _| {
-                if sum & 0x8000 == 0 { sum << 1 } else { sum << 1 ^ 0x1021 }
-            })
-        });
-        sum % 16_384
-    };
-    let share = 16_384 / 3;
-    (0..1_024).filter(|tag| (slot(*tag) / share).min(2) == place).take(5).collect()
-}
-
-/// What is signed now is judged by a primary that was born now.
-pub(crate) fn fence() -> Duration {
-    LEASE + SKEW + BOUND * 2
-}
+use crate::{HOUR, later_step, now};
 
 #[tokio::test]
 async fn gateways_over_a_cluster_are_as_one() {
@@ -134,41 +19,36 @@ async fn gateways_over_a_cluster_are_as_one() {
     second.until_served(&accounts).await;
     assert_eq!(first.store.troubles(), []);
     for account in 0..300 {
-        let once = fresh(account);
-        assert!(first.accepts(&once).await, "{account}");
-        assert_eq!(second.store.spend(&once).await, Verdict::Seen, "{account}");
+        let once = first.passes(account).await;
+        assert_eq!(second.says(&once).await, Verdict::Seen, "{account}");
     }
     // A limit of an account holds to the unit, whoever is asked.
     let mut passed = 0;
     for n in 0..40 {
         let mut one = fresh(accounts[0]);
         one.costs.push(Cost::of_key(Subject(77), Limit { quota: 25, period: HOUR }, 1));
-        passed += u32::from([&first, &second][n % 2].accepts(&one).await);
+        let verdict = [&first, &second][n % 2].says(&one).await;
+        passed += u32::from(matches!(verdict, Verdict::New(_)));
     }
     assert_eq!(passed, 25);
     let step = later_step();
     // A key's epoch and a step of the second factor lie with the account.
-    let known = Charge { epoch: 1, step: Some(step), ..fresh(accounts[5]) };
     first.store.set_informed(now());
     second.store.set_informed(now());
-    assert!(first.accepts(&known).await);
-    assert_eq!(
-        second.store.spend(&Charge { step: Some(step), ..fresh(accounts[5]) }).await,
-        Verdict::StepSpent
-    );
+    let known = Charge { epoch: 1, step: Some(step), ..fresh(accounts[5]) };
+    assert!(matches!(first.says(&known).await, Verdict::New(_)));
+    let again = Charge { step: Some(step), ..fresh(accounts[5]) };
+    assert_eq!(second.says(&again).await, Verdict::StepSpent);
     assert_eq!(first.store.raise(accounts[5], known.key, 2).await, 1);
-    assert_eq!(
-        second.store.spend(&Charge { epoch: 1, ..fresh(accounts[5]) }).await,
-        Verdict::Outdated
-    );
+    let outdated = Charge { epoch: 1, ..fresh(accounts[5]) };
+    assert_eq!(second.says(&outdated).await, Verdict::Outdated);
 }
 
 /// Lets the first primary accept something that its replica never hears of, and lets that one take its place.
 async fn lose(nodes: &mut Nodes, gateway: &Gateway, account: u64) -> Charge {
     nodes.all[3].signal("STOP");
     nodes.all[0].run(&["CLIENT", "KILL", "TYPE", "replica"]);
-    let once = fresh(account);
-    assert!(gateway.accepts(&once).await);
+    let once = gateway.passes(account).await;
     nodes.all[0].kill();
     nodes.all[3].signal("CONT");
     once
@@ -186,11 +66,12 @@ async fn what_a_dead_primary_accepted_its_successor_does_not() {
     let once = lose(&mut nodes, &first, lost[0]).await;
     let killed = Instant::now();
     // The other primaries' accounts do not notice.
-    assert!(first.accepts(&fresh(others[0])).await);
+    first.until_served(&others[..1]).await;
+    assert!(!first.accepts(&fresh(lost[0])).await);
     assert!(!second.ever_accepts(&once, Duration::from_secs(1)).await);
     nodes.until_primary(3, &[1, 2, 3, 4, 5]).await;
     let promoted = killed.elapsed();
-    assert!(first.accepts(&fresh(others[0])).await);
+    first.until_served(&others[..1]).await;
     second.until_served(&lost[..1]).await;
     println!("killed: promoted after {promoted:?}, served after {:?}", killed.elapsed());
     assert!(!second.ever_accepts(&once, fence()).await);
@@ -199,8 +80,7 @@ async fn what_a_dead_primary_accepted_its_successor_does_not() {
     // It comes back as a replica, and is made the primary again by hand.
     nodes.all[0].restart();
     nodes.until_replica(0).await;
-    let once = fresh(lost[1]);
-    assert!(first.accepts(&once).await);
+    let once = first.passes(lost[1]).await;
     nodes.all[0].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
     let moved = Instant::now();
     nodes.until_primary(0, &[0, 1, 2, 3, 4, 5]).await;
@@ -273,12 +153,11 @@ async fn what_a_primary_accepted_before_it_handed_over_passes_no_more() {
     for gateway in [&first, &second] {
         gateway.until_served(&[mine[0], yours[0]]).await;
     }
-    let once = fresh(mine[0]);
-    assert!(first.accepts(&once).await);
+    let once = first.passes(mine[0]).await;
     nodes.hand_over(3).await;
     let moved = Instant::now();
     assert!(!second.accepts(&once).await);
-    assert!(first.accepts(&fresh(yours[0])).await, "the others' accounts do not notice");
+    first.until_served(&yours[..1]).await;
     second.until_served(&mine[..1]).await;
     println!("handed over: served after {:?}", moved.elapsed());
     assert!(!second.ever_accepts(&once, fence()).await);
@@ -306,8 +185,7 @@ async fn cut_off_accepts(lease_off: bool) -> bool {
     // Until then the other may go by its lease of the old one.
     tokio::time::sleep(fence() + LEASE).await;
     second.until_served(&[account]).await;
-    let once = fresh(account);
-    assert!(second.ever_accepts(&once, Duration::from_secs(10)).await);
+    let once = second.passes(account).await;
     let replication = text(&nodes.all[0].run(&["INFO", "replication"]));
     assert!(replication.contains("role:master"), "it does not know better");
     let accepts = beside.ever_accepts(&once, Duration::from_secs(3)).await;
@@ -336,8 +214,7 @@ async fn a_slot_that_moves_takes_its_records_along_or_is_fenced() {
     for gateway in [&first, &second] {
         gateway.until_served(&[mine[0], yours[0]]).await;
     }
-    let once = fresh(mine[0]);
-    assert!(first.accepts(&once).await);
+    let once = first.passes(mine[0]).await;
     let slot = match nodes.all[0].run(&["CLUSTER", "KEYSLOT", &format!("{{{}}}", mine[0])]) {
         redis::Value::Int(slot) => slot.to_string(),
         other => panic!("{other:?}"),
@@ -356,8 +233,8 @@ async fn a_slot_that_moves_takes_its_records_along_or_is_fenced() {
         assert!(!second.accepts(&once).await);
     }
     // On its way, nobody serves it; and all others are served.
+    first.until_served(&yours[..1]).await;
     assert_eq!(first.store.spend(&fresh(mine[0])).await, Verdict::Unavailable);
-    assert!(first.accepts(&fresh(yours[0])).await);
     for node in [1, 0, 2] {
         nodes.all[node].run(&["CLUSTER", "SETSLOT", &slot, "NODE", &to]);
     }
@@ -408,7 +285,7 @@ async fn a_cluster_that_cannot_be_trusted_is_not_used_and_says_why() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(gateway.store.spend(&fresh(accounts_of(0)[0])).await, Verdict::Unavailable);
-        assert!(gateway.accepts(&fresh(accounts_of(1)[0])).await);
+        gateway.until_served(&accounts_of(1)[..1]).await;
         nodes.all[0].run(&["CONFIG", "SET", name, good]);
         let healed = Instant::now();
         gateway.until_served(&accounts_of(0)[..1]).await;

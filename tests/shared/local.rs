@@ -1,7 +1,6 @@
 //! While the store cannot be asked: what routes that say `local` let through, what it costs, and that it is made good.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use countersign::clock::SystemClock;
 use countersign::store::redis::{Local, Options, RedisStore, Weakened};
@@ -16,12 +15,7 @@ const GATEWAYS: u32 = 3;
 
 fn store(servers: &[&RedisServer], weakened: Weakened) -> Arc<RedisStore<SystemClock>> {
     let rules = Local { gateways: GATEWAYS, routes: vec![READ] };
-    let options = Options {
-        local: rules,
-        weakened,
-        deadline: Duration::from_millis(100),
-        ..options(servers)
-    };
+    let options = Options { local: rules, weakened, ..options(servers) };
     Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap())
 }
 

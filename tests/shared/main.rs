@@ -25,6 +25,7 @@ mod headers;
 mod limits;
 mod local;
 mod marks;
+mod members;
 mod nodes;
 mod numbers;
 mod outages;
