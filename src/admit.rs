@@ -16,7 +16,7 @@ use crate::clock::{Clock, Micros};
 use crate::denial::{Denial, Shadowed};
 use crate::dialect::{Claim, Dialect, Inbound, Nonce, Outgoing, Room, TimeKind};
 use crate::key::Key;
-use crate::registry::Keys;
+use crate::registry::{Keys, StandIn};
 use crate::store::{Levels, Receipt, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
@@ -159,10 +159,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         digest::check(request, claim)?;
         let mut waited = false;
         let found = noting(pin!(self.find(dialect, claim.key_id, route)), &mut waited).await;
+        // What was read in place of a key goes when a key would.
+        let (found, _stand_in) = found?;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let signed =
-            signature::check(dialect, request, claim, found?, &self.decoys, &watch, bench)?;
+        let signed = signature::check(dialect, request, claim, found, &self.decoys, &watch, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
@@ -217,7 +218,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let room = &mut Room::default();
-        let key = self.find(dialect, dialect.key_id(request, room)?, route).await??;
+        let key = self.find(dialect, dialect.key_id(request, room)?, route).await?.0?;
         let now = self.clock.now();
         let mut shadowed = Shadowed::default();
         state::check(&key, &route.venue, now)
@@ -282,18 +283,20 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         Ok(key)
     }
 
-    /// The key that is claimed, if it is one of this dialect; else the reason, to be told to nobody.
+    /// The key that is claimed, if it is one of this dialect; else the reason, to be told to nobody, and what was read in
+    /// its place.
     async fn find(
         &self,
         dialect: &Dialect,
         id: &str,
         route: &Route,
-    ) -> Result<Result<Arc<Key>, Denial>, Denial> {
-        let found = self.keys.find(id, route.key_max_age).await.map_err(|_| Denial::Unavailable)?;
-        Ok(match found {
-            None => Err(Denial::UnknownKey),
-            Some(key) if !same(&key.dialect, dialect.name()) => Err(Denial::WrongDialect),
-            Some(key) => Ok(key),
+    ) -> Result<(Result<Arc<Key>, Denial>, Option<StandIn>), Denial> {
+        let looked =
+            self.keys.look(id, route.key_max_age).await.map_err(|_| Denial::Unavailable)?;
+        Ok(match looked {
+            Err(stand_in) => (Err(Denial::UnknownKey), stand_in),
+            Ok(key) if !same(&key.dialect, dialect.name()) => (Err(Denial::WrongDialect), None),
+            Ok(key) => (Ok(key), None),
         })
     }
 

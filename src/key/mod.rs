@@ -166,7 +166,15 @@ pub struct Bindings {
 impl Key {
     /// Reads of each of its cache lines, all at once: what is looked at first then waits for the rest too, but once.
     pub(crate) fn fetch(&self) {
-        black_box((self.tag, self.account_tag, self.state, self.limits.first()));
+        let id = self.id.as_bytes();
+        black_box((id.first().copied(), id.last().copied()));
+        black_box((
+            self.account.len(),
+            self.dialect.len(),
+            self.limits.len(),
+            self.bindings.is_some(),
+        ));
+        black_box((self.tag, self.account_tag, self.state));
         signature::fetch(&self.secret);
     }
 }

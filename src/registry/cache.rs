@@ -10,7 +10,7 @@ use super::fixed::FixedKeys;
 use super::flights::{Flights, Wanted};
 use super::gossip::Word;
 use super::live::Live;
-use super::{Keys, Unavailable};
+use super::{Keys, Looked, Unavailable};
 use crate::clock::Clock;
 use crate::key::Key;
 
@@ -76,8 +76,12 @@ impl KeyCache {
 
 impl Keys for KeyCache {
     async fn find(&self, id: &str, max_age: Duration) -> Result<Option<Arc<Key>>, Unavailable> {
+        Ok(self.look(id, max_age).await?.ok())
+    }
+
+    async fn look(&self, id: &str, max_age: Duration) -> Result<Looked, Unavailable> {
         match (self.fixed.named(id), &self.live) {
-            (None, Some(live)) => live.find(id, max_age).await,
+            (Err(_), Some(live)) => live.look(id, max_age).await,
             (found, _) => Ok(found),
         }
     }

@@ -2,20 +2,20 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::hint::black_box;
+use std::hint::{black_box, select_unpredictable};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
-use super::{Keys, Unavailable};
+use super::{Keys, Looked, StandIn, Unavailable};
 use crate::key::Key;
 
 /// A set of keys in memory.
 ///
-/// Looking up a key that is not there takes the same steps through memory as one that is: a key that stands where it
-/// could stand is read instead. Which one that is hangs on a seed of this process, so time tells a stranger no more
-/// than whether that key or the one asked for was used lately.
+/// Looking up a key that is not there takes the same steps through memory as one that is: a key that stands in for it is
+/// read instead, down to the last line that a check would read. Which one that is hangs on a seed of this process, so
+/// time tells a stranger no more than whether that key or the one asked for was used lately.
 #[derive(Default)]
 pub struct FixedKeys {
     /// A power of two of them, at most half full. A key stands in one of two, both of which are always looked through
@@ -31,10 +31,19 @@ pub struct FixedKeys {
 struct Bucket([Place; PLACES]);
 
 /// Where a key may stand. The hash lies beside the key, so that a search reads no key but the one it is for.
+///
+/// Where none stands the hash is 0, and the key is any other one, to be read for keys that are not there; there is one
+/// everywhere once there is one at all.
 #[derive(Default)]
 struct Place {
     hash: u64,
     key: Option<Arc<Key>>,
+}
+
+impl Place {
+    fn is_free(&self) -> bool {
+        self.hash == 0
+    }
 }
 
 const PLACES: usize = 4;
@@ -46,6 +55,9 @@ impl FixedKeys {
         while let Err(unplaced) = self.put(key) {
             key = unplaced;
             self.grow();
+        }
+        if self.taken == 1 {
+            self.fill();
         }
     }
 
@@ -59,16 +71,16 @@ impl FixedKeys {
         self.taken == 0
     }
 
-    /// The key of this id.
-    pub(super) fn named(&self, id: &str) -> Option<Arc<Key>> {
-        let (key, known) = self.nearest(id)?;
+    /// The key of this id, or the one that was read instead.
+    pub(super) fn named(&self, id: &str) -> Looked {
+        let (key, known) = self.nearest(id).ok_or(None)?;
         let shared = Arc::clone(key);
-        black_box(known).then_some(shared)
+        if black_box(known) { Ok(shared) } else { Err(Some(StandIn { _read: shared })) }
     }
 
     /// Gives the key back where there is no room for it, or where another one hashes alike.
     fn put(&mut self, key: Arc<Key>) -> Result<(), Arc<Key>> {
-        let hash = self.seed.hash_one(&*key.id);
+        let hash = self.hash(&key.id);
         let [first, second] = self.homes(hash);
         for at in [first, second] {
             let Some(Bucket(places)) = self.buckets.get_mut(at) else { continue };
@@ -80,18 +92,19 @@ impl FixedKeys {
                 if old.id != key.id {
                     return Err(key);
                 }
-                *old = key;
+                let old = std::mem::replace(old, key);
+                self.let_go(&old);
                 return Ok(());
             }
         }
         let free = |at: usize| {
             let places = self.buckets.get(at).map_or(&[][..], |bucket| &bucket.0);
-            places.iter().filter(|place| place.key.is_none()).count()
+            places.iter().filter(|place| place.is_free()).count()
         };
         let emptier = if free(second) > free(first) { second } else { first };
         let half = self.buckets.len() * PLACES / 2;
         let place = self.buckets.get_mut(emptier).filter(|_| self.taken < half);
-        match place.and_then(|bucket| bucket.0.iter_mut().find(|place| place.key.is_none())) {
+        match place.and_then(|bucket| bucket.0.iter_mut().find(|place| place.is_free())) {
             Some(place) => {
                 *place = Place { hash, key: Some(key) };
                 self.taken += 1;
@@ -108,13 +121,43 @@ impl FixedKeys {
             more = more.max(2);
             let buckets = (0..more).map(|_| Bucket::default()).collect();
             let mut larger = Self { buckets, taken: 0, seed: RandomState::default() };
-            let all = self.buckets.iter().flat_map(|bucket| &bucket.0);
-            if all.filter_map(|place| place.key.clone()).all(|key| larger.put(key).is_ok()) {
+            if self.all().cloned().all(|key| larger.put(key).is_ok()) {
+                larger.fill();
                 *self = larger;
                 return;
             }
             more *= 2;
         }
+    }
+
+    /// Has every key stand in where none stands.
+    fn fill(&mut self) {
+        let all: Vec<_> = self.all().cloned().collect();
+        let mut next = all.iter().cycle();
+        for place in self.buckets.iter_mut().flat_map(|bucket| &mut bucket.0) {
+            if place.is_free() {
+                place.key = next.next().cloned();
+            }
+        }
+    }
+
+    /// Has other keys stand in where this one did.
+    fn let_go(&mut self, old: &Arc<Key>) {
+        let stands_in = |place: &Place| place.key.as_ref().is_some_and(|key| Arc::ptr_eq(key, old));
+        if self.buckets.iter().flat_map(|bucket| &bucket.0).any(stands_in) {
+            self.fill();
+        }
+    }
+
+    /// Every key, once.
+    fn all(&self) -> impl Iterator<Item = &Arc<Key>> {
+        let places = self.buckets.iter().flat_map(|bucket| &bucket.0);
+        places.filter(|place| !place.is_free()).filter_map(|place| place.key.as_ref())
+    }
+
+    /// Never 0.
+    fn hash(&self, id: &str) -> u64 {
+        self.seed.hash_one(id) | 1 << 63
     }
 
     /// The two buckets in which a key of this hash may stand.
@@ -125,32 +168,30 @@ impl FixedKeys {
     }
 
     /// The key of this id, or else another one that stands where it could stand; and whether it is that very key.
+    ///
+    /// No step hangs on what is found on the way.
     fn nearest(&self, id: &str) -> Option<(&Arc<Key>, bool)> {
-        let hash = self.seed.hash_one(id);
-        let homes = self.homes(hash).map(|at| self.buckets.get(at));
-        let places = || homes.iter().flatten().flat_map(|bucket| &bucket.0);
-        // Taken beats free, and the right hash beats any other: no step hangs on what is found on the way.
-        let best = places().zip(0u8..).map(|(place, number)| {
-            let (taken, alike) = (u8::from(place.key.is_some()), u8::from(place.hash == hash));
-            (taken & alike) << 4 | taken << 3 | number
+        let hash = self.hash(id);
+        let [first, second] = self.homes(hash).map(|at| self.buckets.get(at));
+        let [Bucket(first), Bucket(second)] = [first?, second?];
+        let drawn = usize::try_from(hash >> 59 & 0x7).unwrap_or(0);
+        let places = (0..).zip(first.iter().chain(second));
+        let (at, is_alike) = places.fold((drawn, false), |(at, is_alike), (number, place)| {
+            let this = place.hash == hash;
+            (select_unpredictable(this, number, at), is_alike | this)
         });
-        let best = best.max()?;
-        let key = places().nth(usize::from(best & 0x7))?.key.as_ref();
-        // Both buckets are empty, as one pair in fifty is: then the next that is not.
-        let key = key.or_else(|| self.next_after(hash))?;
-        key.fetch();
-        let other = (best >> 4 == 0).then_some(id);
-        // As long a comparison for any key as if it were the one.
-        let known = *black_box(other).unwrap_or(&key.id) == *id;
-        black_box(key.id.as_bytes().first());
-        Some((key, known && best >> 4 == 1))
+        let key =
+            select_unpredictable(at < PLACES, first, second).get(at % PLACES)?.key.as_ref()?;
+        Some((key, is_named(key, id, is_alike)))
     }
+}
 
-    fn next_after(&self, hash: u64) -> Option<&Arc<Key>> {
-        let [first, _] = self.homes(hash);
-        let (before, after) = self.buckets.split_at_checked(first)?;
-        after.iter().chain(before).flat_map(|bucket| &bucket.0).find_map(|place| place.key.as_ref())
-    }
+/// Whether the key, which hashes as `id` does where `is_alike` says so, is named `id`: as much work for any key as if it
+/// were that very one.
+pub(super) fn is_named(key: &Key, id: &str, is_alike: bool) -> bool {
+    key.fetch();
+    let name = black_box(select_unpredictable(is_alike, &*key.id, id));
+    (name == id) & is_alike
 }
 
 impl FromIterator<Key> for FixedKeys {
@@ -163,6 +204,10 @@ impl FromIterator<Key> for FixedKeys {
 
 impl Keys for FixedKeys {
     async fn find(&self, id: &str, _max_age: Duration) -> Result<Option<Arc<Key>>, Unavailable> {
+        Ok(self.named(id).ok())
+    }
+
+    async fn look(&self, id: &str, _max_age: Duration) -> Result<Looked, Unavailable> {
         Ok(self.named(id))
     }
 }
@@ -232,6 +277,19 @@ mod tests {
             (0..1_000).map(|n| &*keys.nearest(&format!("x{n}")).unwrap().0.id).collect();
         read.sort_unstable();
         read.dedup();
-        assert!(read.len() > 300, "{}", read.len());
+        assert!(read.len() > 500, "{}", read.len());
+    }
+
+    #[test]
+    fn a_key_stands_in_wherever_none_stands_and_none_that_was_replaced() {
+        let mut keys = FixedKeys::default();
+        for count in 1..100 {
+            keys.insert(key(&count.to_string(), "old"));
+            keys.insert(key(&count.to_string(), "new"));
+            let places = || keys.buckets.iter().flat_map(|bucket| &bucket.0);
+            let is_new = |place: &Place| &*place.key.as_ref().unwrap().account == "new";
+            assert!(places().all(is_new), "{count}");
+            assert_eq!(places().filter(|place| !place.is_free()).count(), count);
+        }
     }
 }

@@ -8,6 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use foldhash::fast::RandomState;
 
+use super::fixed::is_named;
+use super::{Looked, StandIn};
 use crate::key::Key;
 
 /// A bounded set of keys. Readers of one set of places do not wait for each other, and hardly ever for a writer, which
@@ -49,26 +51,24 @@ impl Held {
         self.seed.hash_one(id)
     }
 
-    /// The key named `id`, whose hash this is.
+    /// The key named `id`, whose hash this is, or the one that was read instead.
     ///
     /// As in [`FixedKeys`](super::fixed::FixedKeys), another key in its place is read instead where there is one.
-    pub(super) fn find(&self, id: &str, hash: u64) -> Option<Arc<Key>> {
-        let set = self.set(hash)?;
+    pub(super) fn find(&self, id: &str, hash: u64) -> Looked {
+        let set = self.set(hash).ok_or(None)?;
         let places = read(&set.places);
         let best = places.iter().zip(0u8..).map(|(place, number)| {
             let (taken, alike) = (u8::from(place.key.is_some()), u8::from(place.hash == hash));
             (taken & alike) << 4 | taken << 3 | number
         });
-        let best = best.max()?;
+        let best = best.max().unwrap_or_default();
         let number = best & 0x7;
-        let key = places.get(usize::from(number))?.key.as_ref()?;
-        key.fetch();
-        let is_alike = best >> 4 == 1;
-        let other = (!is_alike).then_some(id);
-        let known = *black_box(other).unwrap_or(&key.id) == *id;
+        let place = places.get(usize::from(number));
+        let key = place.and_then(|place| place.key.as_ref()).ok_or(None)?;
+        let known = is_named(key, id, best >> 4 == 1);
         let shared = Arc::clone(key);
-        if !(black_box(known) && is_alike) {
-            return None;
+        if !black_box(known) {
+            return Err(Some(StandIn { _read: shared }));
         }
         let bit = 1 << number;
         if set.used.load(Ordering::Relaxed) & bit == 0 {
@@ -76,7 +76,7 @@ impl Held {
         }
         // On a line that this thread has just written to anyway.
         set.hits.fetch_add(1, Ordering::Relaxed);
-        Some(shared)
+        Ok(shared)
     }
 
     /// Adds a key, and gives back the one that makes room, or the key itself where nothing does.

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Unavailable;
 use super::endings::Endings;
 use super::filter::Filter;
 use super::flights::{Flights, Found, Joined, Wanted};
 use super::gossip::{Word, of_secret};
 use super::held::Held;
 use super::negatives::Negatives;
+use super::{Looked, Unavailable};
 use crate::clock::{Clock, Micros};
 use crate::key::{Key, KeyId, Tag};
 
@@ -80,19 +80,20 @@ impl Live {
         }
     }
 
-    /// The key named `id`, as [`Keys::find`](super::Keys::find) has it.
-    pub(super) async fn find(&self, id: &str, max_age: Duration) -> Found {
+    /// The key named `id`, as [`Keys::look`](super::Keys::look) has it.
+    pub(super) async fn look(&self, id: &str, max_age: Duration) -> Result<Looked, Unavailable> {
         if self.age() > max_age {
             count(&self.unavailable);
             return Err(Unavailable);
         }
         let hash = self.held.hash(id);
-        if let Some(key) = self.held.find(id, hash) {
-            return Ok(Some(key));
-        }
+        let stand_in = match self.held.find(id, hash) {
+            Ok(key) => return Ok(Ok(key)),
+            Err(stand_in) => stand_in,
+        };
         if self.negatives.holds(hash) {
             count(&self.filtered);
-            return Ok(None);
+            return Ok(Err(stand_in));
         }
         // Whatever is created from here on makes a note of its absence void.
         let generation = self.negatives.generation();
@@ -101,8 +102,10 @@ impl Live {
         if known == Some(false) {
             count(&self.filtered);
             self.negatives.note(hash, generation);
-            return Ok(None);
+            return Ok(Err(stand_in));
         }
+        // Held for as long as that takes it would look like one in use.
+        drop(stand_in);
         let found = Box::pin(self.ask(Wanted { id: id.into(), tag }, known.is_some())).await;
         match &found {
             Ok(Some(_)) => count(&self.loaded),
@@ -112,7 +115,7 @@ impl Live {
             }
             Err(Unavailable) => count(&self.unavailable),
         }
-        found
+        found.map(|found| found.ok_or(None))
     }
 
     /// Has the control plane look a key up, once for all who want it, and waits no longer than may be.

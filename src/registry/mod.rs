@@ -53,6 +53,16 @@ pub use location::{Location, open};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unavailable;
 
+/// A key that was read in place of one that is not there. Nothing can be done with it but to let go of it where that one
+/// would have been let go of: then that takes as long.
+#[derive(Debug)]
+pub struct StandIn {
+    _read: Arc<Key>,
+}
+
+/// What a lookup for a request that has proved nothing comes to: the key, or what may have been read in its place.
+pub type Looked = Result<Arc<Key>, Option<StandIn>>;
+
 /// Looks keys up by their public id.
 pub trait Keys {
     /// The key named `id`, known to be current no longer than `max_age` ago; `None` when there is none.
@@ -63,6 +73,15 @@ pub trait Keys {
         id: &str,
         max_age: Duration,
     ) -> impl Future<Output = Result<Option<Arc<Key>>, Unavailable>>;
+
+    /// The same for whoever has proved nothing, and must not learn by the time it takes whether there is such a key.
+    fn look(
+        &self,
+        id: &str,
+        max_age: Duration,
+    ) -> impl Future<Output = Result<Looked, Unavailable>> {
+        async move { Ok(self.find(id, max_age).await?.ok_or(None)) }
+    }
 
     /// Whether what is known of keys is no older than this, or always current.
     fn is_current(&self, _max_age: Duration) -> bool {
