@@ -1,4 +1,5 @@
-//! Whether time tells what must stay hidden: `benches/constant_time.sh`, or with the number of samples.
+//! Whether time tells what must stay hidden: `benches/constant_time.sh`, or with the number of samples and with words of
+//! the lines that are wanted.
 //!
 //! Each line pits two classes of requests against each other, drawn at random, a million samples each, and prints
 //! Welch's t of their times, uncropped and with the slowest tenth cut off as dudect does. Every sample is a new message
@@ -72,12 +73,17 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(algorithm: Algorithm, count: usize) -> Self {
+    /// `count` keys of each of these kinds, in no order: neither kind lies otherwise in memory than the other.
+    fn new(algorithm: Algorithm, count: usize, kinds: &[Kind]) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
         let (secret, mut keys) = (secret_of(algorithm), FixedKeys::default());
-        let states = [("k", State::Active), ("r", State::Revoked)];
-        for (id, state) in (0..count).flat_map(|n| states.map(|(kind, state)| (id(kind, n), state)))
-        {
+        let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+        let mut all: Vec<_> = (0..count).flat_map(|n| kinds.iter().map(move |k| (k, n))).collect();
+        for last in (1..all.len()).rev() {
+            all.swap(last, dice.roll() as usize % (last + 1));
+        }
+        for ((kind, state), number) in all {
+            let id = id(kind, number);
             keys.insert(Key {
                 id: id.as_str().into(),
                 tag: Tag::of(&id),
@@ -89,7 +95,7 @@ impl Bench {
                 passphrase: None,
                 permissions: Permissions::NONE.with(Permission::TRADE),
                 allowlist: Allowlist::default(),
-                state,
+                state: *state,
                 expires: None,
                 limits: Arc::default(),
                 epoch: 0,
@@ -130,7 +136,7 @@ impl Bench {
             dialect,
             signer: Signer::read(algorithm, &secret).unwrap(),
             scratch: Scratch::new(),
-            dice: Dice(0x9E37_79B9_7F4A_7C15),
+            dice,
             keys: count,
             symmetric: algorithm.is_symmetric(),
         }
@@ -140,8 +146,8 @@ impl Bench {
     fn request(&mut self, class: Class) -> Request {
         let (order, number) = (self.dice.roll(), self.dice.roll() as usize);
         let key_id = match class.whose {
-            Whose::Known => id("k", number % self.keys),
-            Whose::Revoked => id("r", number % self.keys),
+            Whose::Known => id(KNOWN.0, number % self.keys),
+            Whose::Revoked => id(REVOKED.0, number % self.keys),
             Whose::Nobody => id("n", number),
         };
         let by = Credentials { key_id: &key_id, signer: &self.signer, passphrase: None };
@@ -198,10 +204,17 @@ impl Bench {
     }
 }
 
-/// An id as long as any other.
+/// An id as long as any other, and of digits as varied.
 fn id(kind: &str, number: usize) -> String {
-    format!("{kind}{number:020}0123456789ABCDEFabcdef01234567890123456")
+    let digits = (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    format!("{kind}{digits:020}0123456789ABCDEFabcdef01234567890123456")
 }
+
+/// How ids of keys begin that are in this state.
+type Kind = (&'static str, State);
+
+const KNOWN: Kind = ("k", State::Active);
+const REVOKED: Kind = ("r", State::Revoked);
 
 /// How a signature's bytes are written.
 type Encode = fn(&[u8]) -> String;
@@ -297,40 +310,62 @@ fn report(name: &str, times: &[Vec<f64>; 2]) {
     .unwrap();
 }
 
-fn pairs(algorithm: Algorithm, samples: usize) {
-    let mut bench = Bench::new(algorithm, FEW);
+/// The lines that are asked for, with so many samples of each class.
+struct Asked {
+    samples: usize,
+    words: Vec<String>,
+}
+
+impl Asked {
+    /// Takes the time of each class, if this line is asked for.
+    fn duel(&self, name: &str, bench: impl FnOnce() -> Bench, [a, b]: [Class; 2]) {
+        if self.words.iter().all(|word| name.contains(word)) {
+            let mut bench = bench();
+            let times = duel(self.samples, |class| bench.time(if class { b } else { a }));
+            report(name, &times);
+        }
+    }
+}
+
+fn pairs(algorithm: Algorithm, asked: &Asked) {
     // In an Ed25519 signature S, the second half, is spoilt: a spoilt R is most often no point, and refused early.
     let (first, last) = if algorithm.is_symmetric() { (0, 31) } else { (32, 62) };
     let wrong = |whose, wrong| Class { whose, at: NOW, wrong: Some(wrong) };
     let stale = |wrong| Class { whose: Whose::Known, at: NOW - Duration::from_mins(1), wrong };
-    let mut duel_of = |pair: &str, [a, b]: [Class; 2]| {
-        let times = duel(samples, |class| bench.time(if class { b } else { a }));
-        report(&format!("{}: {pair}", algorithm.name()), &times);
+    let duel = |pair: &str, kinds: &[Kind], classes| {
+        let name = format!("{}: {pair}", algorithm.name());
+        asked.duel(&name, || Bench::new(algorithm, FEW, kinds), classes);
     };
     let known = wrong(Whose::Known, first);
-    duel_of("wrong first byte : wrong last byte", [known, wrong(Whose::Known, last)]);
-    duel_of("wrong, known key : unknown key", [known, wrong(Whose::Nobody, first)]);
-    duel_of("wrong, known key : revoked key", [known, wrong(Whose::Revoked, first)]);
-    duel_of("stale, right : wrong signature", [stale(None), stale(Some(first))]);
+    duel("wrong first byte : wrong last byte", &[KNOWN], [known, wrong(Whose::Known, last)]);
+    duel("wrong, known key : unknown key", &[KNOWN], [known, wrong(Whose::Nobody, first)]);
+    duel(
+        "wrong, known key : revoked key",
+        &[KNOWN, REVOKED],
+        [known, wrong(Whose::Revoked, first)],
+    );
+    duel("stale, right : wrong signature", &[KNOWN], [stale(None), stale(Some(first))]);
 }
 
 /// The first request for a key for a while, whose record then is in no near cache.
-fn cold_pair(samples: usize) {
-    let mut bench = Bench::new(Algorithm::HmacSha256, MANY);
-    let [a, b] =
+fn cold_pair(asked: &Asked) {
+    let classes =
         [Whose::Known, Whose::Nobody].map(|whose| Class { whose, at: NOW, wrong: Some(0) });
-    let times = duel(samples, |class| bench.time(if class { b } else { a }));
-    report("hmac-sha256: wrong, known key : unknown key, not lately used", &times);
+    let name = "hmac-sha256: wrong, known key : unknown key, not lately used";
+    asked.duel(name, || Bench::new(Algorithm::HmacSha256, MANY, &[KNOWN]), classes);
 }
 
 fn main() {
     // `cargo test --benches` only wants to see that it runs.
     let trial = !std::env::args().any(|argument| argument == "--bench");
-    let asked = std::env::args().filter_map(|argument| argument.parse().ok()).next_back();
-    let samples = if trial { 1_000 } else { asked.unwrap_or(1_000_000) };
-    pairs(Algorithm::HmacSha256, samples);
+    let (numbers, mut words): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|argument| argument.parse::<usize>().is_ok());
+    words.retain(|word| !word.starts_with("--"));
+    let samples = numbers.last().map_or(1_000_000, |number| number.parse().unwrap());
+    let asked = Asked { samples: if trial { 1_000 } else { samples }, words };
+    pairs(Algorithm::HmacSha256, &asked);
     if !trial {
-        cold_pair(samples);
+        cold_pair(&asked);
     }
-    pairs(Algorithm::Ed25519, samples);
+    pairs(Algorithm::Ed25519, &asked);
 }

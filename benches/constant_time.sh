@@ -1,6 +1,7 @@
 #!/bin/sh
 # Shows that time tells nothing: Welch's t of benches/constant_time.rs, and then that of a control build of the same
-# code with faults put in on purpose, which must stand out. Takes the number of samples, by default a million.
+# code with faults put in on purpose, which must stand out. Takes the number of samples, by default a million, and words
+# of the lines that are wanted, by default all.
 set -eu
 cd "$(dirname "$0")/.."
 bench() {
