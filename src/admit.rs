@@ -295,7 +295,9 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             self.keys.look(id, route.key_max_age).await.map_err(|_| Denial::Unavailable)?;
         Ok(match looked {
             Err(stand_in) => (Err(Denial::UnknownKey), stand_in),
-            Ok(key) if !same(&key.dialect, dialect.name()) => (Err(Denial::WrongDialect), None),
+            Ok(key) if !same(&key.dialect, dialect.name()) => {
+                (Err(Denial::WrongDialect), Some(StandIn::of(key)))
+            }
             Ok(key) => (Ok(key), None),
         })
     }

@@ -59,6 +59,11 @@ impl Decoys {
         drawn.checked_rem(count).unwrap_or_default()
     }
 
+    /// One, whatever its shape.
+    pub(super) fn any(&self) -> Option<&Secret> {
+        self.by_shape.first().map(|(_, secret)| secret)
+    }
+
     /// One of that shape, or at least of that algorithm.
     pub(super) fn of(&self, shape: Shape) -> Option<&Secret> {
         let exact = self.by_shape.iter().find(|(known, _)| *known == shape);

@@ -1,23 +1,23 @@
 //! What a signature looks like before it is checked: its bytes, and which algorithm's they could be.
 
-use std::sync::Arc;
+use std::hint::select_unpredictable;
 
 use super::decoy::{Decoys, Shape};
 use crate::denial::{Credential, Denial};
 use crate::dialect::{Claim, Dialect, Encoding};
-use crate::key::{Algorithm, Key};
+use crate::key::Algorithm;
 
 /// The longest signature: RSA with 8192 bits.
 pub(super) const LONGEST: usize = 1_024;
 
-/// Of the algorithms that have signatures of this look, and that the request may state: the key's, if it is one of
-/// them. For a key that has none the id draws one, always the same, so that the work done for it looks like that for a
+/// Of the algorithms that have signatures of this look, and that the request may state: the key's, if the key is known
+/// and it is one of them. For a key that has none the id draws one, always the same, so that the work done for it looks like that for a
 /// key.
 pub(super) fn settle(
     dialect: &Dialect,
     encoding: Encoding,
     length: usize,
-    key: Option<&Arc<Key>>,
+    (own, is_known): (Algorithm, bool),
     claim: &Claim<'_>,
     decoys: &Decoys,
 ) -> Option<Shape> {
@@ -33,15 +33,10 @@ pub(super) fn settle(
     let count = alike().count();
     // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
     let drawn = alike().nth(if count > 1 { decoys.draw(claim.key_id, count) } else { 0 });
-    let own = key.map(|key| key.secret.algorithm());
     // Through all of them, whether it is found at once or there is no key: time must not tell which.
-    let own = alike().fold(
-        None,
-        |found, algorithm| {
-            if own == Some(algorithm) { Some(algorithm) } else { found }
-        },
-    );
-    own.or(drawn).map(|algorithm| (algorithm, length))
+    let is_alike = alike().fold(false, |found, algorithm| found | (algorithm == own));
+    let settled = select_unpredictable(is_alike & is_known, Some(own), drawn);
+    settled.map(|algorithm| (algorithm, length))
 }
 
 /// Decodes the signature by the first of the dialect's encodings that gives an algorithm's length.

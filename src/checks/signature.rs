@@ -1,6 +1,6 @@
 //! Defeats forgery: the one place that opens a secret, computes a MAC, and compares, in constant time.
 
-use std::hint::black_box;
+use std::hint::{black_box, select_unpredictable};
 use std::sync::Arc;
 
 use ed25519_dalek::{Signature, Signer as _};
@@ -84,7 +84,11 @@ pub(crate) fn check(
 ) -> Result<Signed, Denial> {
     let Bench { message, unescaped, signature, verifications } = bench;
     let (encoding, offered) = decode(dialect, claim.signature, unescaped, signature)?;
-    let shape = settle(dialect, encoding, offered.len(), key.as_ref().ok(), claim, decoys);
+    // Whether there is a key decides what is taken, and not which way the work goes.
+    let nobodys = decoys.any().ok_or(Denial::BadSignature)?;
+    let named = key.as_ref().map_or(nobodys, |key| &key.secret);
+    let own = (named.algorithm(), key.is_ok());
+    let shape = settle(dialect, encoding, offered.len(), own, claim, decoys);
     // What states an algorithm of another look is a wrong signature, whoever's.
     let shape = shape.ok_or(match claim.algorithm {
         Some(_) => Denial::BadSignature,
@@ -94,16 +98,16 @@ pub(crate) fn check(
     if LEAKY && !key.as_ref().is_ok_and(|key| key.state == State::Active) {
         return Err(Denial::BadSignature);
     }
-    let fitting = key.as_ref().ok().filter(|key| key.secret.algorithm() == shape.0);
+    let fits = own == (shape.0, true);
     // Looked for and read in every case: what follows differs in nothing but whose secret it is.
     let decoy = decoys.of(shape).ok_or(Denial::BadSignature)?;
     fetch(decoy);
-    let secret = fitting.map_or(decoy, |key| &key.secret);
+    let secret = black_box(select_unpredictable(fits, named, decoy));
     let mut proven = prove(dialect, request, claim, secret, offered, message);
     *verifications += u64::from(!shape.0.is_symmetric());
     let mut by_outgoing = false;
     if proven.is_err() {
-        let second = fitting.and_then(|key| outgoing(key));
+        let second = key.as_ref().ok().filter(|_| fits).and_then(|key| outgoing(key));
         let second = second.filter(|(_, until)| watch.now() < *until).map(|(secret, _)| secret);
         let second = second.filter(|secret| secret.algorithm() == shape.0);
         if second.is_some() || shape.0.is_symmetric() {
@@ -113,11 +117,9 @@ pub(crate) fn check(
             proven = if by_outgoing { again } else { proven };
         }
     }
-    let failed = |denial| watch.failed(denial);
-    let key = key.map_err(failed)?;
-    let ((reading, digest), true) = (proven.map_err(failed)?, key.secret.algorithm() == shape.0)
-    else {
-        return Err(failed(Denial::BadSignature));
+    let denial = *key.as_ref().err().unwrap_or(&Denial::BadSignature);
+    let (Ok(key), Ok((reading, digest)), true) = (key, proven, fits) else {
+        return Err(watch.failed(denial));
     };
     let reading = dialect.guard(claim, request, reading, message)?;
     Ok(Signed { key, by_outgoing, identity: Identity(digest), reading })
@@ -267,7 +269,7 @@ pub(crate) fn fetch(secret: &Secret) {
         }
         Material::Rsa(public) | Material::RsaPss(public) => {
             public.iter().step_by(CACHE_LINE).for_each(|byte| {
-                black_box(byte);
+                black_box(*byte);
             });
         }
         Material::P256(point) => {

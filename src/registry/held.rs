@@ -68,7 +68,7 @@ impl Held {
         let known = is_named(key, id, best >> 4 == 1);
         let shared = Arc::clone(key);
         if !black_box(known) {
-            return Err(Some(StandIn { _read: shared }));
+            return Err(Some(StandIn::of(shared)));
         }
         let bit = 1 << number;
         if set.used.load(Ordering::Relaxed) & bit == 0 {

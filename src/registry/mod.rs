@@ -60,6 +60,12 @@ pub struct StandIn {
     _read: Arc<Key>,
 }
 
+impl StandIn {
+    pub(crate) fn of(key: Arc<Key>) -> Self {
+        Self { _read: key }
+    }
+}
+
 /// What a lookup for a request that has proved nothing comes to: the key, or what may have been read in its place.
 pub type Looked = Result<Arc<Key>, Option<StandIn>>;
 
