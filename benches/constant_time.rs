@@ -35,7 +35,7 @@ const NOW: Micros = Micros(1_700_000_000_000_000);
 const HMAC_SECRET: &[u8] = b"s3cretZyXwVu9876543210fedcbaFEDCBA9876543210";
 const ED25519_SEED: [u8; 32] = [7; 32];
 /// As many keys as lie in the near caches, and so many that most do not.
-const FEW: usize = 512;
+const FEW: usize = 64;
 const MANY: usize = 1 << 18;
 
 /// Whose key a request names.
@@ -76,15 +76,15 @@ impl Bench {
     /// `count` keys of each of these kinds, in no order: neither kind lies otherwise in memory than the other.
     fn new(algorithm: Algorithm, count: usize, kinds: &[Kind]) -> Self {
         let dialect = Arc::new(builtin("binance").unwrap().unwrap());
-        let (secret, mut keys) = (secret_of(algorithm), FixedKeys::default());
+        let secret = secret_of(algorithm);
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
         let mut all: Vec<_> = (0..count).flat_map(|n| kinds.iter().map(move |k| (k, n))).collect();
         for last in (1..all.len()).rev() {
             all.swap(last, dice.roll() as usize % (last + 1));
         }
-        for ((kind, state), number) in all {
+        let key_of = |((kind, state), number): (&Kind, usize)| {
             let id = id(kind, number);
-            keys.insert(Key {
+            Key {
                 id: id.as_str().into(),
                 tag: Tag::of(&id),
                 account: id.as_str().into(),
@@ -100,8 +100,9 @@ impl Bench {
                 limits: Arc::default(),
                 epoch: 0,
                 bindings: None,
-            });
-        }
+            }
+        };
+        let keys: FixedKeys = all.into_iter().map(key_of).collect();
         let store =
             MemoryStore::open(&Options { max_records: 1_000, ..Options::default() }, NOW).unwrap();
         let route = Route {

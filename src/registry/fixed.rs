@@ -75,7 +75,7 @@ impl FixedKeys {
     pub(super) fn named(&self, id: &str) -> Looked {
         let (key, known) = self.nearest(id).ok_or(None)?;
         let shared = Arc::clone(key);
-        if black_box(known) { Ok(shared) } else { Err(Some(StandIn { _read: shared })) }
+        if black_box(known) { Ok(shared) } else { Err(Some(StandIn::of(shared))) }
     }
 
     /// Gives the key back where there is no room for it, or where another one hashes alike.
@@ -198,6 +198,8 @@ impl FromIterator<Key> for FixedKeys {
     fn from_iter<I: IntoIterator<Item = Key>>(keys: I) -> Self {
         let mut all = Self::default();
         keys.into_iter().for_each(|key| all.insert(key));
+        // Those that came late stand in as often as those that came first.
+        all.fill();
         all
     }
 }
