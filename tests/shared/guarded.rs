@@ -66,7 +66,7 @@ fn start() -> Nodes {
 }
 
 /// As the manual has it.
-const RIGHTS: &str = "~c1:* +@read +@write -@dangerous +time +fcall +function|list +function|load +info +config|get +cluster|nodes";
+const RIGHTS: &str = "~c2:* +@read +@write -@dangerous +time +fcall +function|list +function|load +info +config|get +cluster|nodes";
 
 /// The environment, and the files there are.
 struct Environment(&'static str);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::RedisError;
+use redis::{ErrorKind, RedisError};
 
 /// Why a server is not asked, or did not answer.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,6 +81,9 @@ impl Trouble {
     pub(super) fn of(error: &RedisError) -> Self {
         match error.code() {
             _ if error.is_timeout() => Self::Slow,
+            _ if error.kind() == ErrorKind::AuthenticationFailed => {
+                Self::Refuses("WRONGPASS user or password are not the server's".to_owned())
+            }
             _ if error.is_io_error() || error.is_unrecoverable_error() => {
                 Self::Unreachable(error.to_string())
             }
