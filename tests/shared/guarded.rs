@@ -66,7 +66,8 @@ fn start() -> Nodes {
 }
 
 /// As the manual has it.
-const RIGHTS: &str = "~c2:* +@read +@write -@dangerous +time +fcall +function|list +function|load +info +config|get +cluster|nodes";
+const RIGHTS: &str = "resetchannels ~c2:* -@all +info +time +fcall +function|list +function|load +@hash \
+    +@string +exists +del +pexpire +pexpireat +pttl +cluster|nodes +config|get";
 
 /// The environment, and the files there are.
 struct Environment(&'static str);
