@@ -28,6 +28,8 @@ pub(crate) enum Instead {
     Late(Duration),
     /// These bytes, to whatever else is asked as well.
     Always(Vec<u8>),
+    /// It is the server's own, but for the version that it says it has.
+    Older,
 }
 
 /// In front of a real server: only the answers to requests are others.
@@ -91,12 +93,20 @@ async fn between(client: TcpStream, server: TcpStream, instead: Arc<Mutex<Instea
     let mut held = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from_server.read(&mut held).await {
         let now = instead.lock().unwrap().clone();
-        let is_said = *asked.lock().unwrap() || matches!(now, Instead::Always(_));
+        let is_said = *asked.lock().unwrap() || matches!(now, Instead::Always(_) | Instead::Older);
         let now = if is_said { now } else { Instead::Nothing };
         let (bytes, goes_on) = match now {
             Instead::Nothing => (held[..length].to_vec(), true),
             Instead::Bytes(bytes) | Instead::Always(bytes) => (bytes, true),
             Instead::Broken(bytes) => (bytes, false),
+            Instead::Older => {
+                let mut bytes = held[..length].to_vec();
+                let version = b"redis_version:";
+                if let Some(at) = bytes.windows(version.len()).position(|found| found == version) {
+                    bytes[at + version.len()] = b'6';
+                }
+                (bytes, true)
+            }
             Instead::Late(span) => {
                 tokio::time::sleep(span).await;
                 (held[..length].to_vec(), true)

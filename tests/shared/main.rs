@@ -16,12 +16,14 @@ mod answers;
 mod cluster;
 mod clusters;
 mod deaf;
+mod entry;
 mod epochs;
 #[path = "../support/free_port.rs"]
 mod free_port;
 mod gateways;
 mod guarded;
 mod headers;
+mod hostile;
 mod limits;
 mod local;
 mod marks;

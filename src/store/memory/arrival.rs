@@ -73,7 +73,11 @@ impl Rate {
         let (quota, part) = (u64::from(self.quota), u64::from(part));
         let used = match ahead.checked_mul(quota).and_then(|whole| whole.checked_add(part)) {
             Some(scaled) => scaled.div_ceil(self.period),
-            None => u64::MAX,
+            // A large quota over a long period.
+            None => {
+                let scaled = u128::from(ahead) * u128::from(quota) + u128::from(part);
+                u64::try_from(scaled.div_ceil(u128::from(self.period))).unwrap_or(u64::MAX)
+            }
         };
         u32::try_from(used).unwrap_or(u32::MAX)
     }

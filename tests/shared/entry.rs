@@ -1,0 +1,149 @@
+//! Which servers a gateway goes by, and as whom: a version that is too old, a policy that may evict, a certificate that
+//! proves nothing, a wrong password and a user that may too little are each refused, and the log says the cure and no
+//! secret.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use crate::answers::{Instead, Liar};
+use crate::free_port::free_port;
+use crate::gateways::backend;
+use crate::now;
+use crate::process::{Process, order, routes_and_keys};
+use crate::server::RedisServer;
+
+const PASSWORD: &str = "hunter2-hunter2-hunter2";
+
+fn gateway(backend: SocketAddr, store: &str, files: impl FnOnce(&Path)) -> Process {
+    let text = format!(
+        "[store]\nkind = \"redis\"\n[store.redis]\ndeadline = \"2s\"\n{store}\n{}",
+        routes_and_keys(backend)
+    );
+    Process::start(&text, &[("PASSWORD", PASSWORD), ("WRONG", "hunter2-hunter3")], false, files)
+}
+
+/// It serves, and its log holds no secret.
+fn serves(store: &str, files: impl FnOnce(&Path)) {
+    let (address, delivered) = backend();
+    let gateway = gateway(address, store, files);
+    gateway.wait(store, || gateway.is_ready());
+    let mut number = 0;
+    gateway.wait("an order passes", || {
+        number += 1;
+        gateway.status(&order("binance", number, now())) == 200
+    });
+    assert_eq!(delivered.load(Ordering::SeqCst), 1);
+    assert!(!gateway.log().contains("hunter"), "{}", gateway.log());
+}
+
+/// It refuses everything, and says why and no secret.
+fn refuses(store: &str, files: impl FnOnce(&Path), why: &str) {
+    let (address, delivered) = backend();
+    let gateway = gateway(address, store, files);
+    gateway.wait(why, || gateway.log().contains(why));
+    gateway.wait("it listens", || gateway.admin("/livez").starts_with("HTTP/1.1 200"));
+    let log = gateway.log();
+    assert!(log.contains("ERROR") && log.contains("the store is not used: it "), "{log}");
+    assert!(!log.contains("hunter"), "{log}");
+    for number in 0..5 {
+        let reply = gateway.ask(&order("binance", number, now()));
+        assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
+    }
+    assert!(gateway.admin("/readyz").contains("store not usable"));
+    assert_eq!(delivered.load(Ordering::SeqCst), 0);
+}
+
+fn at(port: u16) -> String {
+    format!("servers = [\"127.0.0.1:{port}\"]")
+}
+
+#[test]
+fn a_server_older_than_version_7_or_one_that_may_evict_is_refused_at_the_start() {
+    let server = RedisServer::start(&[]);
+    let liar = Liar::start_beside(server.port);
+    serves(&at(liar.port), |_| {});
+    liar.say(Instead::Older);
+    refuses(&at(liar.port), |_| {}, ": Redis 7 or later is needed");
+    for policy in ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"] {
+        let server = RedisServer::start(&["--maxmemory", "50mb", "--maxmemory-policy", policy]);
+        refuses(
+            &at(server.port),
+            |_| {},
+            &format!("(maxmemory-policy {policy}): set it to noeviction"),
+        );
+    }
+}
+
+/// What an operator is told to enter, with our password.
+fn documented_user() -> Vec<String> {
+    let page = include_str!("../../docs/shared-store.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER countersign ")).unwrap();
+    line.replace("PASSWORD", PASSWORD).split(' ').map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documented_user_serves_and_one_that_may_less_or_has_another_password_is_told_so() {
+    let server = RedisServer::start(&[]);
+    let words = documented_user();
+    drop(server.run(&words.iter().map(String::as_str).collect::<Vec<_>>()));
+    let as_user = |password: &str| {
+        format!("{}\nusername = \"countersign\"\npassword = {password}", at(server.port))
+    };
+    let file = |folder: &Path| std::fs::write(folder.join("password"), PASSWORD).unwrap();
+    serves(&as_user("{ env = \"PASSWORD\" }"), |_| {});
+    serves(&as_user("{ file = \"password\" }"), file);
+    refuses(&as_user("{ env = \"WRONG\" }"), |_| {}, "WRONGPASS");
+    // Everyone else is to be turned away.
+    drop(server.run(&["ACL", "SETUSER", "default", "-fcall"]));
+    refuses(&at(server.port), |_| {}, "NOPERM");
+    drop(server.run(&["ACL", "SETUSER", "countersign", "-time"]));
+    refuses(&as_user("{ env = \"PASSWORD\" }"), |_| {}, "can't run this command");
+    drop(server.run(&["ACL", "SETUSER", "countersign", "+time", "resetkeys", "~other:*"]));
+    refuses(&as_user("{ env = \"PASSWORD\" }"), |_| {}, "NOPERM");
+    drop(server.run(&["CONFIG", "SET", "requirepass", PASSWORD]));
+    refuses(&at(server.port), |_| {}, "NOAUTH");
+}
+
+/// A certificate for `name` that vouches for itself, and its key, as PEM.
+fn certificate(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn with_tls_a_server_must_prove_its_name_or_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = certificate("localhost");
+    let (stranger, _) = certificate("localhost");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let port = free_port();
+    let server = RedisServer::start(&[
+        "--tls-port",
+        &port.to_string(),
+        "--tls-cert-file",
+        &file("cert.pem", &cert),
+        "--tls-key-file",
+        &file("key.pem", &key),
+        "--tls-ca-cert-file",
+        &file("ca.pem", &cert),
+        "--tls-auth-clients",
+        "no",
+    ]);
+    let by = |ca: String| move |folder: &Path| std::fs::write(folder.join("ca.pem"), ca).unwrap();
+    let named = |host: &str, port: u16| {
+        format!("servers = [\"{host}:{port}\"]\ntls = {{ ca = \"ca.pem\" }}")
+    };
+    serves(&named("localhost", port), by(cert.clone()));
+    refuses(&named("localhost", port), by(stranger), "certificate");
+    refuses(&named("127.0.0.1", port), by(cert.clone()), "certificate");
+    // The machine's own roots do not vouch for it.
+    refuses(&format!("servers = [\"localhost:{port}\"]\ntls = {{}}"), |_| {}, "certificate");
+    // One side speaks TLS, and the other waits for something else or does not understand.
+    refuses(&named("localhost", server.port), by(cert), "did not answer in time");
+    refuses(&at(port), |_| {}, "the store is not used: it ");
+}
