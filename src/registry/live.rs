@@ -81,6 +81,9 @@ impl Live {
     }
 
     /// The key named `id`, as [`Keys::look`](super::Keys::look) has it.
+    ///
+    /// A key that is not held is looked up in the registry, which takes longer than to know of an id that there is no key:
+    /// whoever knows an id can tell by the first request for it in a while that it exists, and nothing of its secret.
     pub(super) async fn look(&self, id: &str, max_age: Duration) -> Result<Looked, Unavailable> {
         if self.age() > max_age {
             count(&self.unavailable);
