@@ -34,6 +34,7 @@ pub(super) fn settle(
     // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
     let drawn = alike().nth(if count > 1 { decoys.draw(claim.key_id, count) } else { 0 });
     // Through all of them, whether it is found at once or there is no key: time must not tell which.
+    #[expect(clippy::needless_bitwise_bool, reason = "`||` would stop where it is found")]
     let is_alike = alike().fold(false, |found, algorithm| found | (algorithm == own));
     let settled = select_unpredictable(is_alike & is_known, Some(own), drawn);
     settled.map(|algorithm| (algorithm, length))
