@@ -141,7 +141,7 @@ impl Storm {
         terms.report.set_traffic(Some(std::sync::Arc::clone(&traffic)));
         let calm_for = (span / 5).min(Duration::from_secs(10));
         let calm = during(&world, calm_for);
-        let (storm, faults) = self.rage(terms, &world, seed, span - calm_for);
+        let (storm, faults) = self.rage(terms, &world, seed, span.saturating_sub(calm_for));
         // All is set right: from now on it may take this long. In a cluster others must notice that a node is lost, and
         // wait for the leases of those who have not.
         sleep(Duration::from_millis(match (is_cluster, self.pace) {
