@@ -366,69 +366,72 @@ when_store_down = "local"
         }
     }
 
+    /// Lines, and how the one thing begins that is said of them.
+    const BROKEN: &[(&str, &str)] = &[
+        (
+            "topology = \"sentinel\"\nservers = [\"a:1\"]",
+            "11:12: store.redis.topology: a primary that was cut off goes on answering there, and would accept twice (use \"quorum\"",
+        ),
+        (
+            "topology = \"qourum\"\nservers = [\"a:1\"]",
+            "11:12: store.redis.topology: no topology is called \"qourum\" (did you mean \"quorum\"?)",
+        ),
+        (
+            "topology = \"quorum\"\nservers = [\"a:1\", \"b:1\"]",
+            "12:11: store.redis.servers: there are 2 servers (give three or five that know nothing",
+        ),
+        (
+            "topology = \"quorum\"\nservers = [\"a:1\", \"b:1\", \"c:1\", \"d:1\"]",
+            "12:11: store.redis.servers: there are 4 servers (give three or five",
+        ),
+        (
+            "servers = [\"a:1\", \"b:1\"]",
+            "11:11: store.redis.servers: there are 2 servers (give one, or three or five",
+        ),
+        (
+            "topology = \"redis\"\nservers = [\"a:1\", \"b:1\", \"c:1\"]",
+            "12:11: store.redis.servers: there are 3 servers (give one, or set topology",
+        ),
+        (
+            "servers = [\"a:1\", \"b:1\", \"a:1\"]",
+            "11:26: store.redis.servers[2]: a:1 stands here twice (one server has one vote",
+        ),
+        (
+            "servers = [\"a:1\", \"b:1\", \"A:01\"]",
+            "11:26: store.redis.servers[2]: A:01 stands here twice",
+        ),
+        (
+            "servers = [\"10.0.0.5:6379/3\"]",
+            "11:12: store.redis.servers[0]: \"10.0.0.5:6379/3\" is a URL or names a database (write host:port",
+        ),
+        (
+            "servers = [\"rediss://10.0.0.5:6379\"]",
+            "11:12: store.redis.servers[0]: \"rediss://10.0.0.5:6379\" is a URL or names a database (write host:port",
+        ),
+        (
+            "servers = [\"a:1\"]\ngateways = 2\ndb = 3",
+            "13:1: store.redis.db: there is no such key (known here:",
+        ),
+        ("servers = [\"a:0\"]", "11:12: store.redis.servers[0]: \"a:0\" is no host and port"),
+        ("servers = [\"a\"]", "11:12: store.redis.servers[0]: \"a\" is no host and port"),
+        (
+            "servers = [\"a:1\"]\nusername = \"countersign\"",
+            "12:12: store.redis.username: a user is named and no password",
+        ),
+        (
+            "servers = [\"a:1\"]\npassword = { env = \"NOT_SET\" }",
+            "12:20: store.redis.password.env: the environment variable NOT_SET is not set, or is empty (set it",
+        ),
+        (
+            "servers = [\"a:1\"]\ntls = { ca = \"none.pem\" }",
+            "12:14: store.redis.tls.ca: none.pem cannot be read",
+        ),
+        ("deadline = \"20ms\"", "10:1: store.redis: `servers` is missing (as servers = ["),
+    ];
+
     #[test]
     fn what_is_wrong_with_the_shared_store_is_said_once_with_its_line_and_cure() {
-        for (lines, said) in [
-            (
-                "topology = \"sentinel\"\nservers = [\"a:1\"]",
-                "11:12: store.redis.topology: a primary that was cut off goes on answering there, and would accept twice (use \"quorum\"",
-            ),
-            (
-                "topology = \"qourum\"\nservers = [\"a:1\"]",
-                "11:12: store.redis.topology: no topology is called \"qourum\" (did you mean \"quorum\"?)",
-            ),
-            (
-                "topology = \"quorum\"\nservers = [\"a:1\", \"b:1\"]",
-                "12:11: store.redis.servers: there are 2 servers (give three or five that know nothing",
-            ),
-            (
-                "topology = \"quorum\"\nservers = [\"a:1\", \"b:1\", \"c:1\", \"d:1\"]",
-                "12:11: store.redis.servers: there are 4 servers (give three or five",
-            ),
-            (
-                "servers = [\"a:1\", \"b:1\"]",
-                "11:11: store.redis.servers: there are 2 servers (give one, or three or five",
-            ),
-            (
-                "topology = \"redis\"\nservers = [\"a:1\", \"b:1\", \"c:1\"]",
-                "12:11: store.redis.servers: there are 3 servers (give one, or set topology",
-            ),
-            (
-                "servers = [\"a:1\", \"b:1\", \"a:1\"]",
-                "11:26: store.redis.servers[2]: a:1 stands here twice (one server has one vote",
-            ),
-            (
-                "servers = [\"a:1\", \"b:1\", \"A:01\"]",
-                "11:26: store.redis.servers[2]: A:01 stands here twice",
-            ),
-            (
-                "servers = [\"10.0.0.5:6379/3\"]",
-                "11:12: store.redis.servers[0]: \"10.0.0.5:6379/3\" is a URL or names a database (write host:port",
-            ),
-            (
-                "servers = [\"rediss://10.0.0.5:6379\"]",
-                "11:12: store.redis.servers[0]: \"rediss://10.0.0.5:6379\" is a URL or names a database (write host:port",
-            ),
-            (
-                "servers = [\"a:1\"]\ngateways = 2\ndb = 3",
-                "13:1: store.redis.db: there is no such key (known here:",
-            ),
-            ("servers = [\"a:0\"]", "11:12: store.redis.servers[0]: \"a:0\" is no host and port"),
-            ("servers = [\"a\"]", "11:12: store.redis.servers[0]: \"a\" is no host and port"),
-            (
-                "servers = [\"a:1\"]\nusername = \"countersign\"",
-                "12:12: store.redis.username: a user is named and no password",
-            ),
-            (
-                "servers = [\"a:1\"]\npassword = { env = \"NOT_SET\" }",
-                "12:20: store.redis.password.env: the environment variable NOT_SET is not set, or is empty (set it",
-            ),
-            (
-                "servers = [\"a:1\"]\ntls = { ca = \"none.pem\" }",
-                "12:14: store.redis.tls.ca: none.pem cannot be read",
-            ),
-            ("deadline = \"20ms\"", "10:1: store.redis: `servers` is missing (as servers = ["),
-        ] {
+        for (lines, said) in BROKEN {
             let (errors, _) = wrong(lines);
             assert!(
                 matches!(&errors[..], [one] if one.starts_with(&format!("gateway.toml:{said}"))),

@@ -123,8 +123,8 @@ fn what_comes_to_four_gateways_at_once_passes_once() {
                     gateway.status(once)
                 })
             };
-            let sent: Vec<_> = (0..8).map(send).collect();
-            sent.into_iter().map(|sent| sent.join().unwrap()).collect()
+            let asked: Vec<_> = (0..8).map(send).collect();
+            asked.into_iter().map(|one| one.join().unwrap()).collect()
         });
         assert_eq!(delivered.load(Ordering::SeqCst) - before, 1, "{number} {statuses:?}");
         assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");

@@ -28,8 +28,8 @@ fn at_once(gateways: &[Gateway], charges: &[Charge]) -> Vec<Verdict> {
                 runtime.unwrap().block_on(store.spend(&charge))
             })
         };
-        let sent: Vec<_> = charges.iter().enumerate().map(send).collect();
-        sent.into_iter().map(|sent| sent.join().unwrap()).collect()
+        let asked: Vec<_> = charges.iter().enumerate().map(send).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect()
     })
 }
 

@@ -46,7 +46,7 @@ fn moved(gateway: &Process, delivered: &AtomicUsize, step: &str, ours: impl Fn(M
     gateway.wait("it is not ready", || gateway.admin("/readyz").contains("clock moved"));
     let seconds = shown(gateway);
     assert!(seconds.abs() > 0.5, "{step}: {seconds}");
-    assert_eq!(gateway.metric("countersign_ready"), 0.0);
+    assert!(gateway.metric("countersign_ready") < 1.0);
     let log = gateway.log();
     assert!(log.contains("ERROR") && log.contains("the machine's clock was moved"), "{log}");
     let before = delivered.load(Ordering::SeqCst);

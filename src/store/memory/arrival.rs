@@ -71,14 +71,13 @@ impl Rate {
     /// The units that an arrival `ahead + part / quota` microseconds from now stands for, rounded up.
     pub(in crate::store) fn units(self, ahead: u64, part: u32) -> u32 {
         let (quota, part) = (u64::from(self.quota), u64::from(part));
-        let used = match ahead.checked_mul(quota).and_then(|whole| whole.checked_add(part)) {
-            Some(scaled) => scaled.div_ceil(self.period),
+        let scaled = ahead.checked_mul(quota).and_then(|whole| whole.checked_add(part));
+        let in_wide = || {
             // A large quota over a long period.
-            None => {
-                let scaled = u128::from(ahead) * u128::from(quota) + u128::from(part);
-                u64::try_from(scaled.div_ceil(u128::from(self.period))).unwrap_or(u64::MAX)
-            }
+            let scaled = u128::from(ahead) * u128::from(quota) + u128::from(part);
+            u64::try_from(scaled.div_ceil(u128::from(self.period))).unwrap_or(u64::MAX)
         };
+        let used = scaled.map_or_else(in_wide, |scaled| scaled.div_ceil(self.period));
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 }
