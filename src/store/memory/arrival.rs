@@ -45,6 +45,13 @@ impl Rate {
         self.period
     }
 
+    /// How far `weight` units move an arrival: microseconds, and parts of one.
+    #[cfg(feature = "server")]
+    pub(in crate::store) fn taken(self, weight: u32) -> (u64, u32) {
+        let Arrival { whole, part, parts: _ } = Arrival::at(Micros(0)).plus(weight, self);
+        (whole, part)
+    }
+
     pub(super) fn period(self) -> Duration {
         Duration::from_micros(self.period)
     }

@@ -21,9 +21,10 @@ pub(super) struct Spend {
     pub(super) record: [u8; RECORD],
     /// Its number, where it signs one that grows and no time.
     pub(super) growing: Option<Growing>,
+    step: Option<u64>,
 }
 
-const HEAD: usize = 4 * 8 + 8 + 1;
+const HEAD: usize = 4 * 8 + 1;
 /// 112 bits of a digest of 128: two requests of one do not come about by chance, nor by trying.
 const FIELD: usize = 14;
 const RECORD: usize = 8;
@@ -56,22 +57,20 @@ impl Spend {
     pub(super) fn new(charge: &Charge, token: Token, fence: Micros) -> Self {
         let payer = Payer::of(charge.account, charge.key);
         let mut head = [0; HEAD];
-        let (numbers, rest) = head.split_at_mut(4 * 8);
-        let all = [fence.0, charge.keep_until.0, charge.epoch, charge.step.unwrap_or(0)];
-        for (place, number) in numbers.chunks_exact_mut(8).zip(all) {
-            place.copy_from_slice(&exact(number).to_le_bytes());
-        }
-        let may_repeat = u8::from(charge.repeat == Repeat::SameRoute);
-        let flags = may_repeat | u8::from(charge.nonce.is_some()) << 1;
-        rest.iter_mut()
-            .zip(payer.key_tag().into_iter().chain([flags]))
-            .for_each(|(to, byte)| *to = byte);
+        let numbers = [fence.0, charge.keep_until.0].map(|number| exact(number).to_le_bytes());
+        let key = [payer.key_tag(), exact(charge.epoch).to_le_bytes()];
+        let flags = u8::from(charge.repeat == Repeat::SameRoute)
+            | u8::from(charge.nonce.is_some()) << 1
+            | u8::from(charge.step.is_some()) << 2;
+        let bytes = numbers.into_iter().chain(key).flatten().chain([flags]);
+        head.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
         let mut record = [0; RECORD];
         let bytes = charge.route.to_le_bytes().into_iter().chain(token.0);
         record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
         let nonce = charge.nonce.map(|nonce| field(nonce.0));
         let growing = Growing::of(charge);
-        Self { head, payer, identity: field(charge.identity.0), nonce, record, growing }
+        let identity = field(charge.identity.0);
+        Self { head, payer, identity, nonce, record, growing, step: charge.step }
     }
 
     /// The nonce as an argument.
@@ -81,7 +80,7 @@ impl Spend {
 
     /// All of it in one argument, with what it costs.
     pub(super) fn packed(&self, costs: &[Cost]) -> Vec<u8> {
-        let most = HEAD + 1 + FIELD + RECORD + 2 * 16 + costs.len() * COST;
+        let most = HEAD + 1 + FIELD + RECORD + 2 * 16 + 8 + costs.len() * COST;
         let mut packed = Vec::with_capacity(most);
         packed.extend_from_slice(&self.head);
         packed.push(u8::try_from(costs.len()).unwrap_or(u8::MAX));
@@ -91,6 +90,7 @@ impl Spend {
             Some(growing) => packed.extend(growing.packed()),
             None => packed.extend_from_slice(self.nonce()),
         }
+        packed.extend(self.step.into_iter().flat_map(|step| exact(step).to_le_bytes()));
         pack(costs, Some(self.payer), &mut packed);
         packed
     }
@@ -158,26 +158,39 @@ fn pack(costs: &[Cost], payer: Option<Payer>, to: &mut Vec<u8>) {
     for cost in costs {
         let rate = Rate::of(cost.limit);
         let subject = payer.map_or(cost.subject.0, |payer| payer.subject(cost));
+        // What is counted in one way says nothing to another.
+        let subject = subject ^ u64::from(kind(cost) & WAY).wrapping_mul(0xA076_1D64_78BD_642F);
+        let (width, (amount, part)) = match cost.window {
+            Window::Bucket => (rate.period_micros(), rate.taken(cost.weight)),
+            Window::Sliding => (rate.period_micros().div_ceil(SPANS - 1), (cost.weight.into(), 0)),
+            Window::Fixed => (rate.period_micros(), (cost.weight.into(), 0)),
+        };
         to.extend_from_slice(&subject.to_le_bytes());
         to.push(kind(cost));
         to.extend_from_slice(&rate.quota().to_le_bytes());
-        to.extend_from_slice(&rate.period_micros().to_le_bytes());
-        to.extend_from_slice(&cost.weight.to_le_bytes());
+        to.extend_from_slice(&width.to_le_bytes());
+        to.extend_from_slice(&exact(amount).to_le_bytes());
+        to.extend_from_slice(&part.to_le_bytes());
     }
 }
 
-/// How a cost is counted, and whether it is enforced.
+/// How a cost is counted, whether it is enforced, and whether it can ever fit.
 fn kind(cost: &Cost) -> u8 {
     let window = match cost.window {
         Window::Bucket => 0,
         Window::Sliding => 1,
         Window::Fixed => 2,
     };
-    window | u8::from(cost.shadow) << 3
+    window | u8::from(cost.shadow) << 2 | u8::from(cost.weight > cost.limit.quota.max(1)) << 3
 }
 
+/// The part of a kind that says how it is counted.
+const WAY: u8 = 3;
+/// In how many spans a sliding window is counted, the present one among them.
+const SPANS: u64 = 16;
+
 /// The length of one packed cost.
-const COST: usize = 8 + 1 + 4 + 8 + 4;
+const COST: usize = 8 + 1 + 4 + 8 + 8 + 4;
 
 /// What one server answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -241,20 +254,17 @@ pub(super) fn read(bytes: &[u8], costs: &[Cost]) -> Result<Vote, Unreadable> {
 
 fn levels(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Levels, Unreadable> {
     let at = Micros(rest.long()?);
-    let mut levels = if rest.0.is_empty() {
-        Levels::default()
-    } else {
-        costs.iter().map(|cost| charged(rest, cost)).collect::<Result<_, _>>()?
-    };
+    let mut levels = Levels::default();
+    if !rest.0.is_empty() {
+        let beyond = rest.byte()?;
+        for (place, cost) in costs.iter().enumerate() {
+            let level = level(rest, cost)?;
+            let past = || level.saturating_add(cost.weight).max(cost.limit.quota.saturating_add(1));
+            levels.push(if beyond >> place & 1 == 1 { past() } else { level });
+        }
+    }
     levels.at = at;
     Ok(levels)
-}
-
-fn charged(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
-    let is_beyond = rest.byte()? != 0;
-    let level = level(rest, cost)?;
-    let beyond = || level.saturating_add(cost.weight).max(cost.limit.quota.saturating_add(1));
-    Ok(if is_beyond { beyond() } else { level })
 }
 
 fn level(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
@@ -268,7 +278,10 @@ fn level(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
 fn over(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Said, Unreadable> {
     let place = usize::from(rest.byte()?);
     let retry_after = Duration::from_micros(rest.long()?);
-    let level = level(rest, costs.get(place).ok_or(Unreadable)?)?;
+    let cost = costs.get(place).ok_or(Unreadable)?;
+    let level = level(rest, cost)?;
+    let never = cost.weight > cost.limit.quota;
+    let retry_after = if never { cost.limit.period } else { retry_after };
     Ok(Said::Over(Verdict::Over { cost: place, retry_after, level }))
 }
 

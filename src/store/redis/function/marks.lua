@@ -114,18 +114,19 @@ local function unmarked(mine, name, token, now)
   return pack('<I1I8c6', UNMARKED, now, mark.token)
 end
 
--- KEYS: generation, account. ARGV: head, then the mark's name, the number, the window, and the costs. The same as
--- `spend` for a request that signs a growing number and no time.
+-- KEYS: generation, account. ARGV: head, the mark's name, the number, the window, step, and costs. The same as `spend`
+-- for a request that signs a growing number and no time.
 local function grow(keys, args)
   local now = clock()
   local packed, account = args[1], keys[2]
   local mine = sealed(keys[1])
   if not mine then return pack('<I1I8', UNBORN, now) end
-  local fence, _, epoch, step, key_tag, _, count, identity, record, at = read(HEAD, packed)
+  local fence, _, key, flags, count, identity, record, at = read(HEAD, packed)
   if fence <= mine.born then return pack('<I1I8I8', FENCED, now, mine.born) end
-  if epoch_of(mine, account, key_tag) > epoch then return pack('<I1I8', OUTDATED, now) end
-  local name, number
+  if is_outdated(mine, account, key) then return pack('<I1I8', OUTDATED, now) end
+  local name, number, step
   name, number, at = read('<c16c16', packed, at)
+  if flags >= HAS_STEP then step, at = read('<I8', packed, at) end
   local mark = mine.marks[name]
   if not mark or mark.token then return unmarked(mine, name, sub(record, 3), now) end
   local print = sub(identity, 1, 8)
@@ -135,11 +136,11 @@ local function grow(keys, args)
     return passes(now, count)
   end
   if said ~= NEW then return pack('<I1I8', said, now) end
-  if step_is_spent(account, step) then return pack('<I1I8', STEP_SPENT, now) end
+  if step and step_is_spent(account, step) then return pack('<I1I8', STEP_SPENT, now) end
   local refused = refusal(now, plan(mine.limits, packed, at, count, latest))
   if refused then return refused end
   -- The only thing of it that can fail.
-  spend_step(account, step)
+  if step then spend_step(account, step) end
   accept(mark, place, number, print, record)
   mark.used = now
   charge(mine, count)

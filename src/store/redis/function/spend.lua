@@ -1,38 +1,37 @@
 
--- What both kinds of requests say first, as one packed argument: the fence, until when it is good, the key's epoch, the
--- step of a second factor or 0, the key's tag, what holds of it (1: it may repeat on its route, 2: it has a nonce), how
--- many costs it has, its identity and its record: its route and the call's token.
-local HEAD = '<I8I8I8I8c8I1I1c14c8'
+-- What both kinds of requests say first, in their one argument: the fence, until when it is good, its key as `is_outdated`
+-- has it, what holds of it, how many costs it has, its identity and its record, which is its route and the call's token.
+local HEAD = '<I8I8c16I1I1c14c8'
+-- What may hold of it: it may repeat on its route, a nonce follows, or the step of a second factor does.
+local MAY_REPEAT, HAS_NONCE, HAS_STEP = 1, 2, 4
 -- What stands in a record instead of a call's token once its charge was given back.
 local GIVEN_BACK = '\0\0\0\0\0\0'
 
 local function step_is_spent(account, step)
-  return step > 0 and tonumber(call('HGET', account, 'step') or 0) >= step
+  return tonumber(call('HGET', account, 'step') or 0) >= step
 end
 
 local function spend_step(account, step)
-  if step > 0 then
-    call('HSET', account, 'step', string.format('%.0f', step))
-    call('PEXPIRE', account, ACCOUNT_LIFE)
-  end
+  call('HSET', account, 'step', string.format('%.0f', step))
+  call('PEXPIRE', account, ACCOUNT_LIFE)
 end
 
--- KEYS: generation, records, account. ARGV: head, then the nonce if there is one, and the costs.
+-- KEYS: generation, records, account. ARGV: head, nonce, step, and costs.
 local function spend(keys, args)
   local now = clock()
   local packed, bucket, account = args[1], keys[2], keys[3]
   local mine, is_old = find(keys[1], bucket, now)
   if not mine then return pack('<I1I8', UNBORN, now) end
-  local fence, keep_until, epoch, step, key_tag, flags, count, identity, record, at = read(HEAD, packed)
+  local fence, keep_until, key, flags, count, identity, record, at = read(HEAD, packed)
   local born = mine.born
   if born >= fence then
     return pack('<I1I8I8', FENCED, now, born)
   end
-  if epoch_of(mine, account, key_tag) > epoch then return pack('<I1I8', OUTDATED, now) end
-  local nonce
-  if flags >= 2 then nonce, at = read('<c14', packed, at) end
-  local refused, seen
-  if step_is_spent(account, step) then
+  if is_outdated(mine, account, key) then return pack('<I1I8', OUTDATED, now) end
+  local nonce, step, refused, seen
+  if flags % HAS_STEP >= HAS_NONCE then nonce, at = read('<c14', packed, at) end
+  if flags >= HAS_STEP then step, at = read('<I8', packed, at) end
+  if step and step_is_spent(account, step) then
     refused = pack('<I1I8', STEP_SPENT, now)
   elseif count > 0 then
     refused = refusal(now, plan(mine.limits, packed, at, count, latest))
@@ -52,14 +51,14 @@ local function spend(keys, args)
     -- The same token is our own retry: it was charged, and passes.
     plan(mine.limits, packed, at, count, latest, true)
     return passes(now, count)
-  elseif flags % 2 == 0 or sub(seen, 1, 2) ~= sub(record, 1, 2) then
+  elseif flags % HAS_NONCE < MAY_REPEAT or sub(seen, 1, 2) ~= sub(record, 1, 2) then
     -- Only a read may repeat, on its own route.
     return pack('<I1I8', SEEN, now)
   elseif refused then
     return refused
   end
-  charge(mine, count)
-  spend_step(account, step)
+  if count > 0 then charge(mine, count) end
+  if step then spend_step(account, step) end
   return passes(now, count)
 end
 

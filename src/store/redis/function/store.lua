@@ -16,7 +16,7 @@
 --   since           the same by this server's clock
 --   epoch           in a cluster, since when this server is the tags' primary
 --   filled          until when each bucket of records must be there, in ms
---   epochs, known   what was read of keys' epochs, by their tag, and how many of them
+--   current, known  keys whose epoch is known to count, each as calls name it, and how many of them
 --   limits, count   what was spent, by subject, and how many subjects there are
 --   marks           of growing numbers, by their name
 --   swept           when it was last rid of what is over
@@ -47,10 +47,10 @@ local ACCOUNT_LIFE = 2 * 86400000
 local MARK_LIFE = 2 * 86400000000
 -- How often a generation is swept, in microseconds, and how many limits and marks at a time: about a millisecond.
 local SWEEP, SWEPT_AT_ONCE = 10000000, 10000
--- The most limits and marks in all, and the most epochs that a generation knows: about 200, 100 and 100 MB.
-local MOST_LIMITS, MOST_MARKS, MOST_EPOCHS = 1000000, 100000, 1000
--- The most limits of one call.
-local MOST_COSTS = 63
+-- The most limits and marks in all, and the most keys that a generation knows.
+local MOST_LIMITS, MOST_MARKS, MOST_KNOWN = 1000000, 100000, 1000
+-- The most costs of one call.
+local MOST_COSTS = 8
 
 -- Functions of the server's, which a library gets at only once it runs, and the formats of answers to so many costs.
 local call, pack, read, sub, spread, floor, ceil, min, max
@@ -59,13 +59,14 @@ local FORMATS = {}
 local function equip()
   call, pack, read, sub, spread = redis.call, struct.pack, struct.unpack, string.sub, unpack
   floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
-  for count = 0, MOST_COSTS do FORMATS[count] = '<I1I8I8' .. string.rep('I1I8I4', count) end
+  FORMATS[0] = '<I1I8I8'
+  for count = 1, MOST_COSTS do FORMATS[count] = '<I1I8I8I1' .. string.rep('I8I4', count) end
 end
 
 local function generation(name, seal, epoch)
   return {
     name = name, seal = seal, epoch = epoch, since = latest, swept = latest,
-    filled = {}, epochs = {}, known = 0, limits = {}, count = 0, marks = {}, marked = 0,
+    filled = {}, current = {}, known = 0, limits = {}, count = 0, marks = {}, marked = 0,
   }
 end
 
@@ -140,33 +141,30 @@ local function outlive(mine, bucket, is_old, keep_until)
   mine.filled[bucket] = wanted
 end
 
--- The epoch below which a key counts no longer, as its account's hash says. Only `raise` writes it.
-local function epoch_of(mine, account, key_tag)
-  local epoch = mine.epochs[key_tag]
-  if not epoch then
-    epoch = tonumber(call('HGET', account, key_tag) or 0)
-    if mine.known >= MOST_EPOCHS then mine.epochs, mine.known = {}, 0 end
-    mine.epochs[key_tag], mine.known = epoch, mine.known + 1
-  end
-  return epoch
+-- Whether a key counts no longer, given as its tag and the epoch under which it is known. The account's hash holds the
+-- epoch below which it does not; `raise` alone writes that, so what was read once is good until then.
+local function is_outdated(mine, account, key)
+  if mine.current[key] then return false end
+  if tonumber(call('HGET', account, sub(key, 1, 8)) or 0) > read('<I8', key, 9) then return true end
+  if mine.known >= MOST_KNOWN then mine.current, mine.known = {}, 0 end
+  mine.current[key], mine.known = true, mine.known + 1
+  return false
 end
 
 -- KEYS: generation, account. ARGV: the key's tag, epoch. From now on what was known of the key under an earlier epoch
 -- counts no longer.
 local function raise(keys, args)
   clock()
-  local key_tag, epoch = args[1], tonumber(args[2])
-  local held = tonumber(call('HGET', keys[2], key_tag) or 0)
-  if held < epoch then call('HSET', keys[2], key_tag, args[2]) end
-  call('PEXPIRE', keys[2], ACCOUNT_LIFE)
+  if tonumber(call('HGET', keys[2], args[1]) or 0) < tonumber(args[2]) then call('HSET', keys[2], args[1], args[2]) end
   local mine = generations[keys[1]]
-  if mine and mine.epochs[key_tag] then mine.epochs[key_tag] = max(mine.epochs[key_tag], held, epoch) end
+  if mine then mine.current, mine.known = {}, 0 end
+  call('PEXPIRE', keys[2], ACCOUNT_LIFE)
   return ''
 end
 
--- Rids a generation of what is over. What was read of epochs is read again when it is needed.
+-- Rids a generation of what is over. Keys are looked up again when they are needed.
 local function sweep(mine, now)
-  mine.swept, mine.epochs, mine.known = now, {}, 0
+  mine.swept, mine.current, mine.known = now, {}, 0
   for bucket, until_then in pairs(mine.filled) do
     if until_then * 1000 < now then mine.filled[bucket] = nil end
   end
