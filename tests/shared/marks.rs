@@ -7,8 +7,8 @@
 
 use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use countersign::clock::SystemClock;
@@ -35,12 +35,18 @@ const STEP: u64 = FIRST >> 27;
 #[derive(Debug)]
 struct Book {
     within: Embedded,
+    /// What was reserved last.
+    name: Mutex<[u8; 16]>,
     is_cut: AtomicBool,
 }
 
 impl Book {
     fn new() -> Arc<Self> {
-        Arc::new(Self { within: Embedded::in_memory().unwrap(), is_cut: AtomicBool::new(false) })
+        Arc::new(Self {
+            within: Embedded::in_memory().unwrap(),
+            name: Mutex::default(),
+            is_cut: AtomicBool::new(false),
+        })
     }
 
     fn cut(&self, is_cut: bool) {
@@ -96,6 +102,7 @@ impl Registry for Book {
     }
 
     fn reserve(&self, mark: [u8; 16], least: u64, up_to: u64) -> Answer<'_, u64> {
+        *self.name.lock().unwrap() = mark;
         self.ask(self.within.reserve(mark, least, up_to))
     }
 
@@ -110,12 +117,13 @@ async fn gateway(servers: &[&RedisServer], book: &Arc<Book>) -> Gateway {
     weakened(servers, book, losing()).await
 }
 
-/// The library with a function that loses a mark alone, as if there had been no more room for it.
+/// The library with a function that loses the marks of a tag alone, as if there had been no more room for it.
 fn losing() -> Weakened {
     let lose = "redis.register_function('countersign_2_lose', function(keys, args)
       local mine = generations[keys[1]]
-      if mine and mine.marks[args[1]] then
-        mine.marks[args[1]], mine.marked, marks_held = nil, mine.marked - 1, marks_held - 1
+      if mine then
+        marks_held = marks_held - mine.marked
+        mine.marks, mine.marked = {}, 0
       end
       return ''
     end)";
@@ -123,10 +131,9 @@ fn losing() -> Weakened {
 }
 
 fn lose_mark(server: &RedisServer) {
-    let key = str::from_utf8(&KEY).unwrap();
     // Where the library is lost as well there is none.
     let mut command = redis::cmd("FCALL");
-    command.arg("countersign_2_lose").arg(1).arg("c2:{7}:g").arg(key);
+    command.arg("countersign_2_lose").arg(1).arg("c2:{7}:g");
     let mut connection = server.client().get_connection().unwrap();
     let _ = command.query::<redis::Value>(&mut connection);
 }
@@ -183,7 +190,8 @@ async fn settled(store: &Gateway, charge: &Charge) -> Verdict {
 
 /// The first number that is not reserved, above [`FIRST`].
 async fn beyond(book: &Book) -> u64 {
-    book.within.reserved(KEY).await.unwrap() - FIRST + 1
+    let name = *book.name.lock().unwrap();
+    book.within.reserved(name).await.unwrap() - FIRST + 1
 }
 
 #[tokio::test]
@@ -217,6 +225,34 @@ async fn a_gateway_that_starts_goes_on_where_the_last_one_was() {
         assert!(passes(&store, &number(n)).await, "{n}");
         assert_eq!(gateway(&[&server], &book).await.spend(&number(n)).await, Verdict::Seen);
     }
+}
+
+#[tokio::test]
+async fn two_accounts_with_one_secret_have_a_mark_and_a_reservation_each() {
+    let server = RedisServer::start(&[]);
+    let book = Book::new();
+    let store = gateway(&[&server], &book).await;
+    // Of one tag, so that they lie beside each other.
+    let of_other = |n| Charge { account: 7 + 1_024, ..other(&number(n)) };
+    assert!(passes(&store, &number(10)).await);
+    let of_first = *book.name.lock().unwrap();
+    assert!(passes(&store, &of_other(5)).await);
+    assert_ne!(*book.name.lock().unwrap(), of_first);
+    assert_eq!(store.spend(&number(4)).await, Verdict::Low);
+    assert!(passes(&store, &of_other(6)).await);
+}
+
+#[tokio::test]
+async fn what_was_reserved_by_the_secret_alone_is_the_least_that_a_mark_begins_at() {
+    let server = RedisServer::start(&[]);
+    let book = Book::new();
+    book.within.reserve(KEY, FIRST + 100, FIRST + 100).await.unwrap();
+    let store = gateway(&[&server], &book).await;
+    assert!(!passes(&store, &number(50)).await);
+    assert!(!passes(&store, &number(100)).await);
+    assert!(passes(&store, &number(101)).await);
+    drop(server.run(&["FLUSHALL"]));
+    assert!(!matches!(settled(&store, &other(&number(99))).await, Verdict::New(_)));
 }
 
 #[tokio::test]
@@ -551,7 +587,7 @@ async fn a_number_far_ahead_is_refused_and_locks_nobody_out() {
     assert!(retry_after > Duration::from_mins(59), "{retry_after:?}");
     let time = SignedTime::Growing { key: KEY, nonce: u64::MAX, window: 0 };
     assert!(!passes(&store, &Charge { time, ..number(1) }).await);
-    assert_eq!(book.within.reserved(KEY).await.unwrap(), 0);
+    assert_eq!(*book.name.lock().unwrap(), [0; 16], "nothing was reserved");
     assert!(passes(&store, &number(1)).await);
     let time = SignedTime::Growing { key: [9; 16], nonce: 0, window: 0 };
     assert_eq!(store.spend(&Charge { time, ..number(2) }).await, Verdict::Low);

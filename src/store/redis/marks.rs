@@ -36,7 +36,7 @@ use super::RedisStore;
 use super::keys::{Keys, generation_of};
 use super::packed::{self, Payer, Said, Spend, Token, Vote};
 use crate::clock::{Clock, Micros};
-use crate::registry::book::Registry;
+use crate::registry::book::{Registry, RegistryError};
 use crate::store::memory::marks::{furthest, step};
 use crate::store::{Charge, Identity, Receipt, SignedTime, Verdict};
 
@@ -46,6 +46,14 @@ pub(super) struct Marks {
     registry: Arc<dyn Registry>,
     max_jump: Duration,
     known: Mutex<HashMap<[u8; 16], Arc<Known>, RandomState>>,
+}
+
+/// What a mark is called: two accounts whose keys have one secret have a mark each.
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    own: [u8; 16],
+    /// The tag of the secret, by which marks were called before.
+    before: [u8; 16],
 }
 
 /// What it knows of those of one mark.
@@ -79,16 +87,17 @@ impl<C: Clock> RedisStore<C> {
         if nonce == 0 {
             return Err(Verdict::Low);
         }
-        let known = marks.known(key);
+        let name = Name::of(charge.account, key);
+        let known = marks.known(name);
         if nonce > known.reserved() {
             let first =
-                Box::pin(self.reserve_first(marks, &known, charge.account, key, (nonce, most)));
+                Box::pin(self.reserve_first(marks, &known, charge.account, name, (nonce, most)));
             let in_time = timeout(PATIENCE, first).await.is_ok();
             if !in_time || nonce > known.reserved() {
                 return Err(Verdict::Unavailable);
             }
         }
-        marks.reserve_ahead(&known, key, nonce, most);
+        marks.reserve_ahead(&known, name, nonce, most);
         Ok(())
     }
 
@@ -98,22 +107,22 @@ impl<C: Clock> RedisStore<C> {
         marks: &Marks,
         known: &Known,
         account: u64,
-        key: [u8; 16],
+        name: Name,
         (nonce, most): (u64, u64),
     ) {
         let _turn = known.turn.lock().await;
         if nonce > known.reserved()
-            && self.make_known(marks, known, account, key).await
+            && self.make_known(marks, known, account, name).await
             && nonce > known.reserved()
         {
-            known.raise(&*marks.registry, key, nonce, most).await;
+            known.raise(&*marks.registry, name, nonce, most).await;
         }
     }
 
     /// Sees to it that servers know a mark; whether most do.
-    async fn make_known(&self, marks: &Marks, known: &Known, account: u64, key: [u8; 16]) -> bool {
+    async fn make_known(&self, marks: &Marks, known: &Known, account: u64, name: Name) -> bool {
         let token = self.token();
-        let ask = ask_mark(account, key, token, None);
+        let ask = ask_mark(account, name, token, None);
         let votes = self.ask_each((0..self.servers.len()).map(|place| (place, ask.clone()))).await;
         let mut know = known.hear(&votes);
         let told = votes.iter().filter_map(|(place, vote)| match vote.said {
@@ -131,9 +140,9 @@ impl<C: Clock> RedisStore<C> {
         });
         let told: Vec<_> = told.collect();
         if !told.is_empty() && know + told.len() >= self.majority {
-            let Ok(reserved) = marks.registry.reserved(key).await else { return false };
+            let Ok(reserved) = name.reserved(&*marks.registry).await else { return false };
             let floor = known.learn(reserved);
-            let ask = |(place, told)| (place, ask_mark(account, key, token, Some((told, floor))));
+            let ask = |(place, told)| (place, ask_mark(account, name, token, Some((told, floor))));
             know += known.hear(&self.ask_each(told.into_iter().map(ask)).await);
         }
         know >= self.majority
@@ -144,7 +153,8 @@ impl<C: Clock> RedisStore<C> {
         let SignedTime::Growing { key, nonce, window: _ } = charge.time else { return };
         let Some(marks) = self.marks.get() else { return };
         // What is reserved by now will be at or below its floor.
-        let known = marks.known(key);
+        let name = Name::of(charge.account, key);
+        let known = marks.known(name);
         for (place, _) in unmarked {
             known.forgets(*place, known.reserved().max(nonce));
         }
@@ -157,11 +167,13 @@ impl<C: Clock> RedisStore<C> {
         tokio::spawn(async move {
             // Whoever has the turn does the same; and if not for these servers, the next request will.
             let Ok(_turn) = known.turn.try_lock() else { return };
-            let Ok(Ok(reserved)) = timeout(PATIENCE, registry.reserved(key)).await else { return };
+            let Ok(Ok(reserved)) = timeout(PATIENCE, name.reserved(&*registry)).await else {
+                return;
+            };
             let floor = known.learn(reserved);
             for (place, server, told) in servers {
                 known.forgets(place, floor);
-                let ask = ask_mark(account, key, token, Some((told, floor)));
+                let ask = ask_mark(account, name, token, Some((told, floor)));
                 // Where it fails, it is told anew.
                 let _ = server.call(&ask, Instant::now() + deadline).await;
             }
@@ -174,7 +186,7 @@ impl<C: Clock> RedisStore<C> {
         let SignedTime::Growing { key, nonce, window: _ } = charge.time else {
             return self.owner(charge.account, fence);
         };
-        let known = self.marks.get()?.known(key);
+        let known = self.marks.get()?.known(Name::of(charge.account, key));
         self.owner_among(charge.account, |place, server| {
             server.born() < fence && known.remembers(place, nonce)
         })
@@ -187,8 +199,9 @@ impl<C: Clock> RedisStore<C> {
         let (Some(marks), Some(server)) = (self.marks.get(), self.servers.get(owner)) else {
             return;
         };
-        let (known, server) = (marks.known(key), Arc::clone(server));
-        let ask = ask_mark(charge.account, key, self.token(), None);
+        let name = Name::of(charge.account, key);
+        let (known, server) = (marks.known(name), Arc::clone(server));
+        let ask = ask_mark(charge.account, name, self.token(), None);
         let deadline = Instant::now() + self.deadline;
         tokio::spawn(async move {
             let Ok(answer) = server.call(&ask, deadline).await else { return };
@@ -227,17 +240,17 @@ impl<C: Clock> RedisStore<C> {
 }
 
 impl Marks {
-    fn known(&self, key: [u8; 16]) -> Arc<Known> {
+    fn known(&self, name: Name) -> Arc<Known> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_KNOWN && !known.contains_key(&key) {
+        if known.len() >= MOST_KNOWN && !known.contains_key(&name.own) {
             // The registry knows what is forgotten here.
             known.retain(|_, known| Arc::strong_count(known) > 1);
         }
-        Arc::clone(known.entry(key).or_default())
+        Arc::clone(known.entry(name.own).or_default())
     }
 
     /// Raises the reservation before it is needed, behind the request's back.
-    fn reserve_ahead(&self, known: &Arc<Known>, key: [u8; 16], nonce: u64, most: u64) {
+    fn reserve_ahead(&self, known: &Arc<Known>, name: Name, nonce: u64, most: u64) {
         let soon = nonce.saturating_add(step(nonce) / 2).min(most);
         let asked = known.asked.load(Ordering::Relaxed);
         if soon <= known.reserved().max(asked) {
@@ -250,7 +263,7 @@ impl Marks {
         }
         let (known, registry) = (Arc::clone(known), Arc::clone(&self.registry));
         tokio::spawn(async move {
-            known.raise(&*registry, key, nonce, most).await;
+            known.raise(&*registry, name, nonce, most).await;
             known.asked.store(0, Ordering::Relaxed);
         });
     }
@@ -291,13 +304,27 @@ impl Known {
 
     /// Reserves a step beyond `nonce`, but none that could not be accepted now: what is reserved is lost if the servers
     /// forget.
-    async fn raise(&self, registry: &dyn Registry, key: [u8; 16], nonce: u64, most: u64) {
+    async fn raise(&self, registry: &dyn Registry, name: Name, nonce: u64, most: u64) {
         let step = step(nonce);
         let least = nonce.saturating_add(step / 2).min(most);
         let up_to = nonce.saturating_add(step).min(most);
-        if let Ok(reserved) = registry.reserve(key, least, up_to).await {
+        if let Ok(reserved) = registry.reserve(name.own, least, up_to).await {
             self.learn(reserved);
         }
+    }
+}
+
+impl Name {
+    fn of(account: u64, key: [u8; 16]) -> Self {
+        // Odd, so that each account has another; tags of secrets are even by themselves.
+        let mixed = u128::from(account).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+        Self { own: (u128::from_le_bytes(key) ^ mixed).to_le_bytes(), before: key }
+    }
+
+    /// Up to which number all may have been accepted, under either name.
+    async fn reserved(self, registry: &dyn Registry) -> Result<u64, RegistryError> {
+        let before = registry.reserved(self.before).await?;
+        Ok(registry.reserved(self.own).await?.max(before))
     }
 }
 
@@ -313,7 +340,7 @@ impl Growing {
     pub(super) fn of(charge: &Charge) -> Option<Self> {
         let SignedTime::Growing { key, nonce, window } = charge.time else { return None };
         let number = (u128::from(nonce) << 64 | u128::from(window)).to_be_bytes();
-        Some(Self { mark: key, number })
+        Some(Self { mark: Name::of(charge.account, key).own, number })
     }
 
     /// As a part of an argument.
@@ -330,9 +357,14 @@ impl Growing {
 }
 
 /// Asks whether a mark is known, after it was told, where it was, up to which number all may have been accepted.
-fn ask_mark(account: u64, key: [u8; 16], token: Token, told: Option<(Token, u64)>) -> Cmd {
+fn ask_mark(account: u64, name: Name, token: Token, told: Option<(Token, u64)>) -> Cmd {
     let mut command = cmd("FCALL");
-    command.arg("countersign_2_mark").arg(1).arg(generation_of(account)).arg(&key).arg(&token.0);
+    command
+        .arg("countersign_2_mark")
+        .arg(1)
+        .arg(generation_of(account))
+        .arg(&name.own)
+        .arg(&token.0);
     match told {
         Some((told, floor)) => command.arg(&told.0).arg(&floor.to_be_bytes()),
         None => command.arg("").arg(""),
@@ -348,7 +380,8 @@ pub(super) fn refund(receipt: &Receipt) -> Option<Cmd> {
     let entry: Vec<u8> = nonce.to_be_bytes().into_iter().chain(identity).take(16).collect();
     let mut command = cmd("FCALL");
     command.arg("countersign_2_refund_number").arg(1).arg(generation_of(receipt.account));
-    command.arg(&key).arg(entry).arg(&receipt.route.to_le_bytes());
+    let name = Name::of(receipt.account, key);
+    command.arg(&name.own).arg(entry).arg(&receipt.route.to_le_bytes());
     command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs, Some(payer)));
     Some(command)
 }
