@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use countersign::clock::{Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
-use countersign::store::redis::RedisStore;
+use countersign::store::redis::{FUNCTION, Options, RedisStore, Weakened};
 use countersign::store::{Charge, Cost, Identity, Limit, Scope, Store, Subject, Verdict, Window};
 use countersign::store::{Charged, Receipt};
 use proptest::prelude::*;
 
 use crate::server::RedisServer;
-use crate::{HOUR, charge, gateway, levels, now, past_fence};
+use crate::{HOUR, charge, gateway, levels, local, now, options, past_fence};
 
 const KINDS: [Window; 3] = [Window::Bucket, Window::Sliding, Window::Fixed];
 
@@ -179,6 +179,47 @@ async fn a_loss_of_the_store_gives_one_allowance_more_and_no_second() {
         let _troubles = store.look().await;
         let _troubles = store.look().await;
     }
+}
+
+#[tokio::test]
+async fn limits_that_are_over_leave_the_servers_memory_and_a_full_one_refuses() {
+    let few = FUNCTION
+        .replace(
+            "MOST_LIMITS, MOST_MARKS, MOST_KNOWN = 1000000,",
+            "MOST_LIMITS, MOST_MARKS, MOST_KNOWN = 30,",
+        )
+        .replace("SWEEP, SWEPT_AT_ONCE = 10000000,", "SWEEP, SWEPT_AT_ONCE = 0,");
+    assert_eq!(few.matches("= 30,").count() + few.matches("= 0, 10000\n").count(), 2);
+    let server = RedisServer::start(&[]);
+    let weakened = Weakened { function: Some(few.into()), ..Weakened::default() };
+    let options = Options { weakened, ..options(&[&server]) };
+    let store = RedisStore::new(options, local(), SystemClock::start()).unwrap();
+    assert_eq!(store.look().await, []);
+    past_fence().await;
+    let mut number = 0;
+    let mut spend = async |subject: u64, period| {
+        number += 1;
+        let limit = Limit { quota: 4, period };
+        let costs = [KINDS[(subject % 3) as usize]]
+            .map(|kind| Cost { subject: Subject(subject), ..cost(kind, Scope::Account, limit, 1) });
+        store.spend(&request(number, &costs)).await
+    };
+    for subject in 0..30 {
+        assert_eq!(levels(&spend(subject, HOUR).await), [1]);
+    }
+    // Those that are there go on; what finds no room is refused, and recorded as little as charged.
+    assert_eq!(spend(30, HOUR).await, Verdict::Full);
+    assert_eq!(levels(&spend(29, HOUR).await), [2]);
+    drop(server.run(&["FLUSHALL"]));
+    assert_eq!(store.look().await, []);
+    past_fence().await;
+    for subject in 0..30 {
+        assert_eq!(levels(&spend(subject, Duration::from_millis(1)).await), [1]);
+    }
+    // All of them are over by now.
+    past_fence().await;
+    assert_eq!(store.look().await, []);
+    assert_eq!(levels(&spend(30, HOUR).await), [1]);
 }
 
 #[derive(Clone, Copy, Debug)]

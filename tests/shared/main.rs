@@ -217,6 +217,48 @@ async fn a_key_that_was_revoked_meanwhile_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn what_was_revoked_stays_so_after_a_restart_from_a_snapshot_and_after_whatever_is_forgotten()
+{
+    let mut server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    past_fence().await;
+    let known = charge(1);
+    assert!(matches!(store.spend(&known).await, Verdict::New(_)), "it was known before");
+    assert_eq!(store.raise(known.account, known.key, 2).await, 1);
+    assert_eq!(store.spend(&charge(2)).await, Verdict::Outdated);
+    drop(server.run(&["SAVE"]));
+    for (number, lose) in [(10, "restart"), (11, "library")] {
+        match lose {
+            "restart" => server.restart(),
+            _ => drop(server.run(&["FUNCTION", "FLUSH"])),
+        }
+        let _troubles = store.look().await;
+        assert_eq!(store.look().await, [], "{lose}");
+        past_fence().await;
+        assert_eq!(store.spend(&charge(3)).await, Verdict::Outdated, "{lose}");
+        let of_present = Charge { epoch: 2, ..charge(number) };
+        assert!(matches!(store.spend(&of_present).await, Verdict::New(_)), "{lose}");
+    }
+    // The control: nothing else remembers it.
+    drop(server.run(&["FLUSHALL"]));
+    assert_eq!(store.look().await, []);
+    past_fence().await;
+    assert!(matches!(store.spend(&charge(4)).await, Verdict::New(_)));
+}
+
+#[tokio::test]
+async fn a_server_with_a_library_of_another_version_beside_ours_is_not_used() {
+    let server = RedisServer::start(&[]);
+    let store = gateway(&[&server]).await;
+    let other =
+        "#!lua name=countersign_1\nredis.register_function('other', function() return '' end)";
+    drop(server.run(&["FUNCTION", "LOAD", other]));
+    assert!(matches!(&store.look().await[..], [(_, Trouble::OtherLibrary)]));
+    drop(server.run(&["FUNCTION", "DELETE", "countersign_1"]));
+    assert_eq!(store.look().await, []);
+}
+
+#[tokio::test]
 async fn a_step_of_the_second_factor_passes_once() {
     let server = RedisServer::start(&[]);
     let (first, second) = (gateway(&[&server]).await, gateway(&[&server]).await);

@@ -2,7 +2,7 @@
 -- Limits, by subject: a bucket is { when it is full again, the part of a microsecond beyond, of how many parts }; a
 -- window { when all of it is over, what was spent, how long a span is, its spans, the number of the newest }. The spans
 -- of a sliding window are what was spent in each of its last ones, by their number modulo how many there are; a fixed
--- one has a single span, and `false`. One takes about 200 bytes, a sliding window 500.
+-- one has a single span, and `false`. One takes about 310 bytes, a sliding window 450.
 local BUCKET, SLIDING, SHADOW, NEVER = 0, 1, 4, 8
 local SPANS = 16
 -- A cost: its subject; its kind (0 a bucket, 1 a sliding and 2 a fixed window; 4 more in shadow; 8 more where it never

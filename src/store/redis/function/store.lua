@@ -47,7 +47,7 @@ local ACCOUNT_LIFE = 2 * 86400000
 local MARK_LIFE = 2 * 86400000000
 -- How often a generation is swept, in microseconds, and how many limits and marks at a time: about a millisecond.
 local SWEEP, SWEPT_AT_ONCE = 10000000, 10000
--- The most limits and marks in all, and the most keys that a generation knows.
+-- The most limits and marks in all, about 300 MB and 100 MB, and the most keys that a generation knows.
 local MOST_LIMITS, MOST_MARKS, MOST_KNOWN = 1000000, 100000, 1000
 -- The most costs of one call.
 local MOST_COSTS = 8
