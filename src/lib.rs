@@ -24,6 +24,7 @@ pub mod denial;
 pub mod dialect;
 pub mod identity;
 pub mod key;
+mod lanes;
 pub mod registry;
 mod route;
 pub mod store;

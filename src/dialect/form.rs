@@ -5,6 +5,7 @@ use http::header::CONTENT_TYPE;
 
 use super::{Dialect, Fate, Inbound, Message};
 use crate::denial::Denial;
+use crate::lanes;
 
 /// What bodies hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,7 +63,8 @@ impl Dialect {
             BodyKind::Form => {
                 // Unlike a target, a body may hold raw spaces and UTF-8: ccxt sends withdrawals so.
                 let text = std::str::from_utf8(request.body).ok();
-                text.filter(|text| !text.bytes().any(|byte| byte.is_ascii_control())).ok_or(
+                let is_control = |byte| u8::from(byte < b' ') | u8::from(byte == 0x7f) != 0;
+                text.filter(|text| !lanes::any(text.as_bytes(), is_control)).ok_or(
                     Denial::Malformed("a form body that is no UTF-8, or holds control bytes"),
                 )
             }
@@ -122,13 +124,48 @@ fn is_json(body: &[u8]) -> bool {
 pub(super) fn unsigned_type<'r>(request: &Inbound<'r>, kind: BodyKind) -> Result<&'r str, Denial> {
     let mut sent = request.headers.get_all(CONTENT_TYPE).iter();
     let Some(value) = sent.next() else { return Ok("") };
+    if sent.next().is_some() {
+        return Err(Denial::Unsigned(OTHER_TYPE));
+    }
+    // Most say it just so.
+    if *value == kind.media_type() {
+        return Ok(kind.media_type());
+    }
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    if sent.next().is_none()
-        && essence.trim_ascii().eq_ignore_ascii_case(kind.media_type().as_bytes())
-    {
+    if essence.trim_ascii().eq_ignore_ascii_case(kind.media_type().as_bytes()) {
         return Ok(value.to_str().unwrap_or_default());
     }
     Err(Denial::Unsigned(OTHER_TYPE))
 }
 
 const OTHER_TYPE: &str = "the content type is not the dialect's, and no signature covers it";
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn a_form_body_is_utf_8_without_control_bytes_wherever_they_stand() {
+        let (headers, peer) = (HeaderMap::new(), [192, 0, 2, 1].into());
+        let is_form = |body: &[u8]| {
+            let (method, path, host) = (&Method::POST, "/a", "a");
+            let request =
+                Inbound { method, path, query: None, host, headers: &headers, body, peer };
+            Dialect::form(&request, BodyKind::Form).is_ok()
+        };
+        for length in 1..40 {
+            let mut body = vec![b'a'; length];
+            for place in 0..length {
+                for byte in 0..=u8::MAX {
+                    body[place] = byte;
+                    let fits = byte.is_ascii() && !byte.is_ascii_control();
+                    assert_eq!(is_form(&body), fits, "{byte} at {place} of {length}");
+                }
+                body[place] = b'a';
+            }
+        }
+        assert!(is_form(b"") && is_form("note=\u{e9} \u{20ac}".as_bytes()));
+    }
+}

@@ -7,11 +7,12 @@ use std::ops::Range;
 use bytes::BufMut;
 use sha2::{Digest, Sha256};
 
-use super::{hex, lanes};
+use super::hex;
 use crate::checks::signature::sha256_mac;
 use crate::clock::Micros;
 use crate::identity::Proof;
 use crate::key::{Key, PermissionNames, Secret};
+use crate::lanes;
 
 /// What the gateway says of one request.
 pub(super) struct Statement<'a> {

@@ -27,7 +27,6 @@ mod hex;
 mod hops;
 mod identity;
 mod io;
-mod lanes;
 mod listener;
 mod names;
 pub mod observe;

@@ -10,9 +10,9 @@ use std::mem::MaybeUninit;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::lanes;
 use super::names::Names;
 use super::reply_head::{decimal, place};
+use crate::lanes;
 
 /// A request whose head has come. It is memory too, which the next request is read into.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 /// Nearly always none is. So there is no early exit, and a flag for each of sixteen lanes: the compiler looks at as many
 /// bytes at once.
 #[inline]
-pub(super) fn any(text: &[u8], odd: impl Fn(u8) -> bool) -> bool {
+pub(crate) fn any(text: &[u8], odd: impl Fn(u8) -> bool) -> bool {
     let mut found = [0_u8; LANES];
     let mut note = |chunk: &[u8; LANES]| {
         for (flag, byte) in found.iter_mut().zip(chunk) {
