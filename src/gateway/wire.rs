@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 
 use super::plain::Plain;
 use super::refusal::Refusal;
+use crate::lanes;
 
 /// Where a request is addressed, byte for byte as received.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +57,22 @@ fn few(headers: &HeaderMap, most_fields: usize) -> Result<(), Refusal> {
 
 /// Holds when a host is a name or an address, with or without a port.
 fn named(host: &str) -> Result<(), Refusal> {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    if host.is_empty() || !host.bytes().all(fits) {
+    if host.is_empty() || lanes::any(host.as_bytes(), is_odd) {
         return Err(bad("the host is no host name or address"));
     }
     Ok(())
+}
+
+/// Whether a byte stands in no host: it is neither letter nor digit, nor one of `-._:[]`. Without a branch or a table,
+/// so that many are looked at at once.
+fn is_odd(byte: u8) -> bool {
+    let fits = u8::from((byte | 0x20).wrapping_sub(b'a') <= b'z' - b'a')
+        | u8::from(byte.wrapping_sub(b'0') <= b':' - b'0')
+        | u8::from(byte.wrapping_sub(b'-') <= b'.' - b'-')
+        | u8::from(byte == b'_')
+        | u8::from(byte == b'[')
+        | u8::from(byte == b']');
+    fits == 0
 }
 
 const NO_HOST: Refusal = bad("a Host header is missing");
@@ -126,6 +138,14 @@ mod tests {
             Ok(_) => 200,
             Err(Refusal::Broken(status, _)) => status.as_u16(),
             Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_host_is_made_of_letters_digits_and_six_marks() {
+        for byte in 0..=u8::MAX {
+            let fits = byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+            assert_eq!(!is_odd(byte), fits, "{byte}");
         }
     }
 
