@@ -1,10 +1,18 @@
 //! The names of header fields: those that every request carries are read once, and then only compared.
 
+use arrayvec::ArrayVec;
 use http::HeaderName;
 
 /// Names that were read last.
 #[derive(Debug, Default)]
-pub(super) struct Names([Option<HeaderName>; PLACES]);
+pub(super) struct Names([Option<Known>; PLACES]);
+
+/// A name, and how it was written: whoever writes it otherwise than in lower case does so every time.
+#[derive(Debug)]
+struct Known {
+    text: ArrayVec<u8, LONGEST>,
+    name: HeaderName,
+}
 
 impl Names {
     /// The name that `text` is, in either case; `None` where it is none.
@@ -12,14 +20,14 @@ impl Names {
         let last = usize::from(text.last().copied().unwrap_or_default() & 0x1f);
         let place = self.0.get_mut((text.len() + 3 * last) % PLACES)?;
         if let Some(known) = place
-            && known.as_str().as_bytes().eq_ignore_ascii_case(text)
+            && *known.text == *text
         {
-            return Some(known.clone());
+            return Some(known.name.clone());
         }
         let name = HeaderName::from_bytes(text).ok()?;
         // Long ones are nobody's usual ones, and whoever sends them is not to fill the memory.
-        if text.len() <= LONGEST {
-            *place = Some(name.clone());
+        if let Ok(text) = ArrayVec::try_from(text) {
+            *place = Some(Known { text, name: name.clone() });
         }
         Some(name)
     }
