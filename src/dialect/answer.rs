@@ -44,12 +44,9 @@ impl Dialect {
         }
     }
 
-    /// The header fields that every reply carries, as used limits.
-    pub fn reply_headers<'f>(
-        &'f self,
-        facts: &'f [Facts],
-    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
-        self.refusals.reply_headers(facts)
+    /// Tells the header fields that every reply carries, as used limits.
+    pub fn tell_on_all(&self, facts: &[Facts], tell: impl FnMut(HeaderName, Said)) {
+        self.refusals.tell_on_all(facts, tell);
     }
 }
 

@@ -207,15 +207,12 @@ impl Refusals {
         })
     }
 
-    /// The fields that every reply carries: those of one limit speak of the first that counts weight, or of the first
-    /// of all where the recipe has none for each.
-    pub(super) fn reply_headers<'f>(
-        &'f self,
-        facts: &'f [Facts],
-    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
+    /// Tells the fields that every reply carries: those of one limit speak of the first that counts weight, or of the
+    /// first of all where the recipe has none for each.
+    pub(super) fn tell_on_all(&self, facts: &[Facts], mut tell: impl FnMut(HeaderName, Said)) {
         let has_each = self.on_all.iter().any(ReplyField::is_for_each);
         let first = facts.iter().find(|facts| !has_each || facts.counts == Counts::Weight);
-        self.on_all.iter().flat_map(move |field| field.values(facts, first))
+        self.on_all.iter().for_each(|field| field.tell(facts, first, &mut tell));
     }
 
     /// The names of the fields that every reply carries.

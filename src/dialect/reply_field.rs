@@ -59,27 +59,30 @@ impl ReplyField {
         matches!(self.told_as, Names::Each(..))
     }
 
-    /// The fields that tell of `all` limits; of those that share an interval, of the first.
-    pub(super) fn values<'f>(
-        &'f self,
-        all: &'f [Facts],
-        first: Option<&'f Facts>,
-    ) -> impl Iterator<Item = (HeaderName, Said)> + 'f {
-        let (one, each) = match &self.told_as {
-            Names::One(name) => (first.map(|facts| (name.clone(), facts)), None),
-            Names::Each(counts, names) => (None, Some((*counts, names))),
+    /// Tells of `all` limits; of those that share an interval, of the first.
+    pub(super) fn tell(
+        &self,
+        all: &[Facts],
+        first: Option<&Facts>,
+        mut tell: impl FnMut(HeaderName, Said),
+    ) {
+        let mut say = |name: Option<HeaderName>, facts: &Facts| {
+            if let (Some(name), Some(said)) = (name, self.text.said(facts)) {
+                tell(name, said);
+            }
         };
-        let told = each.into_iter().flat_map(move |(counts, names)| {
-            let of_kind = move |facts: &&Facts| facts.counts == counts;
-            let fresh = move |(place, facts): &(usize, &Facts)| {
-                let before = all.iter().filter(of_kind).take(*place);
-                before.into_iter().all(|other| other.period != facts.period)
-            };
-            let named =
-                |(_, facts): (usize, &'f Facts)| Some((self.named(names, facts.period)?, facts));
-            all.iter().filter(of_kind).enumerate().filter(fresh).filter_map(named)
-        });
-        one.into_iter().chain(told).filter_map(|(name, facts)| Some((name, self.text.said(facts)?)))
+        match &self.told_as {
+            Names::One(name) => first.into_iter().for_each(|facts| say(Some(name.clone()), facts)),
+            Names::Each(counts, usual) => {
+                let of_kind = |facts: &&Facts| facts.counts == *counts;
+                for (place, facts) in all.iter().filter(of_kind).enumerate() {
+                    let mut before = all.iter().filter(of_kind).take(place);
+                    if before.all(|other| other.period != facts.period) {
+                        say(self.named(usual, facts.period), facts);
+                    }
+                }
+            }
+        }
     }
 
     fn named(&self, usual: &[(Duration, HeaderName)], period: Duration) -> Option<HeaderName> {
@@ -113,10 +116,11 @@ mod tests {
     use super::*;
 
     fn told(field: &ReplyField, all: &[Facts]) -> Vec<String> {
-        let tell = |(name, said): (HeaderName, Said)| {
-            format!("{name}: {}", HeaderValue::from(said).to_str().unwrap())
-        };
-        field.values(all, all.first()).map(tell).collect()
+        let mut told = Vec::new();
+        field.tell(all, all.first(), |name, said| {
+            told.push(format!("{name}: {}", HeaderValue::from(said).to_str().unwrap()));
+        });
+        told
     }
 
     #[test]

@@ -101,8 +101,10 @@ fn denied(
         let facts = Facts::of(denial, now);
         let mut reply = worded(dialect.refuse(denial, write, &facts));
         if denial.excess().is_some() {
-            let told = dialect.reply_headers(std::slice::from_ref(&facts));
-            reply.headers_mut().extend(told.map(|(name, said)| (name, said.into())));
+            let headers = reply.headers_mut();
+            dialect.tell_on_all(std::slice::from_ref(&facts), |name, said| {
+                headers.insert(name, said.into());
+            });
         }
         if let Denial::Challenged(challenge) = denial {
             let text = HeaderValue::from_str(&challenge.to_string());

@@ -25,8 +25,7 @@ pub(super) fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &En
         retry_after: Duration::ZERO,
     };
     let facts: ArrayVec<Facts, MOST_TOLD> = standing.iter().map(facts).collect();
-    // Chained as they are, they come faster when none is asked for by itself.
-    dialect.reply_headers(&facts).for_each(|(name, said)| reply.set(name, Value::Said(said)));
+    dialect.tell_on_all(&facts, |name, said| reply.set(name, Value::Said(said)));
 }
 
 /// How full a limit is: small, since a request that waits for its backend carries it along.
