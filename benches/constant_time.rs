@@ -105,23 +105,6 @@ impl Bench {
         let keys: FixedKeys = all.into_iter().map(key_of).collect();
         let store =
             MemoryStore::open(&Options { max_records: 1_000, ..Options::default() }, NOW).unwrap();
-        let route = Route {
-            name: "order".into(),
-            id: 0,
-            ask: Ask::Signed(Arc::clone(&dialect)),
-            venue: Venue("main".into()),
-            permissions: Permissions::NONE.with(Permission::TRADE),
-            effect: Effect::Write,
-            weight: 1,
-            body_cap: 1 << 16,
-            key_max_age: Duration::from_secs(30),
-            lead: Duration::from_mins(1),
-            repeat: Repeat::Never,
-            address_limit: None,
-            symbol: None,
-            charges: None,
-            second_factor: None,
-        };
         let gate = Gate {
             keys,
             store,
@@ -133,7 +116,7 @@ impl Bench {
         };
         Self {
             gate,
-            route,
+            route: order(&dialect),
             dialect,
             signer: Signer::read(algorithm, &secret).unwrap(),
             scratch: Scratch::new(),
@@ -202,6 +185,26 @@ impl Bench {
         let taken = start.elapsed();
         assert!(black_box(verdict).is_err());
         taken.as_nanos() as f64
+    }
+}
+
+fn order(dialect: &Arc<Dialect>) -> Route {
+    Route {
+        name: "order".into(),
+        id: 0,
+        ask: Ask::Signed(Arc::clone(dialect)),
+        venue: Venue("main".into()),
+        permissions: Permissions::NONE.with(Permission::TRADE),
+        effect: Effect::Write,
+        weight: 1,
+        body_cap: 1 << 16,
+        key_max_age: Duration::from_secs(30),
+        lead: Duration::from_mins(1),
+        repeat: Repeat::Never,
+        address_limit: None,
+        symbol: None,
+        charges: None,
+        second_factor: None,
     }
 }
 
