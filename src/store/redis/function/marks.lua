@@ -72,27 +72,33 @@ local function weigh(mark, number, print, record)
   return NEW, place
 end
 
--- How many entries a mark need not remember any longer: those further below the highest number than the window, and
--- those that are too many.
-local function surplus(mark, is_alone, window_high, window_low)
-  local count = entries(mark)
+-- How many of its first entries a mark need not remember any longer, where it is to have so many: those further below
+-- the highest number than the window, and those that are too many.
+local function surplus(mark, count, is_alone, window_high, window_low)
   if is_alone then return count - REMEMBERED_TO_TELL end
+  local most = count - REMEMBERED
+  if mark.last == '' then return most end
   local high, low = lowest(mark, window_high, window_low)
   local its_high, its_low = number_at(mark, 1)
-  local below = less(its_high, its_low, high, low) and place_of(mark, high, low) - 1 or 0
-  return max(below, count - REMEMBERED)
+  if not less(its_high, its_low, high, low) then return most end
+  return max(most, place_of(mark, high, low) - 1)
 end
 
 -- Notes a number that passes. Whatever is then no longer remembered lies at or below the floor.
 local function accept(mark, place, number, print, record)
   local high, low, window_high, window_low = read('>I4I4I4I4', number)
-  splice(mark, place, 0, sub(number, 1, 8) .. print .. record)
   if less(mark.high, mark.low, high, low) then mark.high, mark.low = high, low end
   local is_alone = window_high == 0 and window_low == 0
-  local gone = surplus(mark, is_alone, window_high, window_low)
-  if gone > 0 then
-    high, low = number_at(mark, gone)
-    splice(mark, 1, gone, '')
+  local gone = surplus(mark, entries(mark) + 1, is_alone, window_high, window_low)
+  local at = (place - 1) * ENTRY
+  local entry = sub(number, 1, 8) .. print .. record
+  if gone <= 0 then
+    mark.last = sub(mark.last, 1, at) .. entry .. sub(mark.last, at + 1)
+  else
+    -- It may be one of those that go.
+    if place <= gone then entry, gone = '', gone - 1 end
+    if entry ~= '' or place <= gone then high, low = number_at(mark, gone) end
+    mark.last = sub(mark.last, gone * ENTRY + 1, at) .. entry .. sub(mark.last, max(at, gone * ENTRY) + 1)
     if less(mark.floor_high, mark.floor_low, high, low) then mark.floor_high, mark.floor_low = high, low end
     if less(mark.forgotten_high, mark.forgotten_low, high, low) then
       mark.forgotten_high, mark.forgotten_low = high, low
