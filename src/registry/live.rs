@@ -217,8 +217,9 @@ impl Live {
         self.clock.now()
     }
 
+    /// Whether all changes are known as of some moment, and keys can be looked up.
     pub(super) fn is_informed(&self) -> bool {
-        self.known_as_of.load(Ordering::Acquire) > 0
+        self.known_as_of.load(Ordering::Acquire) > 0 && self.reached.load(Ordering::Acquire)
     }
 
     pub(super) fn revision(&self) -> u64 {

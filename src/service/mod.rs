@@ -222,17 +222,20 @@ impl Service {
         self.gate.store.ready_at()
     }
 
-    /// Returns once freshly signed requests are judged.
+    /// Returns once freshly signed requests are judged, under every key that there is.
     pub async fn ready(&self) {
         loop {
             let wait = self.ready_at().map(|ready| ready.since(self.gate.clock.now()));
             let wait = wait.unwrap_or(STORE_LOOK);
             if wait.is_zero() {
                 self.readiness.clear(NotReady::Fence);
-                return;
+                if self.gate.keys.is_informed() {
+                    self.readiness.clear(NotReady::Registry);
+                    return;
+                }
             }
             // A mark far in the future is waited for in steps, so that a clock set right is noticed.
-            tokio::time::sleep(wait.min(Duration::from_secs(1))).await;
+            tokio::time::sleep(wait.clamp(STORE_LOOK, Duration::from_secs(1))).await;
         }
     }
 
@@ -318,7 +321,7 @@ fn await_store(gate: &Arc<LiveGate>) -> Result<(), StartError> {
 
 /// How long a gateway waits for its shared store before it listens.
 const STORE_PATIENCE: Duration = Duration::from_secs(3);
-/// How often a shared store that is not ready is asked about.
+/// How often what is not ready yet is looked at.
 const STORE_LOOK: Duration = Duration::from_millis(50);
 
 fn options(config: &Config) -> Options {
