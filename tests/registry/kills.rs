@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use countersign::registry::book::{Kind, Registry, RegistryError};
+use countersign::registry::book::{Answer, Kind, Registry, RegistryError};
 use countersign::registry::embedded::Embedded;
 use countersign::registry::postgres::Postgres;
 
@@ -45,10 +45,24 @@ impl Acknowledged {
             assert!(stands.version >= *version, "{id}: {version} was acknowledged, {stands:?}");
         }
         let changes = whole_history(store).await;
-        let (tags, at) = store.key_tags().await.unwrap();
+        let (tags, at) = answered(|| store.key_tags()).await;
         let made = changes.iter().filter(|change| change.record.version == 1).count();
         assert_eq!((tags.len(), at), (made, revision));
     }
+}
+
+/// The answer of a store some of whose connections may not have survived the last kill.
+async fn answered<'a, T>(ask: impl Fn() -> Answer<'a, T>) -> T {
+    for _ in 0..100 {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(RegistryError::Unavailable(_)) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it never answers")
 }
 
 /// Numbers that are the same in every run (a step of xorshift64).

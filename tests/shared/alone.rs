@@ -189,7 +189,11 @@ fn with_its_store_gone_a_gateway_serves_reads_and_cancels_says_so_and_refuses_or
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
-    assert!(admin(&gateway, "/readyz").starts_with("HTTP/1.1 503"));
+    // It is looked at four times a second.
+    let begun = Instant::now();
+    while !admin(&gateway, "/readyz").starts_with("HTTP/1.1 503") {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
     redis.restart();
     let begun = Instant::now();
     let mut number = 4_000;

@@ -110,6 +110,11 @@ fn what_comes_to_four_gateways_at_once_passes_once() {
         + &limit("orders", 1_000, "1h", "counts = \"orders\"");
     let all = gateways(&redis, address, &limits);
     let dialects = ["binance", "okx", "bitmex"];
+    for (number, gateway) in (1_000..).zip(&all) {
+        // Deadlines are judged once none can have been accepted before the start.
+        gateway
+            .wait("it judges deadlines", || gateway.status(&order("bitmex", number, now())) == 200);
+    }
     let mut refusals = 0;
     for number in 1..=ROUNDS {
         let before = delivered.load(Ordering::SeqCst);

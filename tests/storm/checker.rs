@@ -16,6 +16,8 @@ use crate::traffic::{Answer, Phase, Sent};
 const SLACK: Duration = Duration::from_millis(250);
 /// A charge may reach the backend so much later than it was made: a gateway that stood still meanwhile.
 pub(crate) const HELD: Duration = Duration::from_secs(1);
+/// So long after it was set right a server may be asked again by the last gateway, which is when limits are back there.
+const RETURNED: Duration = Duration::from_secs(4);
 
 /// What is wrong.
 #[derive(Clone, Debug, Default)]
@@ -113,7 +115,7 @@ pub(crate) fn exceeded(
     // From wherever least was spent before, by what may be spent.
     let mut least = (f64::INFINITY, begun);
     for (place, at) in moments.iter().enumerate() {
-        let before = bursts(&|moved| moved + HELD * 2 < *at);
+        let before = bursts(&|moved| moved + RETURNED < *at);
         let spent = place as f64 - before - refilled(*at);
         if spent < least.0 {
             least = (spent, *at);
