@@ -114,8 +114,15 @@ impl<O: Observer> Dealer<O> {
             }
         }
         // Whoever the system has let in already must not be reset. The runtime has not heard of the last of them yet:
-        // the system is asked.
+        // the system is asked, and lets nobody in meanwhile.
         let Ok(listener) = listener.into_std() else { return };
+        let_nobody_in(&listener);
+        self.take_in(index, &listener);
+        tokio::time::sleep(LAST_HANDSHAKE).await;
+        self.take_in(index, &listener);
+    }
+
+    fn take_in(&self, index: usize, listener: &TcpListener) {
         while let Ok((socket, peer)) = listener.accept() {
             let socket = socket.set_nonblocking(true).map(|()| socket);
             if let Ok(socket) = socket.and_then(tokio::net::TcpStream::from_std) {
@@ -140,6 +147,34 @@ impl<O: Observer> Dealer<O> {
     }
 }
 
+/// Has the system throw away whatever would begin a connection, as it does when a listener is overrun: whoever asks is
+/// told that nobody listens once that is so, where it would be let in and then reset. Handshakes that have begun end well.
+///
+/// Best effort: a system that has no such filters resets those few.
+#[cfg(target_os = "linux")]
+fn let_nobody_in(listener: &TcpListener) {
+    use socket2::{SockFilter, SockRef};
+
+    // Of what comes to a listener the filter sees the TCP header (RFC 9293, section 3.1): the fourteenth byte holds SYN.
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 2;
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    let filter = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    let _unfiltered = SockRef::from(listener).attach_filter(&filter);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn let_nobody_in(_listener: &TcpListener) {}
+
+/// How long a handshake that had begun may take to end: a few round trips to a balancer.
+const LAST_HANDSHAKE: Duration = Duration::from_millis(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -159,4 +194,31 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn who_was_let_in_is_heard_and_nobody_else_is_let_in() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let address = listener.local_addr().unwrap();
+            let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200));
+            let mut before = connect().unwrap();
+            let_nobody_in(&listener);
+            assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::TimedOut, "{address}");
+            before.write_all(b"heard").unwrap();
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut bytes = [0; 5];
+            socket.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, b"heard");
+            drop(listener);
+            assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        }
+    }
 }
