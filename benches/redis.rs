@@ -1,13 +1,20 @@
-//! What a request costs the shared store: its processor time by INFO, its memory a record, the gateway's own time, and
-//! the embedded store beside it. A figure, not a verdict: nothing is compared with a limit here.
+//! What a request costs the shared store: its processor time by INFO, its memory a record, the gateway's own time, how
+//! long it waits at half load, and the embedded store beside it. A figure, not a verdict: nothing is compared with a limit here.
 //!
 //! `cargo bench --bench redis`; `COUNTERSIGN_BENCH_CALLS` and `COUNTERSIGN_BENCH_RECORDS` say how many.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a bench fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    reason = "a panic is how a bench fails, and its figures are estimates"
+)]
 
+use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use countersign::clock::{Clock as _, Micros, SystemClock};
@@ -16,10 +23,12 @@ use countersign::store::redis::{Address, Local, Options, RedisStore, Topology, W
 use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, Scope, SignedTime, Store, Subject, Verdict, Window,
 };
+use hdrhistogram::Histogram;
 use redis::{Client, cmd};
 use tempfile::TempDir;
 
-/// Calls under way, as of a busy worker.
+/// Calls under way, as of a busy worker. Two of them ask the server, which so has no time to fall asleep between the
+/// batches of one: to be woken costs it more than a call.
 const IN_FLIGHT: u64 = 64;
 const ACCOUNTS: u64 = 1_000;
 
@@ -148,21 +157,63 @@ async fn drive<S: Store>(store: &S, from: u64, calls: u64, costs: &[Cost], keep:
             n += IN_FLIGHT;
         }
     };
-    let mut lanes: Vec<_> = (0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect();
+    all((0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect()).await;
+}
+
+/// How long calls take that begin at a steady rate, from when each was due. Waiting is busy: timers are too coarse.
+async fn paced<S: Store>(store: &S, calls: u64, costs: &[Cost], rate: f64) -> Histogram<u64> {
+    let taken = RefCell::new(Histogram::new(3).unwrap());
+    let begun = Instant::now();
+    let lane = |lane: u64| {
+        let taken = &taken;
+        async move {
+            let mut n = lane;
+            while n < calls {
+                let due = begun + Duration::from_secs_f64(n as f64 / rate);
+                while Instant::now() < due {
+                    tokio::task::yield_now().await;
+                }
+                let charge = charge(u64::MAX / 2 + n, costs, Duration::from_secs(5));
+                let verdict = store.spend(&charge).await;
+                assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
+                let micros = u64::try_from(due.elapsed().as_micros()).unwrap();
+                taken.borrow_mut().record(micros).unwrap();
+                n += IN_FLIGHT;
+            }
+        }
+    };
+    all((0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect()).await;
+    taken.into_inner()
+}
+
+/// Drives all to their ends.
+async fn all<F: Future<Output = ()> + Unpin>(mut lanes: Vec<F>) {
     std::future::poll_fn(|context| {
-        lanes.retain_mut(|lane| lane.as_mut().poll(context).is_pending());
-        if lanes.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        lanes.retain_mut(|lane| Pin::new(lane).poll(context).is_pending());
+        if lanes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
 
+/// The same by two workers.
+async fn drive_both<S: Store>(stores: &[S; 2], from: u64, calls: u64, costs: &[Cost]) {
+    let keep = Duration::from_secs(5);
+    let [first, second] = stores;
+    let (half, middle) = (calls / 2, from + calls / 2);
+    tokio::join!(drive(first, from, half, costs, keep), drive(second, middle, half, costs, keep));
+}
+
 async fn set_beside(server: &Server, calls: u64) {
+    tokio::join!(set(server, 0, calls / 2), set(server, calls, calls / 2));
+}
+
+async fn set(server: &Server, from: u64, calls: u64) {
     let connection = server.client().get_multiplexed_async_connection().await.unwrap();
     let lane = |lane: u64| {
         let mut connection = connection.clone();
         async move {
-            let mut n = lane;
-            while n < calls {
+            let mut n = from + lane;
+            while n < from + calls {
                 let mut set = cmd("SET");
                 set.arg(format!("r:{n:032x}")).arg(1).arg("NX").arg("PX").arg(60_000);
                 let _set: redis::Value = set.query_async(&mut connection).await.unwrap();
@@ -170,12 +221,7 @@ async fn set_beside(server: &Server, calls: u64) {
             }
         }
     };
-    let mut lanes: Vec<_> = (0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect();
-    std::future::poll_fn(|context| {
-        lanes.retain_mut(|lane| lane.as_mut().poll(context).is_pending());
-        if lanes.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
+    all((0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect()).await;
 }
 
 fn local() -> MemoryStore {
@@ -204,6 +250,29 @@ async fn shared(server: &Server) -> RedisStore<SystemClock> {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     store
+}
+
+/// How long a request with five limits waits for its verdict while the server has half of what it can do.
+async fn at_half_load(out: &mut impl std::io::Write, calls: u64) {
+    let (_, costs) = cases().pop().unwrap();
+    let (server, embedded) = (Server::start(), local());
+    let store = shared(&server).await;
+    let begun = Instant::now();
+    drive(&store, 0, calls, &costs, Duration::from_secs(5)).await;
+    let rate = calls as f64 / begun.elapsed().as_secs_f64() / 2.0;
+    writeln!(
+        out,
+        "us from when a call is due, {rate:.0} a second, which is half load: p50, p99, p99.9"
+    )
+    .unwrap();
+    let told = [
+        ("redis", paced(&store, calls, &costs, rate).await),
+        ("embedded", paced(&embedded, calls, &costs, rate).await),
+    ];
+    for (name, taken) in told {
+        let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|part| taken.value_at_quantile(part));
+        writeln!(out, "{name:<44} {half:>8} {most:>9} {nearly_all:>9}").unwrap();
+    }
 }
 
 fn main() {
@@ -238,10 +307,10 @@ fn main() {
         .unwrap();
         for (name, costs) in cases() {
             let server = Server::start();
-            let store = Rc::new(shared(&server).await);
-            drive(&*store, 0, calls / 10, &costs, Duration::from_secs(5)).await;
+            let stores = [shared(&server).await, shared(&server).await];
+            drive_both(&stores, 0, calls / 10, &costs).await;
             let before = (server.cpu(), own_cpu());
-            drive(&*store, calls, calls, &costs, Duration::from_secs(5)).await;
+            drive_both(&stores, calls, calls, &costs).await;
             let (theirs, ours) = (server.cpu() - before.0, own_cpu() - before.1);
             let embedded = local();
             let before = own_cpu();
@@ -256,6 +325,7 @@ fn main() {
             )
             .unwrap();
         }
+        at_half_load(&mut out, calls).await;
         let server = Server::start();
         let store = shared(&server).await;
         let before = server.info("memory", "used_memory");
