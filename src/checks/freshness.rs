@@ -44,8 +44,10 @@ pub(crate) fn after_doubt(
     future: Duration,
 ) -> Result<(), Denial> {
     let since = since.ok_or(Denial::Unavailable)?;
+    if since == Micros(0) {
+        return Ok(());
+    }
     let (at, floor) = match charge.time {
-        _ if since == Micros(0) => return Ok(()),
         SignedTime::Stamp(at) => (at, since + future),
         SignedTime::Deadline { at, lead } => (at, since + lead),
         SignedTime::Growing { key: _, nonce: _, window: _ }

@@ -10,9 +10,9 @@ use crate::key::Algorithm;
 /// The longest signature: RSA with 8192 bits.
 pub(super) const LONGEST: usize = 1_024;
 
-/// Of the algorithms that have signatures of this look, and that the request may state: the key's, if the key is known
-/// and it is one of them. For a key that has none the id draws one, always the same, so that the work done for it looks like that for a
-/// key.
+/// Of the algorithms that have signatures of this look, and that the request may state: the key's, if the key is
+/// known and it is one of them. For a key that has none the id draws one, always the same, so that the work done for
+/// it looks like that for a key.
 pub(super) fn settle(
     dialect: &Dialect,
     encoding: Encoding,
