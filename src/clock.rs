@@ -112,7 +112,9 @@ impl SystemClock {
     /// Compares it with the wall clock. A step of that stops whoever asks [`Clock::sure_since`], until it is steady
     /// again. Then a step ahead is followed; one back is waited out, since this clock never runs back.
     pub fn check(&self, steadiness: &mut Steadiness) -> Standing {
-        self.compare(wall_time(), steadiness)
+        let before = self.now();
+        let wall = wall_time();
+        self.compare(wall, (before, self.now()), steadiness)
     }
 
     /// How far the wall clock lay ahead of it when they were last compared, in seconds; negative where behind.
@@ -122,8 +124,15 @@ impl SystemClock {
         micros / 1e6
     }
 
-    fn compare(&self, wall: Micros, steadiness: &mut Steadiness) -> Standing {
-        let ours = self.now();
+    /// By a look at the wall clock between two at ours. Whatever kept this thread waiting in between says nothing of the
+    /// clocks: they are as far apart as they must be at least.
+    fn compare(
+        &self,
+        wall: Micros,
+        (before, after): (Micros, Micros),
+        steadiness: &mut Steadiness,
+    ) -> Standing {
+        let ours = wall.clamp(before, after.max(before));
         let standing = steadiness.judge(wall, ours);
         let mut apart = wall.0.cast_signed().saturating_sub(ours.0.cast_signed());
         match standing {
@@ -336,6 +345,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_thread_that_waited_between_two_looks_sees_no_step() {
+        let clock = SystemClock::start();
+        let before = clock.now();
+        let after = before + Duration::from_secs(3);
+        for (wall, is_sure) in [
+            (before - Duration::from_micros(500_001), false),
+            (before - Duration::from_millis(500), true),
+            (before + Duration::from_millis(1_500), true),
+            (after + Duration::from_millis(500), true),
+            (after + Duration::from_micros(500_001), false),
+        ] {
+            let standing = clock.compare(wall, (before, after), &mut Steadiness::default());
+            assert_eq!(standing == Standing::Sure, is_sure, "{wall}");
+        }
+    }
+
     /// Twenty seconds, looked at five times in each: the machine's clock lies `apart` for some of the looks. Tells of
     /// each look since when ours is sure, and what it says.
     fn through(apart: i64, looks: Range<u64>) -> Vec<(Option<Micros>, Micros)> {
@@ -347,8 +373,8 @@ mod tests {
             clock.ahead.fetch_add(SECOND / 5, Ordering::Relaxed);
             let step = if looks.contains(&look) { apart } else { 0 };
             let wall = clock.wall_at_start.0 + (look + 1) * SECOND / 5;
-            let _standing =
-                clock.compare(Micros(wall.saturating_add_signed(step)), &mut steadiness);
+            let wall = Micros(wall.saturating_add_signed(step));
+            let _standing = clock.compare(wall, (clock.now(), clock.now()), &mut steadiness);
             assert!(
                 seen.last().is_none_or(|(_, last)| clock.now() > *last),
                 "{apart}: it ran back"
