@@ -71,6 +71,7 @@ impl Standing {
 pub(crate) fn complete(costs: &Costs, levels: &Levels, receipt: Option<&mut Receipt>) {
     let Some(receipt) = receipt else { return };
     receipt.at = levels.at;
+    receipt.counted.clone_from(&levels.counted);
     if levels.is_local {
         // The store was charged nothing.
         receipt.costs.clear();

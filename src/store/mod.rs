@@ -232,6 +232,8 @@ pub struct Levels {
     pub at: Micros,
     /// Whether this gateway judged alone, since the shared store could not be asked.
     pub is_local: bool,
+    /// Where more than one server counts: which did, and when by the clock of each.
+    pub(crate) counted: Vec<(usize, Micros)>,
 }
 
 impl Deref for Levels {
@@ -257,7 +259,7 @@ impl PartialEq for Levels {
 
 impl FromIterator<u32> for Levels {
     fn from_iter<T: IntoIterator<Item = u32>>(units: T) -> Self {
-        Self { units: units.into_iter().collect(), at: Micros(0), is_local: false }
+        Self { units: units.into_iter().collect(), ..Self::default() }
     }
 }
 
@@ -319,6 +321,8 @@ pub trait Store {
 pub struct Receipt {
     /// When, by the clock of whoever counts.
     pub at: Micros,
+    /// Where more than one server counts: which did, and when by the clock of each.
+    pub(crate) counted: Vec<(usize, Micros)>,
     /// What it is.
     pub identity: Identity,
     /// Its account, as in [`Charge::account`].
@@ -340,6 +344,7 @@ impl Receipt {
         charge.costs.iter().any(|cost| may(&cost)).then(|| {
             Box::new(Self {
                 at: charge.now,
+                counted: Vec::new(),
                 identity: charge.identity,
                 account: charge.account,
                 key: charge.key,

@@ -15,6 +15,7 @@ mod answers;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod clusters;
+mod counters;
 mod deaf;
 mod entry;
 mod epochs;

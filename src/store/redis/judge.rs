@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -10,15 +9,16 @@ use redis::{Cmd, cmd};
 use tokio::time::Instant;
 
 use super::RedisStore;
-use super::keys::{self, Keys, signed_at};
-use super::packed::{self, Payer, Said, Spend, Token, Vote};
+use super::counters::Counters;
+use super::keys::{Keys, signed_at};
+use super::packed::{self, Said, Spend, Token, Vote};
 use super::probe::apart;
 use super::server::{Fault, Server};
 use super::tally::Tally;
 use super::trouble::Trouble;
 use crate::clock::{Clock, Micros};
 use crate::key::factor::start_of;
-use crate::store::{Charge, Cost, Receipt, SignedTime, Verdict};
+use crate::store::{Charge, Cost, SignedTime, Verdict};
 
 impl<C: Clock> RedisStore<C> {
     /// What the servers say of a request, and of the limits of its account.
@@ -32,22 +32,14 @@ impl<C: Clock> RedisStore<C> {
         if let Some(cluster) = &self.cluster {
             return self.judge_in(cluster, charge, costs, &spend).await;
         }
-        let Some(owner) = self.owner_of(charge, fence) else { return Verdict::Unavailable };
-        let tally = self.poll(charge, costs, owner, &spend).await;
+        let Some(counters) = self.counters_of(charge, fence) else { return Verdict::Unavailable };
+        let tally = self.poll(charge, costs, &counters, &spend).await;
         let verdict = tally.verdict(self.majority, charge, self.margins);
-        let may_come_again = matches!(
-            verdict,
-            Verdict::Over { cost: _, retry_after: _, level: _ }
-                | Verdict::StepSpent
-                | Verdict::Full
-        );
-        if may_come_again && !tally.new.is_empty() {
-            self.forget(charge, &spend, &tally.new).await;
-        }
+        self.take_back(&verdict, charge, costs, &spend, &tally.new).await;
         if !tally.unmarked.is_empty() {
             self.mark_later(charge, &tally.unmarked);
-        } else if tally.lacks_owner(self.majority) {
-            self.ask_later(charge, owner);
+        } else if matches!(verdict, Verdict::New(_)) {
+            self.ask_later(charge, &tally.low_counters);
         }
         verdict
     }
@@ -72,37 +64,6 @@ impl<C: Clock> RedisStore<C> {
         Some(fence.min(informed - self.margins.after_birth()))
     }
 
-    /// Who keeps the account's limits: of the servers that are used, one that its number chooses, among those that
-    /// remember long enough and answered last if there are any: a request whose limits nobody keeps is lost.
-    pub(super) fn owner(&self, account: u64, fence: Micros) -> Option<usize> {
-        self.owner_among(account, |_, server| server.born() < fence)
-    }
-
-    /// The same, where only some remember long enough.
-    pub(super) fn owner_among(
-        &self,
-        account: u64,
-        remembers: impl Fn(usize, &Server) -> bool,
-    ) -> Option<usize> {
-        let rank = |place: usize| {
-            let mixed = (account ^ (place as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
-                .wrapping_mul(0xD6E8_FEB8_6659_FD93);
-            mixed ^ (mixed >> 32)
-        };
-        let usable = self.servers.iter().enumerate().filter(|(_, server)| server.is_usable());
-        let ranked =
-            usable.map(|(place, at)| (remembers(place, at), at.is_steady(), rank(place), place));
-        ranked.max().map(|(_, _, _, place)| place)
-    }
-
-    /// Where the limits of an account, or of whatever many share, are kept.
-    pub(super) fn keeper(&self, account: u64, fence: Micros) -> Option<Arc<Server>> {
-        if let Some(cluster) = &self.cluster {
-            return Some(cluster.route(keys::tag(account), self.clock.now())?.server);
-        }
-        self.owner(account, fence).and_then(|place| self.servers.get(place)).map(Arc::clone)
-    }
-
     pub(super) fn token(&self) -> Token {
         let mut token = [0; 6];
         let call = self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes();
@@ -116,31 +77,34 @@ impl<C: Clock> RedisStore<C> {
         &self,
         charge: &Charge,
         costs: &[Cost],
-        owner: usize,
+        counters: &Counters,
         spend: &Spend,
     ) -> Tally {
         let keys = Keys::of(charge.account, signed_at(charge));
         let sent = self.clock.now();
         let deadline = Instant::now() + self.deadline;
         let with_costs = command(&keys, spend, costs);
-        let without = (self.servers.len() > 1).then(|| command(&keys, spend, &[]));
+        let without = (self.servers.len() > counters.len()).then(|| command(&keys, spend, &[]));
         let mut calls: Vec<(usize, Asked<'_>)> = Vec::new();
         for (place, server) in self.servers.iter().enumerate() {
-            let command = without.as_ref().filter(|_| place != owner).unwrap_or(&with_costs);
+            let counts = counters.contains(&place);
+            let command = without.as_ref().filter(|_| !counts).unwrap_or(&with_costs);
             calls.push((place, Box::pin(server.call(command, deadline))));
         }
         let mut tally = Tally::default();
         poll_fn(|context| {
             calls.retain_mut(|(place, call)| {
                 let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
-                let asked = if *place == owner { costs } else { &[] };
-                let believe =
-                    |bytes: Vec<u8>| self.believe(self.servers.get(*place)?, &bytes, asked, sent);
-                let vote = answer.ok().and_then(believe);
-                tally.count(*place, *place == owner, vote, charge.now);
+                let counts = counters.contains(place);
+                let asked = if counts { costs } else { &[] };
+                let believe = |bytes: Vec<u8>| {
+                    let vote = self.believe(self.servers.get(*place)?, &bytes, asked, sent)?;
+                    Some((vote, bytes))
+                };
+                tally.count(*place, counts, answer.ok().and_then(believe), charge.now);
                 false
             });
-            if calls.is_empty() || tally.is_decided(self.majority) {
+            if calls.is_empty() || tally.is_decided(self.majority, counters.len()) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -184,34 +148,6 @@ impl<C: Clock> RedisStore<C> {
         }
         Some(vote)
     }
-
-    /// Takes back what servers recorded of a request that does not pass and may come again.
-    pub(super) async fn forget(&self, charge: &Charge, spend: &Spend, places: &[usize]) {
-        let keys = Keys::of(charge.account, signed_at(charge));
-        let mut command = cmd("FCALL");
-        if let Some(growing) = &spend.growing {
-            growing.forget(&mut command, &keys, spend);
-        } else {
-            command.arg("countersign_2_forget").arg(2).arg(&keys.generation).arg(&keys.records);
-            command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
-        }
-        let deadline = Instant::now() + self.deadline;
-        for server in places.iter().filter_map(|place| self.servers.get(*place)) {
-            // Where it fails, the client's repetition is told for a duplicate.
-            let _ = server.call(&command, deadline).await;
-        }
-    }
-}
-
-/// The call that gives back what a request was charged.
-pub(super) fn refund(receipt: &Receipt) -> Cmd {
-    let keys = Keys::of(receipt.account, keys::signed_time(receipt.time));
-    let payer = Payer::of(receipt.account, receipt.key);
-    let mut command = cmd("FCALL");
-    command.arg("countersign_2_refund").arg(2).arg(&keys.generation).arg(&keys.records);
-    command.arg(&packed::field(receipt.identity.0)).arg(&receipt.route.to_le_bytes());
-    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs, Some(payer)));
-    command
 }
 
 /// A server that was asked.

@@ -33,6 +33,7 @@ use redis::{Cmd, cmd};
 use tokio::time::{Instant, timeout};
 
 use super::RedisStore;
+use super::counters::Counters;
 use super::keys::{Keys, generation_of};
 use super::packed::{self, Payer, Said, Spend, Token, Vote};
 use crate::clock::{Clock, Micros};
@@ -180,35 +181,36 @@ impl<C: Clock> RedisStore<C> {
         });
     }
 
-    /// Who keeps the account's limits: for growing numbers among those that know more of them than their reservation. A
+    /// Who counts the account's limits: for growing numbers among those that know more of them than their reservation. A
     /// client cannot choose it, since it cannot make a server forget.
-    pub(super) fn owner_of(&self, charge: &Charge, fence: Micros) -> Option<usize> {
+    pub(super) fn counters_of(&self, charge: &Charge, fence: Micros) -> Option<Counters> {
         let SignedTime::Growing { key, nonce, window: _ } = charge.time else {
-            return self.owner(charge.account, fence);
+            return self.counters(charge.account, fence);
         };
         let known = self.marks.get()?.known(Name::of(charge.account, key));
-        self.owner_among(charge.account, |place, server| {
+        self.counters_among(charge.account, |place, server| {
             server.born() < fence && known.remembers(place, nonce)
         })
     }
 
-    /// Learns behind the request's back whether the owner of the limits forgot, where others have it that a number is
-    /// new and it has not: another gateway may have told it its floor.
-    pub(super) fn ask_later(&self, charge: &Charge, owner: usize) {
+    /// Learns behind the request's back whether servers that count its limits forgot, where a number passed that is too
+    /// low for them: another gateway may have told them their floor.
+    pub(super) fn ask_later(&self, charge: &Charge, places: &[usize]) {
         let SignedTime::Growing { key, nonce: _, window: _ } = charge.time else { return };
-        let (Some(marks), Some(server)) = (self.marks.get(), self.servers.get(owner)) else {
-            return;
-        };
+        let Some(marks) = self.marks.get() else { return };
         let name = Name::of(charge.account, key);
-        let (known, server) = (marks.known(name), Arc::clone(server));
-        let ask = ask_mark(charge.account, name, self.token(), None);
         let deadline = Instant::now() + self.deadline;
-        tokio::spawn(async move {
-            let Ok(answer) = server.call(&ask, deadline).await else { return };
-            if let Ok(vote) = packed::read(&answer, &[]) {
-                known.hear(&[(owner, vote)]);
-            }
-        });
+        for place in places.iter().copied() {
+            let Some(server) = self.servers.get(place).map(Arc::clone) else { continue };
+            let (known, ask) =
+                (marks.known(name), ask_mark(charge.account, name, self.token(), None));
+            tokio::spawn(async move {
+                let Ok(answer) = server.call(&ask, deadline).await else { return };
+                if let Ok(vote) = packed::read(&answer, &[]) {
+                    known.hear(&[(place, vote)]);
+                }
+            });
+        }
     }
 
     /// Asks servers, each its question, and returns once all have answered or cannot.
@@ -372,8 +374,8 @@ fn ask_mark(account: u64, name: Name, token: Token, told: Option<(Token, u64)>) 
     command
 }
 
-/// Gives back what a request with a growing number was charged.
-pub(super) fn refund(receipt: &Receipt) -> Option<Cmd> {
+/// Gives back what a request with a growing number was charged at that moment.
+pub(super) fn refund(receipt: &Receipt, at: Micros) -> Option<Cmd> {
     let SignedTime::Growing { key, nonce, window: _ } = receipt.time else { return None };
     let payer = Payer::of(receipt.account, receipt.key);
     let Identity(identity) = receipt.identity;
@@ -382,7 +384,7 @@ pub(super) fn refund(receipt: &Receipt) -> Option<Cmd> {
     command.arg("countersign_2_refund_number").arg(1).arg(generation_of(receipt.account));
     let name = Name::of(receipt.account, key);
     command.arg(&name.own).arg(entry).arg(&receipt.route.to_le_bytes());
-    command.arg(&receipt.at.0.to_le_bytes()).arg(packed::costs(&receipt.costs, Some(payer)));
+    command.arg(&at.0.to_le_bytes()).arg(packed::costs(&receipt.costs, Some(payer)));
     Some(command)
 }
 

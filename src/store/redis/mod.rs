@@ -1,13 +1,14 @@
 //! The shared store: replay and limits in Redis, so that any number of gateways are as one.
 //!
 //! One server, or a quorum of three or five that know nothing of each other: then a request passes when most of them
-//! say that it is new, and an account's limits are kept by one of them. Or a cluster, where all of an account lies on one
+//! say that it is new, and none of those that count its account's limits is against it. Or a cluster, where all of an account lies on one
 //! primary, which is trusted while most nodes confirm it. Each call is one function of the library in `function/`,
 //! which decides at once; what fails, or does not answer in time, counts as a refusal.
 
 mod asks;
 mod backlog;
 mod cluster;
+mod counters;
 mod judge;
 mod keys;
 mod lease;
@@ -22,6 +23,7 @@ mod server;
 mod slots;
 mod spanning;
 mod tabs;
+mod taken_back;
 mod tally;
 mod trouble;
 mod view;
@@ -86,6 +88,8 @@ pub struct RedisStore<C> {
     calls: AtomicU32,
     /// How many servers decide.
     majority: usize,
+    /// How many of them count the limits of an account.
+    counters: usize,
     /// Up to when it is known what became of every key, in microseconds.
     informed: AtomicU64,
     verdicts: OnceLock<VerdictMeter>,
@@ -103,8 +107,9 @@ impl<C: Clock> RedisStore<C> {
         let mut gateway = [0; 2];
         getrandom::fill(&mut gateway)?;
         let connect_timeout = options.deadline.max(Duration::from_secs(1));
-        let Weakened { votes, .. } = options.weakened;
+        let Weakened { votes, counters, .. } = options.weakened;
         let majority = votes.unwrap_or(options.servers.len() / 2 + 1);
+        let counters = counters.unwrap_or(majority);
         let lease = match &options.topology {
             Topology::Independent => Duration::ZERO,
             Topology::Cluster(of_cluster) => of_cluster.lease,
@@ -138,6 +143,7 @@ impl<C: Clock> RedisStore<C> {
         };
         Ok(Self {
             majority,
+            counters,
             cluster,
             informed: AtomicU64::new(u64::MAX),
             verdicts: OnceLock::new(),
@@ -275,19 +281,7 @@ impl<C: Clock> Store for RedisStore<C> {
     }
 
     fn give_back(&self, receipt: &Receipt, _now: Micros) {
-        let growing = marks::refund(receipt);
-        let fence = match &growing {
-            Some(_) => Some(Micros(u64::MAX)),
-            None => packed::fence(receipt.time, self.margins),
-        };
-        let Some(fence) = fence else { return };
-        let Some(server) = self.keeper(receipt.account, fence) else { return };
-        let command = growing.unwrap_or_else(|| judge::refund(receipt));
-        let deadline = Instant::now() + self.deadline;
-        tokio::spawn(async move {
-            // Where it fails, it costs.
-            let _ = server.call(&command, deadline).await;
-        });
+        self.refund(receipt);
     }
 
     /// What nobody has proved is counted here alone: no server is written to for it.

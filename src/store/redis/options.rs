@@ -63,6 +63,8 @@ pub struct Weakened {
     pub function: Option<Arc<str>>,
     /// How many servers decide, in the place of most.
     pub votes: Option<usize>,
+    /// How many servers count the limits of an account, in the place of most.
+    pub counters: Option<usize>,
     /// Whether what a gateway let through alone stays there.
     pub keeps_local: bool,
     /// Whether a server may evict.

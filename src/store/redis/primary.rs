@@ -38,7 +38,7 @@ impl<C: Clock> RedisStore<C> {
         else {
             return Verdict::Unavailable;
         };
-        let vote = self.believe(&route.server, &bytes, costs, sent);
+        let vote = self.believe(&route.server, &bytes, costs, sent).map(|vote| (vote, bytes));
         let mut tally = Tally::default();
         tally.count(0, true, vote, charge.now);
         tally.verdict(1, charge, self.margins)

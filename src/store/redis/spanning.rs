@@ -25,10 +25,10 @@ impl<C: Clock> RedisStore<C> {
             Refund { local: &self.local, tabs: &self.tabs, clock, at, costs, on_tab: 0 };
         for (place, cost) in costs.iter().enumerate() {
             let Subject(subject) = cost.subject;
-            let keeper = is_shared(cost).then(|| self.keeper(subject, Micros(u64::MAX))).flatten();
-            if let Some(server) = keeper {
+            let keepers = is_shared(cost).then(|| self.keepers(subject, Micros(u64::MAX)));
+            if let Some(keepers) = keepers.filter(|keepers| !keepers.is_empty()) {
                 let deadline = Instant::now() + self.deadline;
-                match self.tabs.take(cost, &server, now, deadline).await {
+                match self.tabs.take(cost, &keepers, now, deadline).await {
                     Taken::Yes => {}
                     Taken::Over(retry_after) => {
                         let level = cost.limit.quota;

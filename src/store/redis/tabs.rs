@@ -67,7 +67,7 @@ impl Tabs {
     pub(super) async fn take(
         &self,
         cost: &Cost,
-        server: &Arc<Server>,
+        keepers: &[Arc<Server>],
         now: Micros,
         deadline: Instant,
     ) -> Taken {
@@ -80,7 +80,7 @@ impl Tabs {
             if let Some(units) = ask {
                 tokio::spawn(settle(
                     Arc::clone(&tab),
-                    Arc::clone(server),
+                    keepers.to_vec(),
                     *cost,
                     units,
                     now,
@@ -189,26 +189,52 @@ fn batch(cost: &Cost) -> u32 {
     (cost.limit.quota / BATCHES).max(1)
 }
 
+/// Asks those that count it. None of them may have too little; where one has, the others take it back.
 async fn settle(
     tab: Arc<Tab>,
-    server: Arc<Server>,
+    keepers: Vec<Arc<Server>>,
     cost: Cost,
     units: u32,
     now: Micros,
     deadline: Instant,
 ) {
     let Subject(subject) = cost.subject;
-    let mut command = cmd("FCALL");
     let whole = Cost { weight: units, shadow: false, scope: crate::store::Scope::Key, ..cost };
-    command
-        .arg("countersign_2_settle")
-        .arg(1)
-        .arg(generation_of(subject))
-        .arg(packed::costs(&[whole], None));
+    let packed = packed::costs(&[whole], None);
+    let mut command = cmd("FCALL");
+    command.arg("countersign_2_settle").arg(1).arg(generation_of(subject)).arg(&packed);
     let begun = Instant::now();
-    let answer = server.call(&command, deadline).await;
-    let settled = answer.ok().and_then(|bytes| packed::settled(&bytes).ok());
+    let calls = keepers.iter().map(|server| {
+        let (server, command) = (Arc::clone(server), command.clone());
+        tokio::spawn(async move { server.call(&command, deadline).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    let (mut granted, mut over, mut is_full) = (Vec::new(), None, false);
+    for (call, server) in calls.into_iter().zip(&keepers) {
+        let Ok(Ok(answer)) = call.await else { continue };
+        match packed::settled(&answer) {
+            Ok(Settled::Granted) => granted.push((Arc::clone(server), answer)),
+            Ok(Settled::Over(wait)) => over = over.max(Some(wait)),
+            Ok(Settled::Full) => is_full = true,
+            Err(_) => {}
+        }
+    }
+    let settled = match over {
+        Some(wait) => Some(Settled::Over(wait)),
+        None if !granted.is_empty() => Some(Settled::Granted),
+        None => is_full.then_some(Settled::Full),
+    };
     tab.answered(settled, now + begun.elapsed());
+    if over.is_none() {
+        return;
+    }
+    for (server, answer) in granted {
+        let mut command = cmd("FCALL");
+        command.arg("countersign_2_unsettle").arg(1).arg(generation_of(subject));
+        command.arg(&packed).arg(answer);
+        // Where it fails, the others have less to give for a while.
+        let _ = server.call(&command, Instant::now() + deadline.duration_since(begun)).await;
+    }
 }
 
 /// Into how many batches a quota is divided.

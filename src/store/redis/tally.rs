@@ -11,55 +11,106 @@ use crate::store::{Charge, Levels, Verdict};
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// Who says that it is new.
-    pub(super) new: Vec<usize>,
+    pub(super) new: Vec<New>,
     seen: usize,
     low: usize,
     /// Who does not know which numbers of the key were accepted, each with what it told.
     pub(super) unmarked: Vec<(usize, Token)>,
     fenced: Option<Micros>,
     outdated: bool,
-    /// What the owner says of limits, once it has.
+    /// How many of those that count limits say that they hold, and how full they are where they are fullest.
+    hold: usize,
     levels: Option<Levels>,
-    /// The owner's refusal, or anyone's that a second factor's step is spent.
+    /// Which of them say that a number is too low.
+    pub(super) low_counters: Vec<usize>,
+    /// The refusal of one that counts limits, or anyone's that a second factor's step is spent.
     refusal: Option<Verdict>,
 }
 
+/// A server that says that a request is new.
+#[derive(Debug)]
+pub(super) struct New {
+    pub(super) place: usize,
+    /// Whether it counts the account's limits, and so has charged them.
+    pub(super) counts: bool,
+    /// Its answer, which tells what it charged.
+    pub(super) answer: Vec<u8>,
+}
+
 impl Tally {
-    pub(super) fn count(&mut self, place: usize, owns: bool, vote: Option<Vote>, now: Micros) {
-        match vote.map(|vote| vote.said) {
+    /// The vote of the server at `place`, with the bytes of its answer, if it is believed; whether that counts limits.
+    pub(super) fn count(
+        &mut self,
+        place: usize,
+        counts: bool,
+        vote: Option<(Vote, Vec<u8>)>,
+        now: Micros,
+    ) {
+        let Some((vote, answer)) = vote else { return };
+        match vote.said {
             // For a mark nobody asked.
-            None | Some(Said::Marked(_)) => {}
-            Some(Said::New(levels)) => {
-                self.new.push(place);
-                if owns {
-                    self.levels = Some(levels);
+            Said::Marked(_) => {}
+            Said::New(levels) => {
+                self.new.push(New { place, counts, answer });
+                if counts {
+                    self.hold += 1;
+                    self.fill(place, levels);
                 }
             }
-            Some(Said::Seen) => self.seen += 1,
-            Some(Said::Low) => self.low += 1,
-            Some(Said::Unmarked(told)) => self.unmarked.push((place, told)),
-            Some(Said::Over(verdict)) => self.refusal = Some(verdict),
-            // Whose limits it does not keep may have room elsewhere.
-            Some(Said::Full) if !owns => {}
-            Some(Said::Full) => self.refusal = Some(Verdict::Full),
-            Some(Said::StepSpent) => self.refusal = Some(Verdict::StepSpent),
-            Some(Said::Fenced(born)) => self.fenced = self.fenced.max(Some(born)),
+            Said::Seen => self.seen += 1,
+            Said::Low => {
+                self.low += 1;
+                self.low_counters.extend(counts.then_some(place));
+            }
+            Said::Unmarked(told) => self.unmarked.push((place, told)),
+            Said::Over(over) => self.refuse(over),
+            // Whose limits it does not count may have room elsewhere.
+            Said::Full if !counts => {}
+            Said::Full => self.refuse(Verdict::Full),
+            Said::StepSpent => self.refuse(Verdict::StepSpent),
+            Said::Fenced(born) => self.fenced = self.fenced.max(Some(born)),
             // It will be born as soon as somebody tells it.
-            Some(Said::Unborn) => self.fenced = self.fenced.max(Some(now)),
-            Some(Said::Outdated) => self.outdated = true,
+            Said::Unborn => self.fenced = self.fenced.max(Some(now)),
+            Said::Outdated => self.outdated = true,
         }
     }
 
-    pub(super) fn is_decided(&self, majority: usize) -> bool {
-        self.outdated || (self.levels.is_some() && self.new.len() >= majority)
+    /// Each limit is as full as the fullest has it; and when that was, the first of them says.
+    fn fill(&mut self, place: usize, mut levels: Levels) {
+        let counted = (place, levels.at);
+        if let Some(before) = self.levels.take() {
+            levels
+                .iter_mut()
+                .zip(before.iter())
+                .for_each(|(level, other)| *level = (*level).max(*other));
+            levels.counted = before.counted;
+        }
+        levels.counted.push(counted);
+        levels.at = levels.counted.iter().min().map_or(levels.at, |(_, at)| *at);
+        self.levels = Some(levels);
     }
 
-    /// Whether most say that it is new, and the owner has not.
-    pub(super) fn lacks_owner(&self, majority: usize) -> bool {
-        self.levels.is_none() && self.refusal.is_none() && self.new.len() >= majority
+    /// Of two limits that do not hold the one that does so for longer; else what was said first.
+    fn refuse(&mut self, refusal: Verdict) {
+        let is_longer = match (&self.refusal, &refusal) {
+            (
+                Some(Verdict::Over { cost: _, retry_after: before, level: _ }),
+                Verdict::Over { cost: _, retry_after, level: _ },
+            ) => retry_after > before,
+            (before, _) => before.is_none(),
+        };
+        if is_longer {
+            self.refusal = Some(refusal);
+        }
     }
 
-    /// New where most say so, the owner of the limits among them.
+    /// Whether no answer that is still to come, of `counters` that count limits, changes anything.
+    pub(super) fn is_decided(&self, majority: usize, counters: usize) -> bool {
+        self.outdated || (self.hold == counters && self.new.len() >= majority)
+    }
+
+    /// New where most say so, and none of those that count limits refuses. Any two majorities have a server in common, so
+    /// one at least of those that say so has counted it.
     pub(super) fn verdict(&self, majority: usize, charge: &Charge, margins: Margins) -> Verdict {
         if self.outdated {
             return Verdict::Outdated;

@@ -149,26 +149,45 @@ local function passes(now, count)
   return pack(FORMATS[count], spread(told, 1, count > 0 and 4 + 2 * count or 3))
 end
 
--- Gives back what was charged at a moment. All of it are windows, where what was spent is known by its span.
-local function unspend(mine, charged_at, costs)
+-- How much of `amount` that a bucket was charged at a moment, when it had been full again at `level - amount` later, can
+-- be given back: less what would be back by now had it never been charged.
+local function of_bucket(charged_at, level, amount)
+  return amount - max(0, latest - charged_at - max(0, level - amount))
+end
+
+-- Gives back what was charged at a moment. Of a window it is known by its span what was spent then. `answer` is what was
+-- said to the charge; where it is not known a bucket counts as having been empty before it.
+local function unspend(mine, charged_at, costs, answer)
   -- An earlier generation charged it.
   if charged_at < mine.since then return end
-  local at = 1
+  local told_at, beyond = 18, 0
+  if answer then beyond, told_at = read('<I1', answer, told_at) end
+  local at, place = 1, 0
   while at < #costs do
-    local subject, units, _
-    subject, _, _, _, units, _, at = read(COST, costs, at)
-    local cell = mine.limits[subject]
-    if cell and cell[4] ~= nil then
+    local subject, kind, amount, _
+    subject, kind, _, _, amount, _, at = read(COST, costs, at)
+    local level, was_charged = amount, floor(beyond / 2 ^ place) % 2 == 0
+    if answer then level, _, told_at = read('<I8I4', answer, told_at) end
+    place = place + 1
+    local cell = was_charged and mine.limits[subject]
+    if cell and cell[4] == nil then
+      cell[1] = cell[1] - max(0, of_bucket(charged_at, level, amount))
+    elseif cell then
       local span, spans, newest = floor(charged_at / cell[3]), cell[4], cell[5]
       if spans and span <= newest and span > newest - SPANS then
-        local back = min(spans[span % SPANS] or 0, units)
+        local back = min(spans[span % SPANS] or 0, amount)
         spans[span % SPANS] = (spans[span % SPANS] or 0) - back
         cell[2] = cell[2] - back
       elseif not spans and span == newest then
-        cell[2] = max(cell[2] - units, 0)
+        cell[2] = max(cell[2] - amount, 0)
       end
     end
   end
+end
+
+-- The same of what `answer` tells, if it was charged anything.
+local function undo(mine, costs, answer)
+  if #costs > 0 then unspend(mine, read('<I8', answer, 10), costs, answer) end
 end
 
 -- KEYS: the subject's generation, for its slot. ARGV: cost. What a gateway let run up of a limit that more accounts
@@ -178,7 +197,16 @@ local function settle(_keys, args)
   local said = plan(spanning.limits, args[1], 1, 1, latest)
   if said then return pack('<I1I8', said, worst_wait or 0) end
   charge(spanning, 1)
-  return pack('<I1I8', NEW, 0)
+  return passes(latest, 1)
+end
+
+-- KEYS: the subject's generation, for its slot. ARGV: cost, what was said to it. Takes back what was granted here, and
+-- not by another that counts as well.
+local function unsettle(_keys, args)
+  clock()
+  undo(spanning, args[1], args[2])
+  return ''
 end
 
 redis.register_function('countersign_2_settle', settle)
+redis.register_function('countersign_2_unsettle', unsettle)

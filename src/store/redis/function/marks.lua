@@ -181,14 +181,17 @@ local function recall(key, name, entry)
   if number .. print == sub(entry, 1, 16) then return mine, mark, place end
 end
 
--- KEYS: generation. ARGV: the mark's name, the entry. Forgets a number that this very call of ours had accepted, where it
--- was not forwarded: another server of a quorum said no. The floor stays.
+-- KEYS: generation. ARGV: the mark's name, the entry, whether that stays, what was said to it, and costs. The same as
+-- `forget` for a request with a growing number. The floor stays.
 local function forget_number(keys, args)
   clock()
   local mine, mark, place = recall(keys[1], args[1], args[2])
   if not mine then return '' end
   local _, _, record = entry_at(mark, place)
-  if record == sub(args[2], 17) then splice(mark, place, 1, '') end
+  if record ~= sub(args[2], 17) then return '' end
+  undo(mine, args[5], args[4])
+  local given = sub(args[2], 1, 16) .. sub(record, 1, 2) .. GIVEN_BACK
+  splice(mark, place, 1, #args[3] > 0 and given or '')
   return ''
 end
 

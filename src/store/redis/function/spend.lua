@@ -62,16 +62,19 @@ local function spend(keys, args)
   return passes(now, count)
 end
 
--- KEYS: generation, records. ARGV: identity, nonce or nothing, record. Forgets what this very call of ours recorded,
--- where it was not forwarded: another server of a quorum said no.
+-- KEYS: generation, records. ARGV: identity, nonce or nothing, record, whether that stays, what was said to it, and costs.
+-- Takes back what this very call of ours charged, where it was not forwarded: another server of a quorum said no. Its
+-- record stays where it is a copy of what passed, and goes where it may come again.
 local function forget(keys, args)
   clock()
-  for place = 1, 2 do
-    if #args[place] > 0 and call('HGET', keys[2], args[place]) == args[3] then
-      call('HDEL', keys[2], args[place])
-    end
+  local mine, is_ours = generations[keys[1]], call('HGET', keys[2], args[1]) == args[3]
+  if is_ours and mine then undo(mine, args[6], args[5]) end
+  if #args[4] > 0 then
+    if is_ours then call('HSET', keys[2], args[1], sub(args[3], 1, 2) .. GIVEN_BACK) end
+    return ''
   end
-  local mine = generations[keys[1]]
+  if is_ours then call('HDEL', keys[2], args[1]) end
+  if #args[2] > 0 and call('HGET', keys[2], args[2]) == args[3] then call('HDEL', keys[2], args[2]) end
   if mine and call('EXISTS', keys[2]) == 0 then mine.filled[keys[2]] = nil end
   return ''
 end
