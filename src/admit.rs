@@ -141,12 +141,15 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         route: &Route,
         scratch: &mut Scratch,
     ) -> Result<Permit, Denial> {
-        let Scratch { room, bench, key: proved } = scratch;
+        let Scratch { room, bench, key: proved, standing } = scratch;
         *proved = None;
+        standing.clear();
         syntax::check(request, route.body_cap)?;
         let dialect = match &route.ask {
-            Ask::Public => return self.admit_public(request, route).await,
-            Ask::Key(named) => return self.admit_key(named, request, route, proved).await,
+            Ask::Public => return self.admit_public(request, route, standing).await,
+            Ask::Key(named) => {
+                return self.admit_key(named, request, route, (proved, standing)).await;
+            }
             Ask::Signed(dialect) => dialect,
         };
         let now = self.clock.now();
@@ -182,14 +185,16 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let mut receipt = Receipt::of(&charge);
         freshness::after_doubt(self.clock.sure_since(), &charge, dialect.future())?;
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
-        let spent = settle(verdict, &charge.costs).map_err(|denial| watch.disowned(denial));
+        let spent =
+            settle(verdict, &charge.costs, standing).map_err(|denial| watch.disowned(denial));
         let levels = match &code {
             Some(code) => code.settle(spent, signed.key(), &watch)?,
             None => spent?,
         };
         // Where nobody waited no time has passed.
         if waited || LEAKY {
-            fresh(dialect, claim, route, self.clock.now())?;
+            fresh(dialect, claim, route, self.clock.now())
+                .inspect_err(|_| *standing = Standing::new(&charge.costs, &levels))?;
         }
         watch.proved(signed.secret().algorithm());
         limit::complete(&charge.costs, &levels, receipt.as_deref_mut());
@@ -214,7 +219,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         dialect: &Dialect,
         request: &Inbound<'_>,
         route: &Route,
-        named: &mut Option<Arc<Key>>,
+        (named, refused): (&mut Option<Arc<Key>>, &mut Standing),
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let room = &mut Room::default();
@@ -228,18 +233,24 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let load = load::of(route, request)?;
         let outgoing = Outgoing::unproven(dialect, request)?;
         let payer = Payer::Claimant(&key);
-        let standing = self.pay(payer, route, request, load, &mut shadowed).await?;
+        let standing = self.pay(payer, route, request, (load, &mut shadowed), refused).await?;
         *named = Some(Arc::clone(&key));
         let (key, good_until, seal) = (Some(key), None, None);
         let receipt = None;
         Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
     }
 
-    async fn admit_public(&self, request: &Inbound<'_>, route: &Route) -> Result<Permit, Denial> {
+    async fn admit_public(
+        &self,
+        request: &Inbound<'_>,
+        route: &Route,
+        refused: &mut Standing,
+    ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let load = load::of(route, request)?;
         let mut shadowed = Shadowed::default();
-        let standing = self.pay(Payer::Anyone, route, request, load, &mut shadowed).await?;
+        let standing =
+            self.pay(Payer::Anyone, route, request, (load, &mut shadowed), refused).await?;
         let outgoing = Outgoing::default();
         let (key, good_until, seal, receipt) = (None, None, None, None);
         Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
@@ -307,8 +318,8 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         payer: Payer<'_>,
         route: &Route,
         request: &Inbound<'_>,
-        load: Load,
-        shadowed: &mut Shadowed,
+        (load, shadowed): (Load, &mut Shadowed),
+        refused: &mut Standing,
     ) -> Result<Standing, Denial> {
         let mut costs = Costs::new();
         limit::charge(payer, route, request.peer, load, &mut costs);
@@ -316,7 +327,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             return Ok(Standing::default());
         }
         let verdict = self.store.pay(self.clock.now(), &costs).await;
-        let levels = settle(verdict, &costs)?;
+        let levels = settle(verdict, &costs, refused)?;
         Ok(told(&costs, &levels, shadowed))
     }
 }
@@ -374,15 +385,17 @@ fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Re
     }
 }
 
-/// What the store's verdict comes to. Whatever is not plainly new is a denial.
-fn settle(verdict: Verdict, costs: &Costs) -> Result<Levels, Denial> {
+/// What the store's verdict comes to. Whatever is not plainly new is a denial; with one by a limit goes how full the
+/// others are.
+fn settle(verdict: Verdict, costs: &Costs, refused: &mut Standing) -> Result<Levels, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(levels),
         Verdict::Seen => Err(Denial::Replayed),
         Verdict::Low => Err(Denial::Stale(Duration::ZERO)),
         Verdict::StepSpent => Err(Denial::CodeSpent),
         Verdict::Outdated => Err(Denial::KeyInactive),
-        Verdict::Over { cost, retry_after, level } => {
+        Verdict::Over { cost, retry_after, level, beside } => {
+            *refused = Standing::of_some(costs, &beside);
             Err(limit::exceeded(costs, cost, level, retry_after))
         }
         Verdict::Fenced { retry_after } => Err(Denial::Fenced(retry_after)),

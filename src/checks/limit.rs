@@ -42,18 +42,32 @@ pub struct Filled {
     pub charged: Charged,
 }
 
+impl Filled {
+    fn of(cost: &Cost, spent: u32) -> Self {
+        let Cost { limit, window, counts, shadow, weight, charged, .. } = *cost;
+        Self { limit, spent, window, counts, shadow, weight, charged }
+    }
+}
+
 impl Standing {
     pub(crate) fn new(costs: &Costs, levels: &Levels) -> Self {
-        let filled = |(cost, spent): (&Cost, &u32)| {
-            let Cost { limit, window, counts, shadow, weight, charged, .. } = *cost;
-            Filled { limit, spent: *spent, window, counts, shadow, weight, charged }
-        };
         let mut standing = Self::default();
         if costs.is_empty() {
             return standing;
         }
-        standing.0.extend(costs.iter().zip(levels.iter()).map(filled));
+        let filled = costs.iter().zip(levels.iter());
+        standing.0.extend(filled.map(|(cost, level)| Filled::of(cost, *level)));
         standing
+    }
+
+    /// That of some of the costs, by their places.
+    pub(crate) fn of_some(costs: &Costs, levels: &[(usize, u32)]) -> Self {
+        let known = levels.iter().filter_map(|(place, level)| Some((costs.get(*place)?, *level)));
+        Self(known.take(MAX_COSTS).map(|(cost, level)| Filled::of(cost, level)).collect())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// Each limit with the units spent of it; the key's own come first.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::limit::Standing;
 use super::look::LONGEST;
 use crate::dialect::Room;
 use crate::key::Key;
@@ -13,6 +14,8 @@ pub struct Scratch {
     pub(crate) room: Room,
     pub(crate) bench: Bench,
     pub(crate) key: Option<Arc<Key>>,
+    /// How full the limits are of a request that is refused.
+    pub(crate) standing: Standing,
 }
 
 /// The part of a scratch that proofs need.
@@ -38,12 +41,19 @@ impl Scratch {
                 verifications: 0,
             },
             key: None,
+            standing: Standing::default(),
         }
     }
 
     /// Takes whose request was judged last, as far as that was proved: of one that was refused afterwards too.
     pub fn take_key(&mut self) -> Option<Arc<Key>> {
         self.key.take()
+    }
+
+    /// How full the limits are of the request that was judged last, where it was refused, as far as that is known: all but
+    /// the one that refused it.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// How many asymmetric signatures were verified with it, the costly work of a gateway.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -20,6 +21,7 @@ use super::reply::{Head, Reply, ReplyBody, ReplyFault, Value};
 use super::request::REQUEST_ID;
 use super::request_id::RequestId;
 use super::serve::Line;
+use super::standing::{MOST_TOLD, Told};
 use crate::clock::Micros;
 use crate::denial::{Denial, Shadowed};
 use crate::key::Key;
@@ -44,6 +46,8 @@ pub(super) struct Record<T: Tally> {
     pub(super) shadowed: Shadowed,
     /// Whether this gateway judged it alone.
     pub(super) is_local: bool,
+    /// How full its limits are, as its client is told; without the one that refused it.
+    pub(super) standing: ArrayVec<Told, MOST_TOLD>,
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
     pub(super) skew: Option<Skew>,
@@ -109,6 +113,7 @@ impl<T: Tally> Record<T> {
             denial: None,
             shadowed: Shadowed::default(),
             is_local: false,
+            standing: ArrayVec::new(),
             verify: Duration::ZERO,
             upstream: None,
             skew: None,

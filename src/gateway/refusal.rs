@@ -1,6 +1,7 @@
 //! What a client is told when its request is not served.
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use arrayvec::ArrayVec;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use super::forward::ForwardFault;
@@ -8,6 +9,7 @@ use super::observe::Skew;
 use super::reply::ReplyBody;
 use super::request_id::RequestId;
 use super::routes::Entry;
+use super::standing::{MOST_TOLD, Told};
 use super::websocket::Handshake;
 use crate::admit::{Ask, CHALLENGE, Effect};
 use crate::clock::Micros;
@@ -57,6 +59,7 @@ impl Refusal {
         entry: Option<&Entry>,
         now: Micros,
         request_id: &RequestId,
+        standing: &[Told],
     ) -> Response<ReplyBody> {
         let mut reply = match self {
             Self::Denied(denial) | Self::Skewed(denial, _) => {
@@ -67,6 +70,7 @@ impl Refusal {
             }
             Self::Failed(fault) => failed(*fault, entry, now, request_id),
         };
+        self.tell_limits(reply.headers_mut(), entry, now, standing);
         if let Self::Broken(StatusCode::UPGRADE_REQUIRED, _) = self {
             Handshake::required(reply.headers_mut());
         }
@@ -76,6 +80,24 @@ impl Refusal {
             headers.insert(SKEW, skew.ahead_ms().into());
         }
         reply
+    }
+
+    /// How full the limits are, that which refuses first.
+    fn tell_limits(
+        &self,
+        headers: &mut HeaderMap,
+        entry: Option<&Entry>,
+        now: Micros,
+        standing: &[Told],
+    ) {
+        let Some(dialect) = entry.and_then(dialect) else { return };
+        let mut facts: ArrayVec<Facts, { MOST_TOLD + 1 }> = ArrayVec::new();
+        let denial = self.denial().filter(|denial| denial.excess().is_some());
+        facts.extend(denial.map(|denial| Facts::of(&denial, now)));
+        facts.extend(standing.iter().take(MOST_TOLD).map(|told| told.facts(now)));
+        dialect.tell_on_all(&facts, |name, said| {
+            headers.insert(name, said.into());
+        });
     }
 }
 
@@ -100,12 +122,6 @@ fn denied(
     if let Some(dialect) = entry.and_then(dialect) {
         let facts = Facts::of(denial, now);
         let mut reply = worded(dialect.refuse(denial, write, &facts));
-        if denial.excess().is_some() {
-            let headers = reply.headers_mut();
-            dialect.tell_on_all(std::slice::from_ref(&facts), |name, said| {
-                headers.insert(name, said.into());
-            });
-        }
         if let Denial::Challenged(challenge) = denial {
             let text = HeaderValue::from_str(&challenge.to_string());
             reply.headers_mut().extend(text.ok().map(|text| (CHALLENGE, text)));

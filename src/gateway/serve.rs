@@ -162,7 +162,8 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                         Outcome::Denied
                     }
                 });
-                Ok(refusal.reply(entry, self.gate.clock.now(), &record.request_id).into())
+                let now = self.gate.clock.now();
+                Ok(refusal.reply(entry, now, &record.request_id, &record.standing).into())
             }
         }
     }
@@ -209,6 +210,9 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let admitted = self.gate.admit(&inbound, &entry.demand, &mut scratch).await;
         // The key is told as soon as it is proved, for what is refused afterwards too.
         let key = scratch.take_key();
+        if admitted.is_err() {
+            record.standing = standing(scratch.standing());
+        }
         self.scratches.borrow_mut().push(scratch);
         let (mut now, mut checked) = self.gate.clock.both();
         record.verify += checked - checking;
@@ -222,7 +226,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.hold(endings);
         record.shadowed = permit.shadowed();
         record.is_local = permit.is_local();
-        let mut standing = standing(&permit);
+        record.standing = standing(permit.standing());
         if entry.audit.intent {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
         }
@@ -255,7 +259,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 let status = reply.status().as_u16();
                 if let Some(receipt) = receipt.and_then(|receipt| receipt.given_back(status)) {
                     self.gate.store.give_back(&receipt, self.gate.clock.now());
-                    standing.iter_mut().for_each(|told| told.give_back(status));
+                    record.standing.iter_mut().for_each(|told| told.give_back(status));
                 }
                 match seal {
                     None => reply,
@@ -264,7 +268,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 }
             }
         };
-        tell(&mut reply, &standing, now, entry);
+        tell(&mut reply, &record.standing, now, entry);
         if record.is_local {
             let local = HeaderValue::from_static("local");
             reply.set(JUDGED, Value::Said(Said::Text(local)));

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::refusal;
 use super::reply::{Reply, Value};
 use super::routes::Entry;
-use crate::admit::{Filled, Permit};
+use crate::admit::{Filled, Standing};
 use crate::clock::Micros;
 use crate::dialect::Facts;
 use crate::store::{Charged, Counts, Window};
@@ -15,16 +15,7 @@ use crate::store::{Charged, Counts, Window};
 /// Tells the client how full its limits are, in the words of the route's dialect.
 pub(super) fn tell(reply: &mut Reply, standing: &[Told], now: Micros, entry: &Entry) {
     let Some(dialect) = refusal::dialect(entry).filter(|_| !standing.is_empty()) else { return };
-    let facts = |told: &Told| Facts {
-        now,
-        used: told.used,
-        limit: told.limit,
-        period: Duration::from_millis(told.period_ms.into()),
-        counts: told.counts,
-        window: told.window,
-        retry_after: Duration::ZERO,
-    };
-    let facts: ArrayVec<Facts, MOST_TOLD> = standing.iter().map(facts).collect();
+    let facts: ArrayVec<Facts, MOST_TOLD> = standing.iter().map(|told| told.facts(now)).collect();
     dialect.tell_on_all(&facts, |name, said| reply.set(name, Value::Said(said)));
 }
 
@@ -42,6 +33,19 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// What the words of a dialect may mention of it.
+    pub(super) fn facts(&self, now: Micros) -> Facts {
+        Facts {
+            now,
+            used: self.used,
+            limit: self.limit,
+            period: Duration::from_millis(self.period_ms.into()),
+            counts: self.counts,
+            window: self.window,
+            retry_after: Duration::ZERO,
+        }
+    }
+
     /// What is given back to a request that the backend answered with this status is told of as spent no more.
     pub(super) fn give_back(&mut self, status: u16) {
         if self.charged.gives_back(status) {
@@ -53,9 +57,9 @@ impl Told {
 /// The most limits that a client is told of.
 pub(super) const MOST_TOLD: usize = 6;
 
-/// How full the limits are that were charged; none in shadow is spoken of.
-pub(super) fn standing(permit: &Permit) -> ArrayVec<Told, MOST_TOLD> {
-    let enforced = permit.standing().filled().iter().filter(|filled| !filled.shadow);
+/// How full limits are; none in shadow is spoken of.
+pub(super) fn standing(standing: &Standing) -> ArrayVec<Told, MOST_TOLD> {
+    let enforced = standing.filled().iter().filter(|filled| !filled.shadow);
     let told = |filled: &Filled| Told {
         used: filled.spent,
         limit: filled.limit.quota,

@@ -191,7 +191,7 @@ impl VerdictMeter {
             Verdict::New(_) => 0,
             Verdict::Seen => 1,
             Verdict::Low => 2,
-            Verdict::Over { cost: _, retry_after: _, level: _ } => 3,
+            Verdict::Over { cost: _, retry_after: _, level: _, beside: _ } => 3,
             Verdict::Fenced { retry_after: _ } => 4,
             Verdict::Outdated => 5,
             Verdict::StepSpent => 6,

@@ -280,6 +280,8 @@ pub enum Verdict {
         retry_after: Duration,
         /// How full that limit is, in units.
         level: u32,
+        /// How full the others are, each by its place among the costs, as far as that is known.
+        beside: Box<[(usize, u32)]>,
     },
     /// Signed before this store was sure to remember everything; sign again after `retry_after`.
     Fenced {

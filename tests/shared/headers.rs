@@ -11,17 +11,21 @@ use crate::process::{Process, order, routes_and_keys};
 use crate::server::RedisServer;
 
 fn gateway(redis: &RedisServer, backend: SocketAddr, limits: &str) -> Process {
+    let store = format!(
+        "[store]\nkind = \"redis\"\n[store.redis]\nservers = [\"127.0.0.1:{}\"]\ndeadline = \"2s\"\n",
+        redis.port
+    );
+    with_store(&store, backend, limits)
+}
+
+fn with_store(store: &str, backend: SocketAddr, limits: &str) -> Process {
     let routes = routes_and_keys(backend)
         .replace("path = \"/api/v3/order\"", "path = \"/api/v3/order\"\norders = 1\nweight = 3")
         .replace(
             "account = \"alice\"\ndialect = \"binance\"",
             "account = \"alice\"\ndialect = \"binance\"\nlimits = [\"weight\", \"orders\"]",
         );
-    let text = format!(
-        "[store]\nkind = \"redis\"\n[store.redis]\nservers = [\"127.0.0.1:{}\"]\ndeadline = \"2s\"\n{limits}{routes}",
-        redis.port
-    );
-    Process::start(&text, &[], false, |_| {})
+    Process::start(&format!("{store}{limits}{routes}"), &[], false, |_| {})
 }
 
 fn limit(name: &str, quota: u32, per: &str, more: &str) -> String {
@@ -67,6 +71,57 @@ fn every_answer_of_four_gateways_says_what_all_have_counted() {
             assert!((1..=3_840).contains(&field(&reply, "retry-after").unwrap()), "{reply}");
         }
     }
+}
+
+/// What a reply to a client of Binance tells: weight of a day, weight, and orders of an hour.
+fn told(reply: &str) -> [Option<u64>; 3] {
+    ["x-mbx-used-weight-1d", "x-mbx-used-weight", "x-mbx-order-count-1h"]
+        .map(|name| field(reply, name))
+}
+
+#[test]
+fn a_refusal_by_one_limit_tells_of_the_others_as_well() {
+    let (address, _) = backend();
+    for (weight, orders, code) in [(100, 2, "-1015"), (8, 100, "-1003")] {
+        let limits = limit("weight", weight, "24h", "")
+            + &limit("orders", orders, "1h", "counts = \"orders\"");
+        let redis = RedisServer::start(&[]);
+        for gateway in [gateway(&redis, address, &limits), with_store("", address, &limits)] {
+            gateway.wait("it is ready", || gateway.is_ready());
+            for number in 1..=2_u32 {
+                let reply = gateway.ask(&order("binance", number, now()));
+                let spent = u64::from(number);
+                assert_eq!(
+                    told(&reply),
+                    [Some(spent * 3), Some(spent * 3), Some(spent)],
+                    "{reply}"
+                );
+            }
+            for number in 3..=5 {
+                let reply = gateway.ask(&order("binance", number, now()));
+                assert!(reply.starts_with("HTTP/1.1 429") && reply.contains(code), "{reply}");
+                assert_eq!(told(&reply), [Some(6), Some(6), Some(2)], "nothing is spent: {reply}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_charged_is_told_where_no_backend_answers_too() {
+    // Nobody listens there any longer.
+    let address = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let limits = limit("weight", 100, "24h", "") + &limit("orders", 9, "1h", "counts = \"orders\"");
+    let gateway = with_store("", address, &limits);
+    gateway.wait("it is ready", || gateway.is_ready());
+    let mut number = 0;
+    let mut reply = String::new();
+    gateway.wait("it judges", || {
+        number += 1;
+        reply = gateway.ask(&order("binance", number, now()));
+        told(&reply)[0].is_some()
+    });
+    assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
+    assert_eq!(told(&reply), [Some(3), Some(3), Some(1)], "{reply}");
 }
 
 #[test]

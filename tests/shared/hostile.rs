@@ -93,7 +93,7 @@ async fn weights_beyond_all_bounds_are_over_and_nothing_weighs_nothing() {
                 for weight in [quota + 1, u32::MAX] {
                     let over = store.spend(&of(1, weight)).await;
                     assert!(
-                        matches!(over, Verdict::Over { cost: 0, level: 0, retry_after } if retry_after > Duration::ZERO),
+                        matches!(over, Verdict::Over { cost: 0, level: 0, retry_after, .. } if retry_after > Duration::ZERO),
                         "{said} {weight}: {over:?}"
                     );
                 }

@@ -540,9 +540,12 @@ fn limits_agree_with_those_of_the_embedded_store() {
                 *weight,
             )).collect();
             let (ours, theirs) = runtime.block_on(async { (memory.spend(&wanted).await, store.spend(&wanted).await) });
-            if let (Verdict::Over { cost, level, .. }, Verdict::Over { cost: other, level: also, .. }) = (&ours, &theirs) {
-                prop_assert_eq!((cost, level), (other, also));
-            } else { prop_assert_eq!(&ours, &theirs) }
+            // How long to wait is not to the microsecond the same.
+            let told = |said: Verdict| match said {
+                Verdict::Over { cost, level, beside, .. } => Err((cost, level, beside)),
+                other => Ok(other),
+            };
+            prop_assert_eq!(told(ours), told(theirs));
         }
     });
 }

@@ -73,7 +73,8 @@ impl Store for TestStore {
         match costs.iter().position(|cost| cost.limit.quota < cost.weight) {
             None => Verdict::New(costs.iter().map(|cost| cost.weight).collect()),
             Some(cost) => {
-                Verdict::Over { cost, retry_after: Duration::from_millis(1_500), level: 7 }
+                let (retry_after, beside) = (Duration::from_millis(1_500), Box::default());
+                Verdict::Over { cost, retry_after, level: 7, beside }
             }
         }
     }

@@ -25,10 +25,10 @@ pub(super) struct Limits {
 }
 
 /// Why a charge does not fit.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Refusal {
-    /// Over the limit of the cost at this index.
-    Over { cost: usize, retry_after: Duration, level: u32 },
+    /// Over the limit of the cost at this index; how full the others are.
+    Over { cost: usize, retry_after: Duration, level: u32, beside: Box<[(usize, u32)]> },
     /// No room for another subject.
     Full,
 }
@@ -174,7 +174,9 @@ impl Limits {
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Over { cost, retry_after, level } => Self::Over { cost, retry_after, level },
+            Refusal::Over { cost, retry_after, level, beside } => {
+                Self::Over { cost, retry_after, level, beside }
+            }
             Refusal::Full => Self::Full,
         }
     }
@@ -200,7 +202,10 @@ impl Plan<'_> {
             }
         }
         match worst {
-            Some((_, retry_after, level, cost)) => Err(Refusal::Over { cost, retry_after, level }),
+            Some((_, retry_after, level, cost)) => {
+                let beside = self.beside(costs, cost);
+                Err(Refusal::Over { cost, retry_after, level, beside })
+            }
             None => self.reserve(),
         }
     }
@@ -230,6 +235,24 @@ impl Plan<'_> {
         }
         self.reserved = 0;
         std::mem::take(&mut self.levels)
+    }
+
+    /// How full all limits but the one that refuses are, where nothing is spent.
+    fn beside(&mut self, costs: &[Cost], refusing: usize) -> Box<[(usize, u32)]> {
+        if costs.len() < 2 {
+            return Box::default();
+        }
+        self.steps.clear();
+        self.levels.clear();
+        if let Some(windows) = &mut self.windows {
+            windows.spend_nothing();
+        }
+        for cost in costs {
+            // What takes nothing fits.
+            let _fits = self.add(&Cost { weight: 0, ..*cost });
+        }
+        let levels = self.levels.iter().copied().enumerate();
+        levels.filter(|(place, _)| *place != refusing).collect()
     }
 
     /// Adds one cost; if it is over, whether for ever, for how long, and the level before.
@@ -511,13 +534,17 @@ mod tests {
         assert_eq!(admitted, 7 + 209);
     }
 
+    fn over(cost: usize, retry_after: Duration, level: u32, beside: &[(usize, u32)]) -> Refusal {
+        Refusal::Over { cost, retry_after, level, beside: beside.into() }
+    }
+
     #[test]
     fn one_limit_that_is_over_leaves_the_others_untouched() {
         let limits = limits(10);
         let both = [cost(1, 10, 1_000_000, 4), cost(2, 1, 1_000_000, 1)];
         assert_eq!(spend(&limits, START, &both).unwrap()[..], [4, 1]);
         for _ in 0..5 {
-            let over = Refusal::Over { cost: 1, retry_after: Duration::from_secs(1), level: 1 };
+            let over = over(1, Duration::from_secs(1), 1, &[(0, 4)]);
             assert_eq!(spend(&limits, START, &both).unwrap_err(), over);
         }
         assert_eq!(spend(&limits, START, &[cost(1, 10, 1_000_000, 6)]).unwrap()[..], [10]);
@@ -528,14 +555,14 @@ mod tests {
         let limits = limits(10);
         let both = [cost(1, 1, 1_000_000, 1), cost(2, 1, 5_000_000, 1)];
         spend(&limits, START, &both).unwrap();
-        let over = Refusal::Over { cost: 1, retry_after: Duration::from_secs(5), level: 1 };
+        let over = over(1, Duration::from_secs(5), 1, &[(0, 1)]);
         assert_eq!(spend(&limits, START, &both).unwrap_err(), over);
     }
 
     #[test]
     fn a_weight_above_the_quota_never_fits() {
         let limits = limits(10);
-        let over = Refusal::Over { cost: 0, retry_after: Duration::from_secs(1), level: 0 };
+        let over = over(0, Duration::from_secs(1), 0, &[]);
         assert_eq!(spend(&limits, START, &[cost(1, 5, 1_000_000, 6)]).unwrap_err(), over);
         assert_eq!(limits.live(), 0);
     }

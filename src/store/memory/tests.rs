@@ -109,6 +109,11 @@ fn a_request_is_new_once_and_seen_ever_after() {
     assert_eq!(spend(&store, &next), new(&[6]), "what was seen was not charged");
 }
 
+/// Over the only limit.
+fn over(retry_after: Duration, level: u32) -> Verdict {
+    Verdict::Over { cost: 0, retry_after, level, beside: Box::default() }
+}
+
 #[test]
 fn what_is_over_its_limit_is_not_recorded_and_passes_after_the_wait() {
     let store = open(&small(), BIRTH);
@@ -116,9 +121,9 @@ fn what_is_over_its_limit_is_not_recorded_and_passes_after_the_wait() {
     assert_eq!(spend(&store, &with_cost(stamped(1, now), 4, 4)), new(&[4]));
     let wait = Duration::from_millis(500);
     let mut late = with_cost(stamped(2, now), 4, 2);
-    assert_eq!(spend(&store, &late), Verdict::Over { cost: 0, retry_after: wait, level: 4 });
+    assert_eq!(spend(&store, &late), over(wait, 4));
     late.now = now + wait - MICRO;
-    assert_eq!(spend(&store, &late), Verdict::Over { cost: 0, retry_after: MICRO, level: 3 });
+    assert_eq!(spend(&store, &late), over(MICRO, 3));
     late.now = now + wait;
     assert_eq!(spend(&store, &late), new(&[4]));
     assert_eq!(store.records(), 2);
@@ -392,8 +397,7 @@ fn a_number_must_exceed_every_one_accepted_before() {
 fn a_number_over_its_limit_may_come_again() {
     let store = open(&Options { volatile_marks: true, ..small() }, BIRTH);
     assert_eq!(spend(&store, &with_cost(growing(1, BIRTH), 1, 1)), new(&[1]));
-    let over = Verdict::Over { cost: 0, retry_after: SECOND, level: 1 };
-    assert_eq!(spend(&store, &with_cost(growing(2, BIRTH), 1, 1)), over);
+    assert_eq!(spend(&store, &with_cost(growing(2, BIRTH), 1, 1)), over(SECOND, 1));
     assert_eq!(spend(&store, &with_cost(growing(2, BIRTH + SECOND), 1, 1)), new(&[1]));
 }
 

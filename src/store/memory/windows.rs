@@ -179,6 +179,11 @@ impl Plan<'_> {
         Ok(u32::try_from(after).unwrap_or(u32::MAX))
     }
 
+    /// Forgets what was added.
+    pub(super) fn spend_nothing(&mut self) {
+        self.steps.iter_mut().for_each(|step| step.added = 0);
+    }
+
     /// Takes room for the subjects that are new, leaving `spare` of it.
     pub(super) fn reserve(&mut self, share: Share) -> Result<(), Refusal> {
         let new = self.steps.iter().filter(|step| step.slot.is_none()).count();

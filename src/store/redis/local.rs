@@ -103,7 +103,7 @@ impl<C: Clock> RedisStore<C> {
         self.alone.count(match &verdict {
             Verdict::New(_) => LocalOutcome::Accepted,
             Verdict::Seen | Verdict::Low => LocalOutcome::Seen,
-            Verdict::Over { cost: _, retry_after: _, level: _ } => LocalOutcome::Over,
+            Verdict::Over { cost: _, retry_after: _, level: _, beside: _ } => LocalOutcome::Over,
             Verdict::Fenced { retry_after: _ } => LocalOutcome::Fenced,
             Verdict::Full => LocalOutcome::Full,
             Verdict::Unavailable | Verdict::Outdated | Verdict::StepSpent => LocalOutcome::Refused,
@@ -132,7 +132,7 @@ impl<C: Clock> RedisStore<C> {
         }
         let levels = match self.local.charge(charge.now, &shares) {
             Verdict::New(levels) => levels,
-            refused => return refusal(refused, charge),
+            refused => return refusal(refused, &shares, charge),
         };
         let refused = match self.own.add(charge) {
             Added::Now => {
@@ -164,21 +164,28 @@ impl<C: Clock> RedisStore<C> {
 /// How full each limit is, where all but this gateway's share counts as spent.
 fn of_whole(levels: &Levels, shares: &[Cost], costs: &[Cost]) -> Levels {
     let all = levels.iter().zip(shares).zip(costs);
-    let whole = all.map(|((level, share), cost)| {
-        level.saturating_add(cost.limit.quota.saturating_sub(share.limit.quota))
-    });
+    let whole = all.map(|((level, share), cost)| in_whole(*level, share, cost));
     let mut whole: Levels = whole.take(MAX_COSTS).collect();
     whole.at = levels.at;
     whole.is_local = true;
     whole
 }
 
+fn in_whole(level: u32, share: &Cost, cost: &Cost) -> u32 {
+    level.saturating_add(cost.limit.quota.saturating_sub(share.limit.quota))
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others are handed on as they are")]
-fn refusal(refused: Verdict, charge: &Charge) -> Verdict {
+fn refusal(refused: Verdict, shares: &[Cost], charge: &Charge) -> Verdict {
     match refused {
-        Verdict::Over { cost, retry_after, level } => {
+        Verdict::Over { cost, retry_after, level, mut beside } => {
             let level = charge.costs.get(cost).map_or(level, |cost| cost.limit.quota);
-            Verdict::Over { cost, retry_after, level }
+            for (place, level) in &mut beside {
+                if let Some((share, cost)) = shares.get(*place).zip(charge.costs.get(*place)) {
+                    *level = in_whole(*level, share, cost);
+                }
+            }
+            Verdict::Over { cost, retry_after, level, beside }
         }
         other => other,
     }

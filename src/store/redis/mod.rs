@@ -301,8 +301,10 @@ impl<C: Clock> RedisStore<C> {
         let (own, spanning) = charge.costs.split_at(own);
         let (mut charged, refund) = match self.share(charge.now, spanning).await {
             Ok(shared) => shared,
-            Err(Verdict::Over { cost, retry_after, level }) => {
-                return Verdict::Over { cost: cost + own.len(), retry_after, level };
+            Err(Verdict::Over { cost, retry_after, level, mut beside }) => {
+                // The servers were not asked for the others.
+                beside.iter_mut().for_each(|(place, _)| *place += own.len());
+                return Verdict::Over { cost: cost + own.len(), retry_after, level, beside };
             }
             Err(refused) => return refused,
         };
@@ -326,6 +328,11 @@ impl<C: Clock> RedisStore<C> {
                 refund.keep();
                 levels.extend(charged.drain(..));
                 Verdict::New(levels)
+            }
+            Verdict::Over { cost, retry_after, level, beside } => {
+                let shared = spanning::given_back(&charged, spanning, own.len());
+                let beside = beside.into_iter().chain(shared).collect();
+                Verdict::Over { cost, retry_after, level, beside }
             }
             other => other,
         }

@@ -276,13 +276,21 @@ fn level(rest: &mut Reader<'_>, cost: &Cost) -> Result<u32, Unreadable> {
 }
 
 fn over(rest: &mut Reader<'_>, costs: &[Cost]) -> Result<Said, Unreadable> {
-    let place = usize::from(rest.byte()?);
     let retry_after = Duration::from_micros(rest.long()?);
+    let place = usize::from(rest.byte()?);
     let cost = costs.get(place).ok_or(Unreadable)?;
-    let level = level(rest, cost)?;
+    let (mut full, mut beside) = (0, Vec::with_capacity(costs.len()));
+    for (other, cost) in costs.iter().enumerate() {
+        let level = level(rest, cost)?;
+        if other == place {
+            full = level;
+        } else {
+            beside.push((other, level));
+        }
+    }
     let never = cost.weight > cost.limit.quota;
     let retry_after = if never { cost.limit.period } else { retry_after };
-    Ok(Said::Over(Verdict::Over { cost: place, retry_after, level }))
+    Ok(Said::Over(Verdict::Over { cost: place, retry_after, level: full, beside: beside.into() }))
 }
 
 /// What the store says to a tab that is to be settled.

@@ -32,7 +32,10 @@ impl<C: Clock> RedisStore<C> {
                     Taken::Yes => {}
                     Taken::Over(retry_after) => {
                         let level = cost.limit.quota;
-                        return Err(Verdict::Over { cost: place, retry_after, level });
+                        let mut beside = given_back(&levels, costs, 0);
+                        beside.retain(|(other, _)| *other != place);
+                        let beside = beside.into();
+                        return Err(Verdict::Over { cost: place, retry_after, level, beside });
                     }
                 }
             }
@@ -40,6 +43,12 @@ impl<C: Clock> RedisStore<C> {
         }
         Ok((levels, refund))
     }
+}
+
+/// How full limits are once what was charged here is given back, each by its place, which begins at `first`.
+pub(super) fn given_back(levels: &Levels, costs: &[Cost], first: usize) -> Vec<(usize, u32)> {
+    let left = levels.iter().zip(costs).map(|(level, cost)| level.saturating_sub(cost.weight));
+    (first..).zip(left).collect()
 }
 
 /// Gives back what was charged here, unless the request passes.

@@ -27,7 +27,7 @@ impl<C: Clock> RedisStore<C> {
         new: &[New],
     ) {
         let keeps_record = match verdict {
-            Verdict::Over { cost: _, retry_after: _, level: _ }
+            Verdict::Over { cost: _, retry_after: _, level: _, beside: _ }
             | Verdict::StepSpent
             | Verdict::Full => false,
             Verdict::Seen | Verdict::Low => true,

@@ -94,8 +94,8 @@ impl Tally {
     fn refuse(&mut self, refusal: Verdict) {
         let is_longer = match (&self.refusal, &refusal) {
             (
-                Some(Verdict::Over { cost: _, retry_after: before, level: _ }),
-                Verdict::Over { cost: _, retry_after, level: _ },
+                Some(Verdict::Over { cost: _, retry_after: before, level: _, beside: _ }),
+                Verdict::Over { cost: _, retry_after, level: _, beside: _ },
             ) => retry_after > before,
             (before, _) => before.is_none(),
         };

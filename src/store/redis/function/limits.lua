@@ -134,13 +134,14 @@ local function charge(mine, count)
   end
 end
 
--- The answer to a plan that does not hold; nothing where it does.
-local function refusal(now, said)
-  if said == OVER then
-    return pack('<I1I8I1I8I8I4', OVER, now, worst, worst_wait, worst_ahead, worst_part)
-  elseif said then
-    return pack('<I1I8', said, now)
-  end
+-- The answer to a plan that does not hold: which limit refuses, for how long, and how full all of them are.
+local function refusal(now, said, limits, packed, at, count)
+  if said ~= OVER then return pack('<I1I8', said, now) end
+  local place, wait, ahead, part = worst, worst_wait, worst_ahead, worst_part
+  plan(limits, packed, at, count, latest, true)
+  told[1], told[2], told[3], told[4] = OVER, now, wait, place
+  told[place * 2 + 5], told[place * 2 + 6] = ahead, part
+  return pack(FORMATS[count], spread(told, 1, 4 + 2 * count))
 end
 
 -- That a request is new, and how full its limits are.

@@ -143,8 +143,8 @@ local function grow(keys, args)
   end
   if said ~= NEW then return pack('<I1I8', said, now) end
   if step and step_is_spent(account, step) then return pack('<I1I8', STEP_SPENT, now) end
-  local refused = refusal(now, plan(mine.limits, packed, at, count, latest))
-  if refused then return refused end
+  local beyond = plan(mine.limits, packed, at, count, latest)
+  if beyond then return refusal(now, beyond, mine.limits, packed, at, count) end
   -- The only thing of it that can fail.
   if step then spend_step(account, step) end
   accept(mark, place, number, print, record)

@@ -34,7 +34,8 @@ local function spend(keys, args)
   if step and step_is_spent(account, step) then
     refused = pack('<I1I8', STEP_SPENT, now)
   elseif count > 0 then
-    refused = refusal(now, plan(mine.limits, packed, at, count, latest))
+    local said = plan(mine.limits, packed, at, count, latest)
+    if said then refused = refusal(now, said, mine.limits, packed, at, count) end
   end
   if refused or nonce then
     seen = call('HGET', bucket, identity)
