@@ -38,6 +38,7 @@ mod postgres;
 mod process;
 mod server;
 mod time;
+mod twins;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::cluster::Cluster;
 use super::keys::generation_key;
-use super::probe::{self, ROUNDS, Told};
+use super::probe::{self, Among, ROUNDS, Told};
 use super::server::Server;
 use super::trouble::Trouble;
 use super::view::Owner;
@@ -65,7 +65,7 @@ pub(super) async fn look(cluster: &Cluster, clock: &impl Clock, bound: Duration)
     let mut looks: Vec<Look<'_>> = Vec::new();
     for server in &servers {
         looks.push(Box::pin(async {
-            probe::look(server, &mut None, clock, bound, Some(cluster)).await;
+            probe::look(server, &mut None, clock, bound, Among::Cluster(cluster)).await;
         }));
     }
     together(looks).await;
@@ -90,7 +90,7 @@ async fn attend(cluster: &Cluster, server: Arc<Server>, clock: &impl Clock, boun
             }
         }
     };
-    tokio::join!(asking, probe::watch(Arc::clone(&server), clock, bound, Some(cluster)));
+    tokio::join!(asking, probe::watch(Arc::clone(&server), clock, bound, Among::Cluster(cluster)));
 }
 
 /// Asks a node who is the primary of what.

@@ -26,6 +26,7 @@ mod tabs;
 mod taken_back;
 mod tally;
 mod trouble;
+mod twins;
 mod view;
 
 use std::future::{Future, poll_fn};
@@ -45,8 +46,10 @@ use self::local::Alone;
 use self::marks::Marks;
 use self::own::{Added, Own};
 use self::packed::{Margins, Payer};
+use self::probe::Among;
 use self::server::Server;
 use self::tabs::Tabs;
+use self::twins::Twins;
 use super::memory::MemoryStore;
 use super::{Charge, Cost, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
@@ -70,6 +73,7 @@ pub const FUNCTION: &str = concat!(
 pub struct RedisStore<C> {
     /// Those that decide by majority; none where there is a cluster.
     servers: Box<[Arc<Server>]>,
+    twins: Twins,
     cluster: Option<Cluster>,
     /// Counts the limits that span accounts, for this gateway alone.
     local: MemoryStore,
@@ -144,6 +148,7 @@ impl<C: Clock> RedisStore<C> {
         Ok(Self {
             majority,
             counters,
+            twins: Twins::default(),
             cluster,
             informed: AtomicU64::new(u64::MAX),
             verdicts: OnceLock::new(),
@@ -168,7 +173,8 @@ impl<C: Clock> RedisStore<C> {
             asks::look(cluster, &self.clock, self.margins.bound).await;
         }
         for server in &self.servers {
-            probe::look(server, &mut None, &self.clock, self.margins.bound, None).await;
+            let among = Among::Independent(&self.twins);
+            probe::look(server, &mut None, &self.clock, self.margins.bound, among).await;
         }
         self.troubles()
     }
@@ -181,7 +187,8 @@ impl<C: Clock> RedisStore<C> {
             looks.push(Box::pin(asks::watch(cluster, clock, bound)));
         }
         for server in &self.servers {
-            looks.push(Box::pin(probe::watch(Arc::clone(server), clock, bound, None)));
+            let among = Among::Independent(&self.twins);
+            looks.push(Box::pin(probe::watch(Arc::clone(server), clock, bound, among)));
         }
         poll_fn(|context| {
             for look in &mut looks {

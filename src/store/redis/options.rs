@@ -69,6 +69,8 @@ pub struct Weakened {
     pub keeps_local: bool,
     /// Whether a server may evict.
     pub may_evict: bool,
+    /// Whether one server under two names counts twice.
+    pub counts_twins: bool,
     /// Whether a node of a cluster counts as a primary because one node, itself perhaps, ever said so.
     pub lease_off: bool,
 }

@@ -13,7 +13,17 @@ use super::cluster::Cluster;
 use super::keys::tag_keys;
 use super::server::Server;
 use super::trouble::Trouble;
+use super::twins::Twins;
 use crate::clock::{Clock, Micros};
+
+/// Whom a server stands beside.
+#[derive(Clone, Copy)]
+pub(super) enum Among<'a> {
+    /// Others that know nothing of it; which process each is.
+    Independent(&'a Twins),
+    /// The nodes of its cluster.
+    Cluster(&'a Cluster),
+}
 
 /// How often a server is looked at while it is used, and while it is not.
 const CALM: Duration = Duration::from_millis(500);
@@ -32,14 +42,14 @@ pub(super) async fn watch(
     server: Arc<Server>,
     clock: &impl Clock,
     bound: Duration,
-    cluster: Option<&Cluster>,
+    among: Among<'_>,
 ) {
     let mut connection = None;
     let mut penalty = Duration::ZERO;
     let mut taken_back = Instant::now();
     loop {
         let was_usable = server.is_usable();
-        look(&server, &mut connection, clock, bound, cluster).await;
+        look(&server, &mut connection, clock, bound, among).await;
         if !was_usable && server.is_usable() {
             taken_back = Instant::now();
         }
@@ -82,9 +92,9 @@ pub(super) async fn look(
     connection: &mut Option<MultiplexedConnection>,
     clock: &impl Clock,
     bound: Duration,
-    cluster: Option<&Cluster>,
+    among: Among<'_>,
 ) {
-    let looked = timeout(PATIENCE, examine(server, connection, clock, bound, cluster)).await;
+    let looked = timeout(PATIENCE, examine(server, connection, clock, bound, among)).await;
     let mut after = looked.unwrap_or(Err(Trouble::Slow)).err();
     while let Some(connection) = connection.as_mut().filter(|_| after.is_none()) {
         after = server.backlog.write(server, connection, clock).await.err();
@@ -98,6 +108,9 @@ pub(super) async fn look(
         }
     }
     if let Some(trouble) = &after {
+        if let Among::Independent(twins) = among {
+            twins.release(server.place());
+        }
         server.note(trouble);
         *connection = None;
     }
@@ -111,7 +124,7 @@ async fn examine(
     kept: &mut Option<MultiplexedConnection>,
     clock: &impl Clock,
     bound: Duration,
-    cluster: Option<&Cluster>,
+    among: Among<'_>,
 ) -> Result<(), Trouble> {
     let is_new = kept.is_none();
     let mut connection = match kept.take() {
@@ -121,14 +134,15 @@ async fn examine(
     let info: String =
         cmd("INFO").query_async(&mut connection).await.map_err(|error| Trouble::of(&error))?;
     let info = Info(&info);
-    info.check(server, cluster.is_some())?;
+    info.check(server, matches!(among, Among::Cluster(_)))?;
     let evicted = if server.weakened.may_evict { "0" } else { info.field("evicted_keys") };
-    match cluster {
-        None => {
+    match among {
+        Among::Independent(twins) => {
+            info.check_alone(server, twins)?;
             load(&mut connection, server.function()).await?;
             server.set_born(wake(server, &mut connection, evicted, clock, bound).await?);
         }
-        Some(cluster) => {
+        Among::Cluster(cluster) => {
             if is_new {
                 asks::advise(cluster, server, &mut connection).await?;
             }
@@ -191,6 +205,14 @@ impl<'a> Info<'a> {
             return Err(Trouble::Evicts(policy.to_owned()));
         }
         Ok(())
+    }
+
+    /// Whether no other name leads to the same process.
+    fn check_alone(&self, server: &Server, twins: &Twins) -> Result<(), Trouble> {
+        match twins.claim(server.place(), self.field("run_id")) {
+            Err(_) if !server.weakened.counts_twins => Err(Trouble::Twin),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 

@@ -93,6 +93,11 @@ impl Server {
         self.weakened.function.as_deref().unwrap_or(FUNCTION)
     }
 
+    /// What tells it from all others of this process.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
     /// Whether it is asked.
     pub(super) fn is_usable(&self) -> bool {
         self.usable.load(Ordering::Acquire)

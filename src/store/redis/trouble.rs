@@ -22,6 +22,8 @@ pub enum Trouble {
     Evicts(String),
     /// It has a library of our name with other code.
     OtherLibrary,
+    /// Another name leads to the same process.
+    Twin,
     /// Its clock is further from ours than the bound.
     Clock(Duration),
     /// It says that it is a primary, and too few other nodes of its cluster say so.
@@ -105,7 +107,9 @@ impl Trouble {
             Self::Unknown | Self::Unreachable(_) => Ailment::Down,
             Self::Slow => Ailment::Timeout,
             Self::Refuses(why) => refusal(why),
-            Self::TooOld(_) | Self::OtherLibrary | Self::LongLease(_, _) => Ailment::Other,
+            Self::TooOld(_) | Self::OtherLibrary | Self::Twin | Self::LongLease(_, _) => {
+                Ailment::Other
+            }
             Self::Unconfirmed | Self::FewPrimaries(_) => Ailment::Unconfirmed,
             Self::Evicts(_) => Ailment::Evicting,
             Self::Clock(_) => Ailment::Clock,
@@ -141,6 +145,9 @@ impl fmt::Display for Trouble {
             ),
             Self::OtherLibrary => f.write_str(
                 "has other code in a library countersign_*: run gateways of one version, or FUNCTION DELETE it",
+            ),
+            Self::Twin => f.write_str(
+                "is the same server as another of the list, under another name: give each vote a server of its own",
             ),
             Self::Clock(apart) => write!(f, "has a clock {} ms away from ours", apart.as_millis()),
             Self::Unconfirmed => f.write_str(
