@@ -1,4 +1,4 @@
-//! Configurations: three dialects, keys of every kind, routes of every kind.
+//! Configurations: three exchanges' dialects and our own, keys of every kind, routes of every kind.
 
 use std::net::SocketAddr;
 
@@ -18,6 +18,9 @@ pub(crate) const DIALECTS: [(&str, &str, &str); 3] = [
     ("bybit", "/v5/order/realtime", "/v5/order/create"),
     ("bitget", "/api/v2/spot/account/assets", "/api/v2/spot/trade/place-order"),
 ];
+
+/// The same of our own dialect, of which no exchange's answers are recorded.
+pub(crate) const NATIVE: (&str, &str, &str) = ("native", "/account", "/orders");
 
 /// A file in a directory of its own.
 pub(crate) struct File {
@@ -85,7 +88,7 @@ pub(crate) fn world(backends: &[SocketAddr]) -> String {
         "[[limit]]\nname = \"small\"\nquota = 3\nper = \"1h\"\n\n[[route]]\nname = \"other\"\nmethods = [\"GET\"]\n\
          path = \"/other\"\nupstream = \"exchange\"\ndialect = \"binance\"\nvenue = \"elsewhere\"\n\n",
     );
-    for (dialect, read, write) in DIALECTS {
+    for (dialect, read, write) in DIALECTS.into_iter().chain([NATIVE]) {
         more.push_str(&route(dialect, "GET", read, "effect = \"read\""));
         more.push_str(&route(dialect, "POST", write, "permission = \"trade\""));
         for (kind, extra) in KINDS {
