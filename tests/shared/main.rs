@@ -375,6 +375,29 @@ async fn what_was_evicted_or_deleted_by_hand_is_noticed_at_the_next_request() {
 }
 
 #[tokio::test]
+async fn a_seal_that_is_gone_or_tells_no_time_is_noticed_at_the_next_request_and_replaced() {
+    let server = RedisServer::start(&[]);
+    let (first, store) = (gateway(&[&server]).await, gateway(&[&server]).await);
+    for (round, spoil) in [(10, "DEL"), (20, "PERSIST")] {
+        past_fence().await;
+        let once = charge(round);
+        assert!(matches!(first.spend(&once).await, Verdict::New(_)), "{spoil}");
+        let redis::Value::BulkString(name) = server.run(&["GET", "c2:{7}:g"]) else {
+            panic!("a generation has a name");
+        };
+        let seal = format!("c2:{{7}}:g{}", String::from_utf8(name).unwrap());
+        assert_eq!(server.run(&[spoil, &seal]), redis::Value::Int(1));
+        let again = store.spend(&once).await;
+        assert!(matches!(again, Verdict::Fenced { .. }), "{spoil}: {again:?}");
+        assert_eq!(store.look().await, [], "{spoil}");
+        assert_eq!(server.run(&["EXISTS", &seal]), redis::Value::Int(0), "{spoil}");
+        assert!(!matches!(store.spend(&once).await, Verdict::New(_)), "{spoil}");
+        past_fence().await;
+        assert!(matches!(store.spend(&charge(round + 1)).await, Verdict::New(_)), "{spoil}");
+    }
+}
+
+#[tokio::test]
 async fn after_a_loss_a_key_of_the_registry_counts_once_it_was_heard_of_again() {
     let server = RedisServer::start(&[]);
     let store = gateway(&[&server]).await;

@@ -123,9 +123,8 @@ end
 -- KEYS: generation, account. ARGV: head, the mark's name, the number, the window, step, and costs. The same as `spend`
 -- for a request that signs a growing number and no time.
 local function grow(keys, args)
-  local now = clock()
   local packed, account = args[1], keys[2]
-  local mine = sealed(keys[1])
+  local mine, now = sealed(keys[1])
   if not mine then return pack('<I1I8', UNBORN, now) end
   local fence, _, key, flags, count, identity, record, at = read(HEAD, packed)
   if fence <= mine.born then return pack('<I1I8I8', FENCED, now, mine.born) end
@@ -157,8 +156,7 @@ end
 -- been accepted, or nothing. If the mark is known, up to where it is not known what was accepted; if not, the token that
 -- says since when.
 local function ask_mark(keys, args)
-  local now = clock()
-  local mine = sealed(keys[1])
+  local mine, now = sealed(keys[1])
   if not mine then return pack('<I1I8', UNBORN, now) end
   local mark = mine.marks[args[1]]
   if mark and mark.token and mark.token == args[3] then

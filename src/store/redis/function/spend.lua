@@ -18,9 +18,8 @@ end
 
 -- KEYS: generation, records, account. ARGV: head, nonce, step, and costs.
 local function spend(keys, args)
-  local now = clock()
   local packed, bucket, account = args[1], keys[2], keys[3]
-  local mine, is_old = find(keys[1], bucket, now)
+  local mine, now, is_old = find(keys[1], bucket)
   if not mine then return pack('<I1I8', UNBORN, now) end
   local fence, keep_until, key, flags, count, identity, record, at = read(HEAD, packed)
   local born = mine.born

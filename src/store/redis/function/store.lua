@@ -39,6 +39,8 @@ local LOW, UNMARKED, MARKED, FULL = 7, 8, 9, 10
 local MARGIN = 10000
 -- In what steps the life of records is prolonged, in ms.
 local STEP = 4000
+-- When seals expire, in ms: as far ahead as a double tells milliseconds apart by far.
+local NEVER_MS = 2 ^ 52
 -- How far a clock may run back by being set right a little.
 local SLACK = 50000
 -- How long epochs and steps are kept, in ms: longer than any gateway trusts what it read.
@@ -80,13 +82,8 @@ local function forget_all()
   limits_held, marks_held = 0, 0
 end
 
-local function clock()
-  if not call then
-    equip()
-    forget_all()
-  end
-  local time = call('TIME')
-  local now = time[1] * 1000000 + time[2]
+-- This process's clock told a moment.
+local function tick(now)
   if now > latest then
     latest = now
   elseif now < latest - SLACK then
@@ -97,33 +94,44 @@ local function clock()
   return now
 end
 
+local function clock()
+  if not call then
+    equip()
+    forget_all()
+  end
+  local time = call('TIME')
+  return tick(time[1] * 1000000 + time[2])
+end
+
 -- A generation counts for as long as its seal is there, a key that is named after its key and its name, which nobody
 -- uses twice. `wake` alone writes seals: in one step with the name under the generation's key, and in the step in which
 -- another name takes that place the seal goes. So data that hold the seal hold the name as well, whatever became of
 -- them: FLUSHALL, an earlier snapshot, and what another primary did meanwhile leave neither. That the seal is there
--- says what comparing the name would, and one EXISTS asks for a second key at the same price.
+-- says what comparing the name would. It expires when nobody waits for it any longer, so that how long it still has
+-- tells the time as well, to a millisecond: that is one number, where the time alone would be two strings.
 
--- The generation of a key, if it counts.
+-- The generation of a key, if it counts, and the moment.
 local function sealed(key)
   local mine = generations[key]
-  if mine and mine.born and call('EXISTS', mine.seal) == 1 then return mine end
+  local left = mine and mine.born and call('PTTL', mine.seal) or -1
+  if left < 0 then return nil, clock() end
+  local now = tick((NEVER_MS - left) * 1000)
+  -- None is left where the clock was ahead.
+  return generations[key], now
 end
 
 -- The same, and whether a bucket of records is there. Where it was filled before and is gone ahead of its time it was
 -- evicted, or deleted by hand: nobody knows what else is.
-local function find(key, bucket, now)
-  local mine = generations[key]
-  if not mine or not mine.born then return nil end
-  local found = call('EXISTS', mine.seal, bucket)
-  if found == 2 then return mine, true end
-  -- It is not known which of them is there.
-  if found == 0 or call('EXISTS', mine.seal) == 0 then return nil end
+local function find(key, bucket)
+  local mine, now = sealed(key)
+  if not mine then return nil, now end
+  if call('EXISTS', bucket) == 1 then return mine, now, true end
   local until_then = mine.filled[bucket]
   if until_then and until_then * 1000 > now then
     forget_all()
-    return nil
+    return nil, now
   end
-  return mine, false
+  return mine, now, false
 end
 
 -- Sees to it that a bucket outlives what was just put there. What is known of its end is not asked for again.
@@ -215,15 +223,16 @@ local function wake(keys, args)
     local key = keys[place]
     local mine = generations[key]
     local before = mine and mine.epoch or 0
-    local held = call('MGET', key, mine and mine.seal or key)
-    if not (mine and held[1] == mine.name and held[2] and epoch <= before) then
+    local held = call('GET', key)
+    if not (mine and held == mine.name and call('PTTL', mine.seal) >= 0 and epoch <= before) then
       if mine then
         drop(mine)
         call('DEL', mine.seal)
       end
-      if held[1] then call('DEL', key .. held[1]) end
+      if held then call('DEL', key .. held) end
       mine = generation(name, key .. name, max(epoch, before))
       call('MSET', key, name, mine.seal, '')
+      call('PEXPIREAT', mine.seal, string.format('%.0f', NEVER_MS))
       generations[key] = mine
     elseif not mine.born and mine.name == known then
       mine.born = asked_at
