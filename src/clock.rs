@@ -273,6 +273,7 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::discriminant;
     use std::ops::Range;
 
     use super::*;
@@ -331,6 +332,52 @@ mod tests {
             let standing = steadiness.judge(wall, ours);
             assert!(matches!(standing, Standing::Doubted { .. }), "{n}");
         }
+    }
+
+    /// Looks five times a second at a wall clock that goes so many millionths faster than ours: after how long each new
+    /// standing came.
+    fn drifting(millionths: i64, seconds: u64) -> Vec<(u64, Standing)> {
+        let (mut steadiness, mut followed) = (Steadiness::default(), Duration::ZERO);
+        let mut changes: Vec<(u64, Standing)> = Vec::new();
+        for look in 0..seconds * 5 {
+            let went = look * SECOND / 5;
+            let drift = i64::try_from(went).unwrap() * millionths / 1_000_000;
+            let ours = Micros(100 * SECOND + went) + followed;
+            let wall = Micros((100 * SECOND + went).saturating_add_signed(drift));
+            let standing = steadiness.judge(wall, ours);
+            if let Standing::Follow(step) = standing {
+                followed += step;
+            }
+            if changes.last().is_none_or(|(_, last)| discriminant(last) != discriminant(&standing))
+            {
+                changes.push((went, standing));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn a_wall_clock_that_drifts_away_slowly_is_doubted_past_half_a_second_and_followed_ahead_alone()
+    {
+        // 500 millionths, the most that a kernel slews by: half a second in 1,000.
+        let changes = drifting(500, 1_100);
+        let [
+            (_, Standing::Sure),
+            (doubted, Standing::Doubted { ahead, .. }),
+            (end, Standing::Follow(step)),
+            (_, Standing::Sure),
+        ] = &*changes
+        else {
+            panic!("{changes:?}")
+        };
+        assert_eq!((*doubted, *end), (1_000_200_000, 1_005_200_000));
+        assert_eq!(*ahead, Duration::from_micros(500_100));
+        assert_eq!(*step, Duration::from_micros(502_600));
+        let changes = drifting(-500, 1_100);
+        assert!(
+            matches!(&*changes, [(_, Standing::Sure), (1_000_200_000, Standing::Doubted { .. })]),
+            "{changes:?}"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod cluster;
 mod clusters;
 mod counters;
 mod deaf;
+mod drift;
 mod entry;
 mod epochs;
 #[path = "../support/free_port.rs"]

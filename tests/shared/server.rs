@@ -9,6 +9,7 @@ use redis::{Client, cmd};
 use tempfile::TempDir;
 
 use crate::free_port::free_port;
+use crate::process::faketime;
 
 /// A server of its own.
 pub(crate) struct RedisServer {
@@ -18,6 +19,8 @@ pub(crate) struct RedisServer {
     arguments: Vec<String>,
     /// How it is reached where not plainly at its port.
     reach: Option<fn(u16) -> Client>,
+    /// How its clock goes, in the words of faketime.
+    clock: Option<String>,
 }
 
 impl RedisServer {
@@ -25,11 +28,21 @@ impl RedisServer {
         Self::reached(arguments, None)
     }
 
+    /// One whose clock is off, or goes at another pace, in the words of faketime.
+    pub(crate) fn with_clock(clock: &str) -> Self {
+        Self::began(&[], None, Some(clock.to_owned()))
+    }
+
     /// One that is reached in another way, over TLS.
     pub(crate) fn reached(arguments: &[&str], reach: Option<fn(u16) -> Client>) -> Self {
+        Self::began(arguments, reach, None)
+    }
+
+    fn began(arguments: &[&str], reach: Option<fn(u16) -> Client>, clock: Option<String>) -> Self {
         let port = free_port();
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        let mut server = Self { port, dir: TempDir::new().unwrap(), child: None, arguments, reach };
+        let dir = TempDir::new().unwrap();
+        let mut server = Self { port, dir, child: None, arguments, reach, clock };
         server.restart();
         server
     }
@@ -42,7 +55,12 @@ impl RedisServer {
             None => vec!["--port", &port],
             Some(_) => vec!["--port", "0", "--tls-port", &port],
         };
-        let child = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        if let Some(clock) = &self.clock {
+            command.env("LD_PRELOAD", faketime());
+            command.env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");
+        }
+        let child = command
             .args(at)
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .arg("--dir")
