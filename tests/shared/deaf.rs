@@ -1,21 +1,41 @@
-//! A registry that at some point says no more what changes, as if nothing did.
+//! A registry that at some point says no more what changes, as if nothing did; or says nothing at all until it is let.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use countersign::registry::book::{Answer, Change, Kind, Note, Query, Record, Registry, Write};
+use tokio::sync::watch;
 
 #[derive(Debug)]
 pub(crate) struct Deaf {
     to: Arc<dyn Registry>,
     hears_nothing: AtomicBool,
     heard: AtomicU64,
+    answers: watch::Sender<bool>,
 }
 
 impl Deaf {
     pub(crate) fn to(to: Arc<dyn Registry>) -> Self {
-        Self { to, hears_nothing: AtomicBool::new(false), heard: AtomicU64::new(0) }
+        let (answers, _) = watch::channel(true);
+        Self { to, hears_nothing: AtomicBool::new(false), heard: AtomicU64::new(0), answers }
+    }
+
+    /// One that tells nothing of which keys there are before [`Deaf::answer`].
+    pub(crate) fn held(to: Arc<dyn Registry>) -> Self {
+        let held = Self::to(to);
+        held.answers.send_replace(false);
+        held
+    }
+
+    pub(crate) fn answer(&self) {
+        self.answers.send_replace(true);
+    }
+
+    async fn allowed(&self) {
+        let mut answers = self.answers.subscribe();
+        // An error means that nobody is left to allow it.
+        let _ = answers.wait_for(|may| *may).await;
     }
 
     pub(crate) fn stop_hearing(&self) {
@@ -56,6 +76,7 @@ impl Registry for Deaf {
 
     fn since(&self, revision: u64, limit: usize) -> Answer<'_, Vec<Change>> {
         Box::pin(async move {
+            self.allowed().await;
             let mut changes = self.to.since(revision, limit).await?;
             let last = changes.last().map_or(0, |change| change.record.revision);
             let most = self.limit(last);
@@ -65,7 +86,10 @@ impl Registry for Deaf {
     }
 
     fn revision(&self) -> Answer<'_, u64> {
-        Box::pin(async move { Ok(self.limit(self.to.revision().await?)) })
+        Box::pin(async move {
+            self.allowed().await;
+            Ok(self.limit(self.to.revision().await?))
+        })
     }
 
     fn changed(&self, _: u64) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
@@ -73,6 +97,9 @@ impl Registry for Deaf {
     }
 
     fn key_tags(&self) -> Answer<'_, (Vec<u64>, u64)> {
-        self.to.key_tags()
+        Box::pin(async move {
+            self.allowed().await;
+            self.to.key_tags().await
+        })
     }
 }

@@ -37,6 +37,7 @@ mod outages;
 #[path = "../registry/server.rs"]
 mod postgres;
 mod process;
+mod ready;
 mod server;
 mod time;
 mod twins;
