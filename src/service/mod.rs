@@ -35,7 +35,7 @@ use crate::registry::fixed::FixedKeys;
 use crate::registry::opened::KeyOpener;
 use crate::store::live::LiveStore;
 use crate::store::memory::{MemoryStore, OpenError, Options};
-use crate::store::redis::RedisStore;
+use crate::store::redis::{RedisStore, Trouble};
 use audited::Audited;
 use control::Control;
 use counted::Counted;
@@ -75,6 +75,8 @@ impl fmt::Debug for Source {
 pub enum StartError {
     /// The store does not open.
     Store(OpenError),
+    /// So many servers of the shared store can never be used as they are that the others are too few: which, and why.
+    SharedStore(Vec<(String, Trouble)>),
     /// The system gives no random bytes.
     Random(getrandom::Error),
     /// The metrics contradict each other.
@@ -101,6 +103,12 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(error) => error.fmt(f),
+            Self::SharedStore(troubles) => {
+                f.write_str("the shared store cannot be used as it is:")?;
+                troubles
+                    .iter()
+                    .try_for_each(|(server, trouble)| write!(f, "\n  {server} {trouble}"))
+            }
             Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
             Self::Metrics(error) => write!(f, "the metrics cannot be declared: {error}"),
             Self::Audit(error) => error.fmt(f),
@@ -295,28 +303,34 @@ fn store(
 }
 
 /// Waits until a shared store judges what is signed now, so that a gateway that is restarted under load takes no
-/// connection before it can serve it; but for no longer than [`STORE_PATIENCE`].
+/// connection before it can serve it; but for no longer than [`STORE_PATIENCE`], and not where waiting cures nothing.
 fn await_store(gate: &Arc<LiveGate>) -> Result<(), StartError> {
     let LiveStore::Shared(_) = &gate.store else { return Ok(()) };
     let gate = Arc::clone(gate);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(StartError::System)?;
     let wait = async move {
-        let LiveStore::Shared(store) = &gate.store else { return };
+        let LiveStore::Shared(store) = &gate.store else { return Vec::new() };
+        let troubles = store.look().await;
+        if store.is_beyond_waiting(&troubles) {
+            return troubles;
+        }
         while !gate.store.fence_passed(gate.clock.now()) {
             if !store.is_usable() {
                 store.look().await;
             }
             tokio::time::sleep(STORE_LOOK).await;
         }
+        Vec::new()
     };
     // On a thread of its own: whoever starts a gateway may have a runtime already.
     let waiting = std::thread::Builder::new().name("await-store".into()).spawn(move || {
         // Whether it was in time or not: what is refused meanwhile is told so.
-        let _ = runtime.block_on(async { tokio::time::timeout(STORE_PATIENCE, wait).await });
+        let waited = runtime.block_on(async { tokio::time::timeout(STORE_PATIENCE, wait).await });
+        waited.unwrap_or_default()
     });
-    let _ = waiting.map_err(StartError::System)?.join();
-    Ok(())
+    let troubles = waiting.map_err(StartError::System)?.join().unwrap_or_default();
+    if troubles.is_empty() { Ok(()) } else { Err(StartError::SharedStore(troubles)) }
 }
 
 /// How long a gateway waits for its shared store before it listens.

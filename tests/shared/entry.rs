@@ -58,21 +58,48 @@ fn at(port: u16) -> String {
     format!("servers = [\"127.0.0.1:{port}\"]")
 }
 
+fn quorum(ports: [u16; 3]) -> String {
+    let servers = ports.map(|port| format!("\"127.0.0.1:{port}\"")).join(", ");
+    format!("topology = \"quorum\"\nservers = [{servers}]")
+}
+
+/// It does not start, and says why.
+fn ends(store: &str, why: &str) {
+    let (address, _) = backend();
+    let mut gateway = gateway(address, store, |_| {});
+    assert_eq!(gateway.ended(), Some(1), "{}", gateway.log());
+    let log = gateway.log();
+    assert!(log.contains("countersign serve: the shared store cannot be used as it is:"), "{log}");
+    assert!(log.contains(why) && !log.contains("listening"), "{log}");
+}
+
 #[test]
 fn a_server_older_than_version_7_or_one_that_may_evict_is_refused_at_the_start() {
     let server = RedisServer::start(&[]);
     let liar = Liar::start_beside(server.port);
     serves(&at(liar.port), |_| {});
     liar.say(Instead::Older);
-    refuses(&at(liar.port), |_| {}, ": Redis 7 or later is needed");
+    ends(&at(liar.port), ": Redis 7 or later is needed");
     for policy in ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl"] {
         let server = RedisServer::start(&["--maxmemory", "50mb", "--maxmemory-policy", policy]);
-        refuses(
-            &at(server.port),
-            |_| {},
-            &format!("(maxmemory-policy {policy}): set it to noeviction"),
-        );
+        ends(&at(server.port), &format!("(maxmemory-policy {policy}): set it to noeviction"));
     }
+}
+
+#[test]
+fn a_quorum_does_not_start_where_too_few_servers_can_ever_be_used_and_waits_for_those_that_are_down()
+ {
+    let evicting =
+        || RedisServer::start(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
+    let (one, other) = (evicting(), evicting());
+    let (mut good, mut better) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    serves(&quorum([one.port, good.port, better.port]), |_| {});
+    ends(&quorum([one.port, other.port, good.port]), "set it to noeviction");
+    // Those that are down may come back; whoever waits for them is told of the other meanwhile.
+    good.kill();
+    better.kill();
+    refuses(&quorum([one.port, good.port, better.port]), |_| {}, "set it to noeviction");
+    refuses(&at(good.port), |_| {}, "cannot be reached");
 }
 
 /// What an operator is told to enter, with our password.

@@ -146,6 +146,18 @@ impl Process {
         self.admin("/readyz").starts_with("HTTP/1.1 200")
     }
 
+    /// Waits until it has ended by itself; its exit code.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < BOUND, "it goes on: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The value of a metric, labels and all.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let all = self.admin("/metrics");

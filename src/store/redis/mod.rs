@@ -228,6 +228,16 @@ impl<C: Clock> RedisStore<C> {
         self.servers.iter().filter_map(trouble).collect()
     }
 
+    /// Whether, by what was found at a look, so many servers can only be cured by an operator that the others are too few
+    /// to judge requests, however long they are waited for. One that cannot be reached may come back by itself.
+    pub fn is_beyond_waiting(&self, found: &[(String, Trouble)]) -> bool {
+        let incurable = found.iter().filter(|(_, trouble)| trouble.needs_operator()).count();
+        if self.cluster.is_some() {
+            return !self.is_usable() && !found.is_empty() && incurable == found.len();
+        }
+        self.servers.len().saturating_sub(incurable) < self.majority
+    }
+
     /// Whether enough servers are used to judge requests.
     pub fn is_usable(&self) -> bool {
         if let Some(cluster) = &self.cluster {

@@ -101,6 +101,25 @@ impl Trouble {
         matches!(code, "MOVED" | "ASK" | "TRYAGAIN")
     }
 
+    /// Whether it lasts until somebody sets the server up in another way.
+    ///
+    /// Code of another version is not such a trouble: the gateways of that version are stopped as these come up.
+    pub(super) fn needs_operator(&self) -> bool {
+        match self {
+            Self::TooOld(_) | Self::Evicts(_) => true,
+            Self::Unknown
+            | Self::Unreachable(_)
+            | Self::Slow
+            | Self::Refuses(_)
+            | Self::OtherLibrary
+            | Self::Twin
+            | Self::Clock(_)
+            | Self::Unconfirmed
+            | Self::FewPrimaries(_)
+            | Self::LongLease(_, _) => false,
+        }
+    }
+
     /// Its kind.
     pub fn ailment(&self) -> Ailment {
         match self {
