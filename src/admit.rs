@@ -16,7 +16,7 @@ use crate::clock::{Clock, Micros};
 use crate::denial::{Denial, Shadowed};
 use crate::dialect::{Claim, Dialect, Inbound, Nonce, Outgoing, Room, TimeKind};
 use crate::key::Key;
-use crate::registry::{Keys, StandIn};
+use crate::registry::{Keys, Looked, Nearest};
 use crate::store::{Levels, Receipt, Store, Verdict};
 
 pub use crate::checks::challenge::{CHALLENGE, Challenges};
@@ -161,12 +161,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
         digest::check(request, claim)?;
         let mut waited = false;
-        let found = noting(pin!(self.find(dialect, claim.key_id, route)), &mut waited).await;
-        // What was read in place of a key goes when a key would.
-        let (found, _stand_in) = found?;
+        let looked = noting(pin!(self.look(claim.key_id, route)), &mut waited).await?;
 
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let signed = signature::check(dialect, request, claim, found, &self.decoys, &watch, bench)?;
+        let signed =
+            signature::check(dialect, request, claim, looked, &self.decoys, &watch, bench)?;
         *proved = Some(Arc::clone(signed.key()));
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
@@ -223,7 +222,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let room = &mut Room::default();
-        let key = self.find(dialect, dialect.key_id(request, room)?, route).await?.0?;
+        let looked = self.look(dialect.key_id(request, room)?, route).await?;
+        let key = looked.and_then(Nearest::into_key).ok_or(Denial::UnknownKey)?;
+        if key.dialect != *dialect.name() {
+            return Err(Denial::WrongDialect);
+        }
         let now = self.clock.now();
         let mut shadowed = Shadowed::default();
         state::check(&key, &route.venue, now)
@@ -294,23 +297,9 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         Ok(key)
     }
 
-    /// The key that is claimed, if it is one of this dialect; else the reason, to be told to nobody, and what was read in
-    /// its place.
-    async fn find(
-        &self,
-        dialect: &Dialect,
-        id: &str,
-        route: &Route,
-    ) -> Result<(Result<Arc<Key>, Denial>, Option<StandIn>), Denial> {
-        let looked =
-            self.keys.look(id, route.key_max_age).await.map_err(|_| Denial::Unavailable)?;
-        Ok(match looked {
-            Err(stand_in) => (Err(Denial::UnknownKey), stand_in),
-            Ok(key) if !same(&key.dialect, dialect.name()) => {
-                (Err(Denial::WrongDialect), Some(StandIn::of(key)))
-            }
-            Ok(key) => (Ok(key), None),
-        })
+    /// The key that is claimed, or what was read in its place.
+    async fn look(&self, id: &str, route: &Route) -> Result<Looked, Denial> {
+        self.keys.look(id, route.key_max_age).await.map_err(|_| Denial::Unavailable)
     }
 
     async fn pay(
@@ -361,11 +350,6 @@ async fn noting<W: Future>(mut work: Pin<&mut W>, waited: &mut bool) -> W::Outpu
         polled
     })
     .await
-}
-
-/// Whether two shared names are equal; most often they are one and the same.
-fn same(a: &Arc<str>, b: &Arc<str>) -> bool {
-    Arc::ptr_eq(a, b) || a == b
 }
 
 fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Result<(), Denial> {

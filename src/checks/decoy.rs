@@ -59,9 +59,9 @@ impl Decoys {
         drawn.checked_rem(count).unwrap_or_default()
     }
 
-    /// One, whatever its shape.
-    pub(super) fn any(&self) -> Option<&Secret> {
-        self.by_shape.first().map(|(_, secret)| secret)
+    /// The algorithm of one of them, whichever.
+    pub(super) fn any(&self) -> Option<Algorithm> {
+        self.by_shape.first().map(|((algorithm, _), _)| *algorithm)
     }
 
     /// One of that shape, or at least of that algorithm.

@@ -1,6 +1,6 @@
 //! Defeats forgery: the one place that opens a secret, computes a MAC, and compares, in constant time.
 
-use std::hint::{black_box, select_unpredictable};
+use std::hint::black_box;
 use std::sync::Arc;
 
 use ed25519_dalek::{Signature, Signer as _};
@@ -23,7 +23,8 @@ use crate::clock::Micros;
 use crate::denial::{Credential, Denial};
 use crate::dialect::template::Sink;
 use crate::dialect::{Attempt, Claim, Dialect, Inbound, Proof, Reading};
-use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial, State};
+use crate::key::{Algorithm, Key, Material, Secret, Signer, SignerMaterial};
+use crate::registry::{Looked, Nearest};
 use crate::store::Identity;
 
 /// Opens secrets. Only this module can make one.
@@ -77,7 +78,7 @@ pub(crate) fn check(
     dialect: &Dialect,
     request: &Inbound<'_>,
     claim: &Claim<'_>,
-    key: Result<Arc<Key>, Denial>,
+    looked: Looked,
     decoys: &Decoys,
     watch: &Watch<'_>,
     bench: &mut Bench,
@@ -85,49 +86,66 @@ pub(crate) fn check(
     let Bench { message, unescaped, signature, verifications } = bench;
     let (encoding, offered) = decode(dialect, claim.signature, unescaped, signature)?;
     // Whether there is a key decides what is taken, and not which way the work goes.
-    let nobodys = decoys.any().ok_or(Denial::BadSignature)?;
-    let named = key.as_ref().map_or(nobodys, |key| &key.secret);
-    let own = (named.algorithm(), key.is_ok());
-    let shape = settle(dialect, encoding, offered.len(), own, claim, decoys);
+    let nearest = looked.as_ref();
+    let is_known = nearest.is_some_and(|nearest| nearest.is_of(dialect.name()));
+    let own = nearest.map(Nearest::algorithm).or(decoys.any()).ok_or(Denial::BadSignature)?;
+    let shape = settle(dialect, encoding, offered.len(), (own, is_known), claim, decoys);
     // What states an algorithm of another look is a wrong signature, whoever's.
     let shape = shape.ok_or(match claim.algorithm {
         Some(_) => Denial::BadSignature,
         None => Denial::Garbled(Credential::Signature),
     })?;
     watch.admits(shape.0)?;
-    if LEAKY && !key.as_ref().is_ok_and(|key| key.state == State::Active) {
+    if LEAKY && !nearest.is_some_and(Nearest::is_active) {
         return Err(Denial::BadSignature);
     }
-    let fits = own == (shape.0, true);
     // Looked for and read in every case: what follows differs in nothing but whose secret it is.
     let decoy = decoys.of(shape).ok_or(Denial::BadSignature)?;
     fetch(decoy);
-    let secret = black_box(select_unpredictable(fits, named, decoy));
+    let is_alike = own == shape.0;
+    let key_s = |of: Pick, if_so| match nearest {
+        Some(nearest) => nearest.secret_or(|key| of(key, shape.0, watch.now()), if_so, decoy),
+        None => (decoy, false),
+    };
+    let (secret, fits) = key_s(|key, _, _| Some(&key.secret), is_known & is_alike);
     let mut proven = prove(dialect, request, claim, secret, offered, message);
     *verifications += u64::from(!shape.0.is_symmetric());
     let mut by_outgoing = false;
-    if proven.is_err() {
-        let second = key.as_ref().ok().filter(|_| fits).and_then(|key| outgoing(key));
-        let second = second.filter(|(_, until)| watch.now() < *until).map(|(secret, _)| secret);
-        let second = second.filter(|secret| secret.algorithm() == shape.0);
-        if second.is_some() || shape.0.is_symmetric() {
-            let again = prove(dialect, request, claim, second.unwrap_or(decoy), offered, message);
+    if proven.is_none() {
+        let (second, is_own) = key_s(outgoing_good, fits);
+        if is_own || shape.0.is_symmetric() {
+            let again = prove(dialect, request, claim, second, offered, message);
             *verifications += u64::from(!shape.0.is_symmetric());
-            by_outgoing = second.is_some();
-            proven = if by_outgoing { again } else { proven };
+            by_outgoing = is_own;
+            proven = again.filter(|_| is_own);
         }
     }
-    let denial = *key.as_ref().err().unwrap_or(&Denial::BadSignature);
-    let (Ok(key), Ok((reading, digest)), true) = (key, proven, fits) else {
-        return Err(watch.failed(denial));
-    };
+    let (reading, digest) = proven.ok_or_else(|| watch.failed(why(nearest, is_known)))?;
+    // Nobody signs by a decoy.
+    let key = looked.filter(|_| fits).and_then(Nearest::into_key);
+    let key = key.ok_or_else(|| watch.failed(Denial::BadSignature))?;
     let reading = dialect.guard(claim, request, reading, message)?;
     Ok(Signed { key, by_outgoing, identity: Identity(digest), reading })
+}
+
+/// Finds one of a key's secrets, if it has one of that algorithm that is good at that time.
+type Pick = fn(&Key, Algorithm, Micros) -> Option<&Secret>;
+
+/// What is told within of a signature that does not hold: taken from a row, since time must not tell it.
+fn why(nearest: Option<&Nearest>, is_known: bool) -> Denial {
+    let known = usize::from(nearest.is_some_and(Nearest::is_named)) + usize::from(is_known);
+    let row = [Denial::UnknownKey, Denial::WrongDialect, Denial::BadSignature];
+    black_box(&row).get(known).copied().unwrap_or(Denial::BadSignature)
 }
 
 /// The secret that was rotated out, and until when it is good.
 fn outgoing(key: &Key) -> Option<&(Secret, Micros)> {
     key.bindings.as_ref()?.outgoing.as_ref()
+}
+
+fn outgoing_good(key: &Key, algorithm: Algorithm, now: Micros) -> Option<&Secret> {
+    let (secret, until) = outgoing(key)?;
+    (now < *until && secret.algorithm() == algorithm).then_some(secret)
 }
 
 /// What signs the reply to a proven request, where its dialect's clients check that.
@@ -152,7 +170,7 @@ fn prove(
     secret: &Secret,
     offered: &[u8],
     buffer: &mut Vec<u8>,
-) -> Result<(Reading, [u8; 16]), Denial> {
+) -> Option<(Reading, [u8; 16])> {
     let mut tried = |attempt: Attempt| {
         let write = Written { dialect, request, claim, attempt };
         let mut digest = holds(secret, &write, offered, buffer);
@@ -164,10 +182,10 @@ fn prove(
     // Most sign what they send: no need to ask what else they could have signed.
     let begins_raw = dialect.readings.first() == Some(&Reading::Raw);
     if begins_raw && let Some(found) = tried(Attempt::RAW) {
-        return Ok(found);
+        return Some(found);
     }
     let mut others = dialect.attempts(claim, request).skip(usize::from(begins_raw));
-    others.find_map(tried).ok_or(Denial::BadSignature)
+    others.find_map(tried)
 }
 
 /// The signed bytes under one reading, not yet written anywhere.

@@ -10,7 +10,7 @@ use super::fixed::FixedKeys;
 use super::flights::{Flights, Wanted};
 use super::gossip::Word;
 use super::live::Live;
-use super::{Keys, Looked, Unavailable};
+use super::{Keys, Looked, Nearest, Unavailable};
 use crate::clock::Clock;
 use crate::key::Key;
 
@@ -76,13 +76,16 @@ impl KeyCache {
 
 impl Keys for KeyCache {
     async fn find(&self, id: &str, max_age: Duration) -> Result<Option<Arc<Key>>, Unavailable> {
-        Ok(self.look(id, max_age).await?.ok())
+        Ok(self.look(id, max_age).await?.and_then(Nearest::into_key))
     }
 
     async fn look(&self, id: &str, max_age: Duration) -> Result<Looked, Unavailable> {
-        match (self.fixed.named(id), &self.live) {
-            (Err(_), Some(live)) => live.look(id, max_age).await,
-            (found, _) => Ok(found),
+        let fixed = self.fixed.named(id);
+        match &self.live {
+            Some(live) if !fixed.as_ref().is_some_and(Nearest::is_named) => {
+                live.look(id, max_age).await
+            }
+            Some(_) | None => Ok(fixed),
         }
     }
 

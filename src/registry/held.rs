@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::hint::black_box;
+use std::hint::{black_box, select_unpredictable};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use foldhash::fast::RandomState;
 
 use super::fixed::is_named;
-use super::{Looked, StandIn};
+use super::{Looked, Nearest};
 use crate::key::Key;
 
 /// A bounded set of keys. Readers of one set of places do not wait for each other, and hardly ever for a writer, which
@@ -26,8 +26,9 @@ struct Set {
     places: RwLock<[Place; PLACES]>,
     /// Which of them were used since it was last looked for room: a bit each.
     used: AtomicU8,
-    /// How often one was found here.
+    /// How often one was found here, and how often one was known not to exist.
     hits: AtomicU64,
+    denied: AtomicU64,
 }
 
 #[derive(Default)]
@@ -51,11 +52,12 @@ impl Held {
         self.seed.hash_one(id)
     }
 
-    /// The key named `id`, whose hash this is, or the one that was read instead.
+    /// The key named `id`, whose hash this is, or the one that was read instead; it is counted as known not to exist
+    /// where `is_denied`.
     ///
     /// As in [`FixedKeys`](super::fixed::FixedKeys), another key in its place is read instead where there is one.
-    pub(super) fn find(&self, id: &str, hash: u64) -> Looked {
-        let set = self.set(hash).ok_or(None)?;
+    pub(super) fn find(&self, id: &str, hash: u64, is_denied: bool) -> Looked {
+        let set = self.set(hash)?;
         let places = read(&set.places);
         let best = places.iter().zip(0u8..).map(|(place, number)| {
             let (taken, alike) = (u8::from(place.key.is_some()), u8::from(place.hash == hash));
@@ -64,19 +66,20 @@ impl Held {
         let best = best.max().unwrap_or_default();
         let number = best & 0x7;
         let place = places.get(usize::from(number));
-        let key = place.and_then(|place| place.key.as_ref()).ok_or(None)?;
-        let known = is_named(key, id, best >> 4 == 1);
+        let Some(key) = place.and_then(|place| place.key.as_ref()) else {
+            set.denied.fetch_add(u64::from(is_denied), Ordering::Relaxed);
+            return None;
+        };
+        let known = black_box(is_named(key, id, best >> 4 == 1));
         let shared = Arc::clone(key);
-        if !black_box(known) {
-            return Err(Some(StandIn::of(shared)));
-        }
-        let bit = 1 << number;
-        if set.used.load(Ordering::Relaxed) & bit == 0 {
+        let bit = u8::from(known) << number;
+        if set.used.load(Ordering::Relaxed) & bit != bit {
             set.used.fetch_or(bit, Ordering::Relaxed);
         }
         // On a line that this thread has just written to anyway.
-        set.hits.fetch_add(1, Ordering::Relaxed);
-        Ok(shared)
+        let counted = select_unpredictable(known, &set.hits, &set.denied);
+        counted.fetch_add(u64::from(known | is_denied), Ordering::Relaxed);
+        Some(Nearest::read(shared, known))
     }
 
     /// Adds a key, and gives back the one that makes room, or the key itself where nothing does.
@@ -134,12 +137,14 @@ impl Held {
         }
     }
 
-    /// How many there are, and how often one was found.
-    pub(super) fn counts(&self) -> (usize, u64) {
+    /// How many there are, how often one was found, and how often one was known not to exist.
+    pub(super) fn counts(&self) -> (usize, u64, u64) {
         let taken =
             |set: &Set| read(&set.places).iter().filter(|place| place.key.is_some()).count();
-        let hits = |set: &Set| set.hits.load(Ordering::Relaxed);
-        (self.sets.iter().map(taken).sum(), self.sets.iter().map(hits).sum())
+        let total = |of: fn(&Set) -> &AtomicU64| {
+            self.sets.iter().map(|set| of(set).load(Ordering::Relaxed)).sum()
+        };
+        (self.sets.iter().map(taken).sum(), total(|set| &set.hits), total(|set| &set.denied))
     }
 
     fn set(&self, hash: u64) -> Option<&Set> {

@@ -12,7 +12,7 @@ use super::flights::{Flights, Found, Joined, Wanted};
 use super::gossip::{Word, of_secret};
 use super::held::Held;
 use super::negatives::Negatives;
-use super::{Looked, Unavailable};
+use super::{Looked, Nearest, Unavailable};
 use crate::clock::{Clock, Micros};
 use crate::key::{Key, KeyId, Tag};
 
@@ -90,13 +90,11 @@ impl Live {
             return Err(Unavailable);
         }
         let hash = self.held.hash(id);
-        let stand_in = match self.held.find(id, hash) {
-            Ok(key) => return Ok(Ok(key)),
-            Err(stand_in) => stand_in,
-        };
-        if self.negatives.holds(hash) {
-            count(&self.filtered);
-            return Ok(Err(stand_in));
+        let is_denied = self.negatives.holds(hash);
+        let nearest = self.held.find(id, hash, is_denied);
+        // One way for both, since whoever proves nothing could time them.
+        if is_denied | nearest.as_ref().is_some_and(Nearest::is_named) {
+            return Ok(nearest);
         }
         // Whatever is created from here on makes a note of its absence void.
         let generation = self.negatives.generation();
@@ -105,10 +103,10 @@ impl Live {
         if known == Some(false) {
             count(&self.filtered);
             self.negatives.note(hash, generation);
-            return Ok(Err(stand_in));
+            return Ok(nearest);
         }
         // Held for as long as that takes it would look like one in use.
-        drop(stand_in);
+        drop(nearest);
         let found = Box::pin(self.ask(Wanted { id: id.into(), tag }, known.is_some())).await;
         match &found {
             Ok(Some(_)) => count(&self.loaded),
@@ -118,7 +116,7 @@ impl Live {
             }
             Err(Unavailable) => count(&self.unavailable),
         }
-        found.map(|found| found.ok_or(None))
+        found.map(|found| found.map(Nearest::named))
     }
 
     /// Has the control plane look a key up, once for all who want it, and waits no longer than may be.
@@ -231,7 +229,7 @@ impl Live {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let (held, hits) = self.held.counts();
+        let (held, hits, denied) = self.held.counts();
         let total = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let known_as_of = self.known_as_of.load(Ordering::Acquire);
         Counts {
@@ -240,7 +238,7 @@ impl Live {
             hits,
             loaded: total(&self.loaded),
             absent: total(&self.absent),
-            filtered: total(&self.filtered),
+            filtered: denied + total(&self.filtered),
             unavailable: total(&self.unavailable),
             age: (known_as_of > 0).then(|| self.age()),
             revision: self.revision(),
