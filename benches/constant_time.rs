@@ -4,8 +4,14 @@
 //! Each line pits two classes of requests against each other, drawn at random, a million samples each, and prints
 //! Welch's t of their times, uncropped and with the slowest tenth cut off as dudect does. Every sample is a new message
 //! under another key id: time may depend on the bytes that a client sends, which it knows, and only what is left when
-//! these vary alike in both classes is a secret. The script also builds the same code with faults put in on purpose;
-//! that control must stand out. (There is none for the bytes of an Ed25519 signature: nothing secret is compared.)
+//! these vary alike in both classes is a secret.
+//!
+//! Where things lie in memory differs from process to process, and with it which of two classes is faster by a cycle or
+//! so. So the samples come from several processes, and each line has the mean difference with its standard error over
+//! them. Two controls say what that is worth. Below each pair that names keys stands the same of classes that differ in
+//! nothing secret, keys of two kinds that are all known, or all unknown: what these differ by is the floor below which
+//! the method sees nothing. And the script builds the same code with faults put in on purpose, which must stand out.
+//! (There is none for the bytes of an Ed25519 signature: nothing secret is compared.)
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -34,6 +40,8 @@ use http::{HeaderMap, HeaderValue, Method};
 const NOW: Micros = Micros(1_700_000_000_000_000);
 const HMAC_SECRET: &[u8] = b"s3cretZyXwVu9876543210fedcbaFEDCBA9876543210";
 const ED25519_SEED: [u8; 32] = [7; 32];
+/// How many processes share the samples of a line.
+const PROCESSES: usize = 10;
 /// As many keys as lie in the near caches, and so many that most do not.
 const FEW: usize = 64;
 const MANY: usize = 1 << 18;
@@ -42,8 +50,10 @@ const MANY: usize = 1 << 18;
 #[derive(Clone, Copy)]
 enum Whose {
     Known,
+    KnownToo,
     Revoked,
     Nobody,
+    NobodyToo,
 }
 
 /// What a request is like; all else about it is drawn afresh for each sample.
@@ -131,8 +141,10 @@ impl Bench {
         let (order, number) = (self.dice.roll(), self.dice.roll() as usize);
         let key_id = match class.whose {
             Whose::Known => id(KNOWN.0, number % self.keys),
+            Whose::KnownToo => id(KNOWN_TOO.0, number % self.keys),
             Whose::Revoked => id(REVOKED.0, number % self.keys),
             Whose::Nobody => id("n", number),
+            Whose::NobodyToo => id("m", number),
         };
         let by = Credentials { key_id: &key_id, signer: &self.signer, passphrase: None };
         let draft = Draft {
@@ -218,6 +230,7 @@ fn id(kind: &str, number: usize) -> String {
 type Kind = (&'static str, State);
 
 const KNOWN: Kind = ("k", State::Active);
+const KNOWN_TOO: Kind = ("j", State::Active);
 const REVOKED: Kind = ("r", State::Revoked);
 
 /// How a signature's bytes are written.
@@ -279,17 +292,6 @@ fn duel(samples: usize, mut time: impl FnMut(bool) -> f64) -> [Vec<f64>; 2] {
     times
 }
 
-/// Welch's t of two samples.
-fn welch(a: &[f64], b: &[f64]) -> f64 {
-    let moments = |x: &[f64]| {
-        let n = x.len() as f64;
-        let mean = x.iter().sum::<f64>() / n;
-        (mean, x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) / n)
-    };
-    let ((mean_a, var_a), (mean_b, var_b)) = (moments(a), moments(b));
-    (mean_a - mean_b) / (var_a + var_b).sqrt()
-}
-
 /// Both classes without what lies above the pooled ninetieth percentile: interrupts, not work.
 fn cropped([a, b]: &[Vec<f64>; 2]) -> [Vec<f64>; 2] {
     let mut pooled: Vec<f64> = a.iter().chain(b).copied().collect();
@@ -298,78 +300,165 @@ fn cropped([a, b]: &[Vec<f64>; 2]) -> [Vec<f64>; 2] {
     [a, b].map(|x| x.iter().copied().filter(|v| *v <= limit).collect())
 }
 
-fn report(name: &str, times: &[Vec<f64>; 2]) {
-    let [a, b] = cropped(times);
-    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+/// What is kept of a class's times.
+#[derive(Clone, Copy)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    /// The mean's variance.
+    variance: f64,
+}
+
+impl Moments {
+    fn of(times: &[f64]) -> Self {
+        let count = times.len() as f64;
+        let mean = times.iter().sum::<f64>() / count;
+        let squares = times.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+        Self { count, mean, variance: squares / (count - 1.0) / count }
+    }
+
+    fn told(self) -> String {
+        format!("{} {} {}", self.count, self.mean, self.variance)
+    }
+
+    fn read(numbers: &[f64]) -> Self {
+        Self { count: numbers[0], mean: numbers[1], variance: numbers[2] }
+    }
+}
+
+/// What one process found out about one pair: both classes, and both cropped.
+type Found = [Moments; 4];
+
+/// Welch's t of what the processes found, of each half of their time.
+fn welch(pairs: &[[Moments; 2]]) -> f64 {
+    let difference: f64 = pairs.iter().map(|[a, b]| a.mean - b.mean).sum();
+    let variance: f64 = pairs.iter().map(|[a, b]| a.variance + b.variance).sum();
+    difference / variance.sqrt()
+}
+
+/// The mean, and its standard error over the processes.
+fn spread(figures: &[f64]) -> (f64, f64) {
+    let Moments { mean, variance, .. } = Moments::of(figures);
+    (mean, variance.sqrt())
+}
+
+fn report(name: &str, found: &[Found]) {
+    let whole: Vec<_> = found.iter().map(|[a, b, ..]| [*a, *b]).collect();
+    let cropped: Vec<_> = found.iter().map(|[_, _, a, b]| [*a, *b]).collect();
+    let differences: Vec<_> = cropped.iter().map(|[a, b]| a.mean - b.mean).collect();
+    let (mean, _) = spread(&cropped.iter().map(|[a, _]| a.mean).collect::<Vec<_>>());
+    let (difference, error) = spread(&differences);
+    let least = differences.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = differences.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let count: f64 = whole.iter().map(|[a, b]| a.count + b.count).sum();
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{name:64} t {:9.2}   cropped t {:9.2}   means {:8.1} and {:8.1} ns   n {}",
-        welch(&times[0], &times[1]),
-        welch(&a, &b),
-        mean(&a),
-        mean(&b),
-        times[0].len() + times[1].len(),
+        "{name:62} t {:8.2}   cropped t {:8.2}   {mean:8.1} ns   apart {difference:7.2} ± {error:4.2} ns ({least:.2} to {most:.2})   n {count}",
+        welch(&whole),
+        welch(&cropped),
     )
     .unwrap();
 }
 
-/// The lines that are asked for, with so many samples of each class.
-struct Asked {
-    samples: usize,
-    words: Vec<String>,
+/// A line: the two classes, and the keys there are.
+struct Pair {
+    name: String,
+    algorithm: Algorithm,
+    keys: usize,
+    kinds: &'static [Kind],
+    classes: [Class; 2],
 }
 
-impl Asked {
-    /// Takes the time of each class, if this line is asked for.
-    fn duel(&self, name: &str, bench: impl FnOnce() -> Bench, [a, b]: [Class; 2]) {
-        if self.words.iter().all(|word| name.contains(word)) {
-            let mut bench = bench();
-            let times = duel(self.samples, |class| bench.time(if class { b } else { a }));
-            report(name, &times);
-        }
+impl Pair {
+    fn measure(&self, samples: usize) -> Found {
+        let mut bench = Bench::new(self.algorithm, self.keys, self.kinds);
+        let [a, b] = self.classes;
+        let times = duel(samples, |class| bench.time(if class { b } else { a }));
+        let [c, d] = cropped(&times);
+        [&times[0], &times[1], &c, &d].map(|times| Moments::of(times))
     }
 }
 
-fn pairs(algorithm: Algorithm, asked: &Asked) {
+fn pairs(algorithm: Algorithm) -> Vec<Pair> {
     // In an Ed25519 signature S, the second half, is spoilt: a spoilt R is most often no point, and refused early.
     let (first, last) = if algorithm.is_symmetric() { (0, 31) } else { (32, 62) };
-    let wrong = |whose, wrong| Class { whose, at: NOW, wrong: Some(wrong) };
+    let wrong = |whose| Class { whose, at: NOW, wrong: Some(first) };
     let stale = |wrong| Class { whose: Whose::Known, at: NOW - Duration::from_mins(1), wrong };
-    let duel = |pair: &str, kinds: &[Kind], classes| {
-        let name = format!("{}: {pair}", algorithm.name());
-        asked.duel(&name, || Bench::new(algorithm, FEW, kinds), classes);
+    let known = wrong(Whose::Known);
+    let with_last = Class { wrong: Some(last), ..known };
+    let pair = |keys, name: &str, kinds, classes| {
+        let name = format!("{}: {name}", algorithm.name());
+        Pair { name, algorithm, keys, kinds, classes }
     };
-    let known = wrong(Whose::Known, first);
-    duel("wrong first byte : wrong last byte", &[KNOWN], [known, wrong(Whose::Known, last)]);
-    duel("wrong, known key : unknown key", &[KNOWN], [known, wrong(Whose::Nobody, first)]);
-    duel(
-        "wrong, known key : revoked key",
-        &[KNOWN, REVOKED],
-        [known, wrong(Whose::Revoked, first)],
-    );
-    duel("stale, right : wrong signature", &[KNOWN], [stale(None), stale(Some(first))]);
+    let mut all = vec![
+        pair(FEW, "wrong first byte : wrong last byte", &[KNOWN], [known, with_last]),
+        pair(
+            FEW,
+            "wrong, known key : revoked key",
+            &[KNOWN, REVOKED],
+            [known, wrong(Whose::Revoked)],
+        ),
+        pair(FEW, "stale, right : wrong signature", &[KNOWN], [stale(None), stale(Some(first))]),
+    ];
+    let colds = [(FEW, ""), (MANY, ", not lately used")];
+    // What is verified at a greater cost hides what memory costs.
+    for (keys, cold) in colds.into_iter().take(if algorithm.is_symmetric() { 2 } else { 1 }) {
+        let pair = |name: &str, kinds, classes: [Whose; 2]| {
+            pair(keys, &format!("{name}{cold}"), kinds, classes.map(wrong))
+        };
+        all.extend([
+            pair("wrong, known key : unknown key", &[KNOWN], [Whose::Known, Whose::Nobody]),
+            pair(
+                "  floor: known key : known key",
+                &[KNOWN, KNOWN_TOO],
+                [Whose::Known, Whose::KnownToo],
+            ),
+            pair("  floor: unknown key : unknown key", &[KNOWN], [Whose::Nobody, Whose::NobodyToo]),
+        ]);
+    }
+    all
 }
 
-/// The first request for a key for a while, whose record then is in no near cache.
-fn cold_pair(asked: &Asked) {
-    let classes =
-        [Whose::Known, Whose::Nobody].map(|whose| Class { whose, at: NOW, wrong: Some(0) });
-    let name = "hmac-sha256: wrong, known key : unknown key, not lately used";
-    asked.duel(name, || Bench::new(Algorithm::HmacSha256, MANY, &[KNOWN]), classes);
+/// One of the processes: `--alone NAME SAMPLES`.
+fn alone(name: &str, samples: usize) {
+    let all = [Algorithm::HmacSha256, Algorithm::Ed25519].into_iter().flat_map(pairs);
+    let found = all.filter(|pair| pair.name == name).map(|pair| pair.measure(samples));
+    for moments in found.flatten() {
+        writeln!(std::io::stdout(), "{}", moments.told()).unwrap();
+    }
+}
+
+/// What a process of its own finds out about this pair.
+fn apart(name: &str, samples: usize) -> Found {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let told = command.args(["--alone", name, &samples.to_string()]).output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    let moments: Vec<_> = numbers.chunks_exact(3).map(Moments::read).collect();
+    moments.try_into().unwrap_or_else(|_| panic!("{name}: a process told {text:?}"))
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, name, samples, ..] = &*arguments
+        && flag == "--alone"
+    {
+        return alone(name, samples.parse().unwrap());
+    }
     // `cargo test --benches` only wants to see that it runs.
-    let trial = !std::env::args().any(|argument| argument == "--bench");
+    let trial = !arguments.iter().any(|argument| argument == "--bench");
     let (numbers, mut words): (Vec<_>, Vec<_>) =
-        std::env::args().skip(1).partition(|argument| argument.parse::<usize>().is_ok());
+        arguments.into_iter().partition(|argument| argument.parse::<usize>().is_ok());
     words.retain(|word| !word.starts_with("--"));
     let samples = numbers.last().map_or(1_000_000, |number| number.parse().unwrap());
-    let asked = Asked { samples: if trial { 1_000 } else { samples }, words };
-    pairs(Algorithm::HmacSha256, &asked);
-    if !trial {
-        cold_pair(&asked);
+    for pair in [Algorithm::HmacSha256, Algorithm::Ed25519].into_iter().flat_map(pairs) {
+        if trial && pair.keys == FEW {
+            report(&pair.name, &[pair.measure(500), pair.measure(500)]);
+        } else if !trial && words.iter().all(|word| pair.name.contains(word)) {
+            let found: Vec<_> =
+                (0..PROCESSES).map(|_| apart(&pair.name, samples / PROCESSES)).collect();
+            report(&pair.name, &found);
+        }
     }
-    pairs(Algorithm::Ed25519, &asked);
 }
