@@ -212,7 +212,8 @@ pub struct Charge {
     /// The step of the account's second factor that its code spends, where the route asks for one. A wrong code makes
     /// a charge without step and costs, so that the request is spent and nothing else.
     pub step: Option<u64>,
-    /// When it was signed, for the fence.
+    /// When it was signed, for the fence. It is part of what was signed: the same identity always comes with the same
+    /// time, and is sought where that says.
     pub time: SignedTime,
     /// Until when its signature could be accepted, and so must be remembered.
     pub keep_until: Micros,

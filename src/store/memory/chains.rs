@@ -197,6 +197,13 @@ impl Hash {
     pub(super) fn chain(self) -> u32 {
         u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or(0)
     }
+
+    /// The chain for this hash among those of `region`, where there are 2^`bits` regions: those of one region are
+    /// neighbours.
+    pub(super) fn chain_in(self, region: u8, bits: u32) -> u32 {
+        let whole = u64::from(region) << 32 | u64::from(self.chain());
+        u32::try_from(whole >> bits & u64::from(u32::MAX)).unwrap_or(0)
+    }
 }
 
 /// Keeps neighbours off each other's cache lines; two lines, since processors fetch them in pairs.

@@ -16,6 +16,7 @@ mod options;
 mod pace;
 mod pair;
 mod replay;
+mod span;
 mod state;
 mod steps;
 mod unique;
@@ -208,9 +209,9 @@ impl MemoryStore {
             return self.attempt_pair(charge, nonce);
         }
         // Before any lock is taken, since no later read overtakes one.
-        self.replay.fetch(charge.identity, charge.account);
+        self.replay.fetch(charge);
         charge.costs.iter().for_each(|cost| self.limits.fetch(cost.subject));
-        let Some(mut entered) = self.replay.enter(charge.identity, charge.now) else {
+        let Some(mut entered) = self.replay.enter(charge) else {
             return Verdict::Unavailable;
         };
         let standing = entered.standing(charge);

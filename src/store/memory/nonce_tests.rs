@@ -570,6 +570,22 @@ fn other_content_under_a_nonce_that_was_used_is_refused_until_it_has_expired() {
 }
 
 #[test]
+fn a_nonce_is_known_again_whenever_other_content_under_it_was_signed() {
+    // Large enough that what is signed at other times lies elsewhere.
+    let store = open(&Options { max_records: 200_000, ..small() }, BIRTH);
+    for nonce in 0..100 {
+        assert_eq!(spend(&store, &paired(nonce, nonce, NOW)), new(&[]));
+        for later in 1..40 {
+            let signed = NOW + MICRO * 125_000 * later;
+            let other = paired(1_000 + u64::from(later), nonce, signed);
+            assert_eq!(spend(&store, &other), Verdict::Seen, "{nonce} {later}");
+        }
+        let same = Charge { now: NOW + SECOND * 5, ..paired(nonce, nonce + 1_000, NOW) };
+        assert_eq!(spend(&store, &same), Verdict::Seen, "{nonce}");
+    }
+}
+
+#[test]
 fn what_carries_a_nonce_never_repeats() {
     let store = open(&small(), BIRTH);
     let read = Charge { repeat: Repeat::SameRoute, ..paired(1, 1, NOW) };

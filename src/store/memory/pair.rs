@@ -19,14 +19,11 @@ impl<'a> Pair<'a> {
     /// Locks both in the order of their parts, so that two pairs never wait for each other.
     pub(super) fn enter(set: &'a ReplaySet, charge: &Charge, nonce: Identity) -> Option<Self> {
         let mut records = [once(charge, charge.identity), once(charge, nonce)];
-        records.sort_by_key(|record| set.shard_of(record.identity));
+        records.sort_by_key(|record| set.shard_of(record));
         let [low, high] = &records;
-        let first = set.enter(low.identity, charge.now)?;
-        let second = if set.shard_of(low.identity) == set.shard_of(high.identity) {
-            None
-        } else {
-            Some(set.enter(high.identity, charge.now)?)
-        };
+        let first = set.enter(low)?;
+        let second =
+            if set.shard_of(low) == set.shard_of(high) { None } else { Some(set.enter(high)?) };
         Some(Self { set, first, second, records })
     }
 
@@ -52,12 +49,12 @@ impl<'a> Pair<'a> {
 
     fn each<T>(&mut self, mut act: impl FnMut(&mut Entered<'a>, &Charge) -> T) -> [T; 2] {
         let [low, high] = &self.records;
-        self.first.turn_to(low.identity);
+        self.first.turn_to(low);
         let first = act(&mut self.first, low);
         let second = if let Some(entered) = &mut self.second {
             act(entered, high)
         } else {
-            self.first.turn_to(high.identity);
+            self.first.turn_to(high);
             act(&mut self.first, high)
         };
         [first, second]

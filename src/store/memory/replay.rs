@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::accounts::{AccountSlot, Accounts};
-use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
+use super::chains::{Chains, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
+use super::span::{Link, Regions, Spot};
 use crate::clock::Micros;
-use crate::store::{Charge, Identity, Repeat, SignedTime};
+use crate::store::{Charge, Repeat, SignedTime};
 
 /// What was accepted, until it can no longer be accepted again.
 #[derive(Debug)]
 pub(super) struct ReplaySet {
     mixer: Mixer,
+    regions: Regions,
     shards: Box<[Padded<Mutex<Shard>>]>,
     heads: Box<[Heads]>,
     accounts: Accounts,
@@ -42,7 +44,7 @@ pub(super) struct Full;
 pub(super) struct Entered<'a> {
     set: &'a ReplaySet,
     shard: MutexGuard<'a, Shard>,
-    hash: Hash,
+    spot: Spot,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,8 @@ pub(super) struct Highest {
 #[derive(Clone, Copy, Debug)]
 struct Record {
     identity: [u8; 16],
-    wheel_next: u32,
+    /// The next on the wheel, and its region.
+    link: Link,
     account: AccountSlot,
     route: u16,
     /// The place on the wheel, and two flags.
@@ -77,11 +80,13 @@ struct Record {
 impl ReplaySet {
     pub(super) fn new(mixer: Mixer, capacity: usize, per_account: u32, birth: Micros) -> Self {
         let capacity = capacity.min(MOST_RECORDS);
-        let shard = || Padded(Mutex::new(Shard::new(capacity.div_ceil(SHARDS), second(birth))));
+        let expected = capacity.div_ceil(SHARDS);
+        let shard = || Padded(Mutex::new(Shard::new(expected, second(birth))));
         let shards: Box<[_]> = (0..SHARDS).map(|_| shard()).collect();
         let heads = shards.iter().map(|shard| lock(shard).records.heads().clone()).collect();
         Self {
             mixer,
+            regions: Regions::of(expected),
             shards,
             heads,
             accounts: Accounts::new(mixer, capacity, per_account),
@@ -91,21 +96,21 @@ impl ReplaySet {
         }
     }
 
-    /// Starts to bring what belongs to this identity and account into the cache.
-    pub(super) fn fetch(&self, identity: Identity, account: u64) {
-        let hash = self.mixer.of_16(identity.0);
-        if let Some(heads) = self.heads.get(hash.shard()) {
-            heads.fetch(hash.chain());
+    /// Starts to bring what belongs to this request and its account into the cache.
+    pub(super) fn fetch(&self, charge: &Charge) {
+        let spot = self.spot(charge);
+        if let Some(heads) = self.heads.get(spot.shard) {
+            heads.fetch(spot.chain);
         }
-        self.accounts.fetch(account);
+        self.accounts.fetch(charge.account);
     }
 
-    /// Locks what belongs to `identity`, and clears away a little of what has expired there.
-    pub(super) fn enter(&self, identity: Identity, now: Micros) -> Option<Entered<'_>> {
-        let hash = self.mixer.of_16(identity.0);
-        let mut shard = lock(self.shards.get(hash.shard())?);
-        self.sweep_some(&mut shard, second(now), A_FEW);
-        Some(Entered { set: self, shard, hash })
+    /// Locks what belongs to the charge's identity, and clears away a little of what has expired there.
+    pub(super) fn enter(&self, charge: &Charge) -> Option<Entered<'_>> {
+        let spot = self.spot(charge);
+        let mut shard = lock(self.shards.get(spot.shard)?);
+        self.sweep_some(&mut shard, second(charge.now), A_FEW);
+        Some(Entered { set: self, shard, spot })
     }
 
     /// Clears away what has expired, until all of it is gone or there is `room` again.
@@ -155,7 +160,7 @@ impl ReplaySet {
         let done = loop {
             match shard.next_expired(now) {
                 Expired::Record(slot) if removed < budget => {
-                    if let Some(record) = shard.remove(slot, self.mixer) {
+                    if let Some(record) = shard.remove(slot, self.mixer, self.regions) {
                         self.accounts.release(record.account);
                         removed += 1;
                     }
@@ -170,9 +175,26 @@ impl ReplaySet {
         done
     }
 
-    /// Which part of the set `identity` belongs to.
-    pub(super) fn shard_of(&self, identity: Identity) -> usize {
-        self.mixer.of_16(identity.0).shard()
+    /// Which part of the set the charge's identity belongs to.
+    pub(super) fn shard_of(&self, charge: &Charge) -> usize {
+        self.spot(charge).shard
+    }
+
+    /// Where the charge's identity belongs. Part of it is decided by when the request was signed, which is itself signed:
+    /// so the same bytes always belong to the same place. A nonce may come again under another time.
+    fn spot(&self, charge: &Charge) -> Spot {
+        let hash = self.mixer.of_16(charge.identity.0);
+        match charge.time {
+            SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ }
+                if charge.nonce != Some(charge.identity) =>
+            {
+                self.regions.spot(hash, at)
+            }
+            SignedTime::Stamp(_)
+            | SignedTime::Deadline { at: _, lead: _ }
+            | SignedTime::Growing { key: _, nonce: _, window: _ }
+            | SignedTime::Unique { key: _, nonce: _ } => self.regions.timeless(hash),
+        }
     }
 
     /// Takes one place in the whole set and one of `account`.
@@ -204,7 +226,7 @@ impl Entered<'_> {
         }
         let matches =
             |record: &Record| record.identity == charge.identity.0 && shard.outlives(record, now);
-        let Some(slot) = shard.records.find(self.hash.chain(), matches) else {
+        let Some(slot) = shard.records.find(self.spot.chain, matches) else {
             return Standing::Unseen;
         };
         let Some(record) = shard.records.at(slot) else { return Standing::Unseen };
@@ -231,19 +253,19 @@ impl Entered<'_> {
         let flags = if charge.repeat == Repeat::SameRoute { REPEATS } else { 0 };
         let record = Record {
             identity: charge.identity.0,
-            wheel_next: NIL,
+            link: Link::to_none(self.spot.region),
             account,
             route: charge.route,
             expiry: flags,
         };
         let expires = second(charge.keep_until.max(charge.now));
-        self.shard.insert(self.hash, record, expires);
+        self.shard.insert(self.spot.chain, record, expires);
         self.shard.highest.raise(charge.time);
     }
 
-    /// Turns to `identity`, which must belong to the same part of the set.
-    pub(super) fn turn_to(&mut self, identity: Identity) {
-        self.hash = self.set.mixer.of_16(identity.0);
+    /// Turns to the identity of another charge, which must belong to the same part of the set.
+    pub(super) fn turn_to(&mut self, charge: &Charge) {
+        self.spot = self.set.spot(charge);
     }
 }
 
@@ -251,7 +273,7 @@ impl Shard {
     fn new(expected: usize, birth: u32) -> Self {
         let fill = Record {
             identity: [0; 16],
-            wheel_next: NIL,
+            link: Link::to_none(0),
             account: AccountSlot(0),
             route: 0,
             expiry: 0,
@@ -265,8 +287,8 @@ impl Shard {
         }
     }
 
-    fn insert(&mut self, hash: Hash, record: Record, expires: u32) {
-        let slot = self.records.insert(hash.chain(), record);
+    fn insert(&mut self, chain: u32, record: Record, expires: u32) {
+        let slot = self.records.insert(chain, record);
         self.file(slot, expires.max(self.cursor));
     }
 
@@ -281,7 +303,7 @@ impl Shard {
         let place = place(expires);
         record.expiry |= place;
         if let Some(head) = self.wheel.get_mut(usize::from(place)) {
-            record.wheel_next = *head;
+            record.link = record.link.to(*head);
             *head = slot;
         }
     }
@@ -310,12 +332,13 @@ impl Shard {
     }
 
     /// Takes out the first record of the second at the cursor.
-    fn remove(&mut self, slot: u32, mixer: Mixer) -> Option<Record> {
-        let hash = mixer.of_16(self.records.at(slot)?.identity);
+    fn remove(&mut self, slot: u32, mixer: Mixer, regions: Regions) -> Option<Record> {
+        let record = self.records.at(slot)?;
+        let chain = regions.chain(mixer.of_16(record.identity), record.link.region());
         let head = self.wheel.get_mut(usize::from(place(self.cursor)))?;
-        let record = self.records.remove(hash.chain(), slot);
+        let record = self.records.remove(chain, slot);
         // Never the same slot twice, or a sweep would not end.
-        *head = record.map_or(NIL, |record| record.wheel_next);
+        *head = record.map_or(NIL, |record| record.link.next());
         record
     }
 
@@ -398,6 +421,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::Identity;
 
     const START: u64 = 1_760_000_000;
 
@@ -418,7 +442,8 @@ mod tests {
             key: [1; 16],
             epoch: 0,
             step: None,
-            time: SignedTime::Stamp(now),
+            // Signed, and so the same whenever the same request comes.
+            time: SignedTime::Stamp(Micros(START * 1_000_000 + identity * 70_000)),
             keep_until,
             route: 1,
             repeat: Repeat::Never,
@@ -429,7 +454,7 @@ mod tests {
     /// The answer, and the record made if it was not seen; clears away as the store does.
     fn deliver(set: &ReplaySet, charge: &Charge) -> Result<Standing, Full> {
         let once = || {
-            let mut entered = set.enter(charge.identity, charge.now).unwrap();
+            let mut entered = set.enter(charge).unwrap();
             match entered.standing(charge) {
                 Standing::Unseen => entered.record(charge).map(|()| Standing::Unseen),
                 known @ (Standing::Repeats | Standing::Seen) => Ok(known),
