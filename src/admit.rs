@@ -178,18 +178,13 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
 
         let mut charge = replay::charge(&signed, dialect, claim, route, now);
         limit::charge(Payer::Holder(signed.key()), route, request.peer, load, &mut charge.costs);
-        if let Some(code) = &code {
-            code.bind(&mut charge);
-        }
+        otp::bind(code.as_ref(), &mut charge);
         let mut receipt = Receipt::of(&charge);
         freshness::after_doubt(self.clock.sure_since(), &charge, dialect.future())?;
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
         let spent =
             settle(verdict, &charge.costs, standing).map_err(|denial| watch.disowned(denial));
-        let levels = match &code {
-            Some(code) => code.settle(spent, signed.key(), &watch)?,
-            None => spent?,
-        };
+        let levels = otp::settle(code.as_ref(), spent, signed.key(), &watch)?;
         // Where nobody waited no time has passed.
         if waited || LEAKY {
             fresh(dialect, claim, route, self.clock.now())

@@ -110,41 +110,43 @@ fn check(
     Ok(Code { step: factor.step_of(code, watch.now()), cut })
 }
 
+/// Spends the step of a right code with the charge; makes one of a wrong code that records and costs nothing.
+pub(crate) fn bind(code: Option<&Code>, charge: &mut Charge) {
+    let Some(code) = code else { return };
+    charge.step = code.step;
+    // Never: or a capture of a read could be sent again, each time with another guess.
+    charge.repeat = Repeat::Never;
+    if code.step.is_none() {
+        charge.costs.clear();
+    }
+}
+
+/// What the store's answer makes of a code, if one was asked for. A try is used up by a wrong code under new signed
+/// bytes, and by nothing else: whoever repeats a capture uses up no tries of its owner's.
+pub(crate) fn settle<T>(
+    code: Option<&Code>,
+    spent: Result<T, Denial>,
+    key: &Key,
+    watch: &Watch<'_>,
+) -> Result<T, Denial> {
+    let Some(code) = code else { return spent };
+    match (spent, code.step) {
+        (Ok(_), None) => Err(Denial::BadCode),
+        (Ok(spent), Some(_)) => {
+            watch.give_try_back(key);
+            watch.knows_factor(key);
+            Ok(spent)
+        }
+        // Perhaps it was recorded.
+        (Err(Denial::Unavailable), None) => Err(Denial::Unavailable),
+        (Err(denial), _) => {
+            watch.give_try_back(key);
+            Err(denial)
+        }
+    }
+}
+
 impl Code {
-    /// Spends the step of a right code with the charge; makes one of a wrong code that records and costs nothing.
-    pub(crate) fn bind(&self, charge: &mut Charge) {
-        charge.step = self.step;
-        // Never: or a capture of a read could be sent again, each time with another guess.
-        charge.repeat = Repeat::Never;
-        if self.step.is_none() {
-            charge.costs.clear();
-        }
-    }
-
-    /// What the store's answer makes of it. A try is used up by a wrong code under new signed bytes, and by nothing else:
-    /// whoever repeats a capture uses up no tries of its owner's.
-    pub(crate) fn settle<T>(
-        &self,
-        spent: Result<T, Denial>,
-        key: &Key,
-        watch: &Watch<'_>,
-    ) -> Result<T, Denial> {
-        match (spent, self.step) {
-            (Ok(_), None) => Err(Denial::BadCode),
-            (Ok(spent), Some(_)) => {
-                watch.give_try_back(key);
-                watch.knows_factor(key);
-                Ok(spent)
-            }
-            // Perhaps it was recorded.
-            (Err(Denial::Unavailable), None) => Err(Denial::Unavailable),
-            (Err(denial), _) => {
-                watch.give_try_back(key);
-                Err(denial)
-            }
-        }
-    }
-
     /// Where it stands, if that is signed.
     pub(crate) fn into_cut(self) -> Option<CodeCut> {
         self.cut

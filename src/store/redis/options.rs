@@ -57,6 +57,7 @@ pub type Reaching = Box<dyn Fn(&str) -> Result<Client, RedisError> + Send + Sync
 
 /// Safeguards that are taken away, to show that a test notices: only code that makes [`Options`] by hand can.
 #[doc(hidden)]
+#[expect(clippy::struct_excessive_bools, reason = "each takes one safeguard away, alone")]
 #[derive(Clone, Debug, Default)]
 pub struct Weakened {
     /// Another library in the place of ours.
