@@ -365,7 +365,7 @@ async fn what_was_evicted_or_deleted_by_hand_is_noticed_at_the_next_request() {
     past_fence().await;
     let once = charge(1);
     assert!(matches!(first.spend(&once).await, Verdict::New(_)));
-    let bucket = format!("c2:{{7}}:r{}", once.now.0 / 4_000_000);
+    let bucket = format!("c2:{{7}}:r{}", once.now.0 / 2_000_000);
     assert_eq!(server.run(&["DEL", &bucket]), redis::Value::Int(1));
     let again = store.spend(&once).await;
     assert!(matches!(again, Verdict::Fenced { .. }), "{again:?}");

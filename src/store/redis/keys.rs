@@ -58,8 +58,9 @@ pub(super) fn signed_time(time: SignedTime) -> Micros {
 /// Into how many parts accounts are dealt, each in one hash slot. It never changes: gateways that differ would accept
 /// twice.
 pub(super) const TAGS: u64 = 1_024;
-/// Records whose signed time lies in one span of this length share a key.
-const SPAN: u64 = 4_000_000;
+/// Records whose signed time lies in one span of this length share a key. Redis packs those of most keys into a list that it
+/// searches from one end to the other for each request: longer spans cost time, shorter ones memory.
+const SPAN: u64 = 2_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ local function spend_step(account, step)
   call('PEXPIRE', account, ACCOUNT_LIFE)
 end
 
--- KEYS: generation, records, account. ARGV: head, nonce, step, and costs.
+-- KEYS: generation, records of two seconds, account. ARGV: head, nonce, step, and costs.
 local function spend(keys, args)
   local packed, bucket, account = args[1], keys[2], keys[3]
   local mine, now, is_old = find(keys[1], bucket)
