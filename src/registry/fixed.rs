@@ -101,9 +101,16 @@ impl FixedKeys {
             places.iter().filter(|place| place.is_free()).count()
         };
         let emptier = if free(second) > free(first) { second } else { first };
-        let half = self.buckets.len() * PLACES / 2;
-        let place = self.buckets.get_mut(emptier).filter(|_| self.taken < half);
-        match place.and_then(|bucket| bucket.0.iter_mut().find(|place| place.is_free())) {
+        let has_room = self.taken < self.buckets.len() * PLACES / 2;
+        let home = if !has_room {
+            None
+        } else if free(emptier) > 0 {
+            Some(emptier)
+        } else {
+            self.make_room([first, second])
+        };
+        let bucket = home.and_then(|at| self.buckets.get_mut(at));
+        match bucket.and_then(|bucket| bucket.0.iter_mut().find(|place| place.is_free())) {
             Some(place) => {
                 *place = Place { hash, key: Some(key) };
                 self.taken += 1;
@@ -111,6 +118,21 @@ impl FixedKeys {
             }
             None => Err(key),
         }
+    }
+
+    /// Moves a key from one of two full buckets to the other one where it may stand, if any can be moved; and says which
+    /// bucket then has a free place.
+    fn make_room(&mut self, full: [usize; 2]) -> Option<usize> {
+        for (at, number) in full.into_iter().flat_map(|at| (0..PLACES).map(move |n| (at, n))) {
+            let [first, second] = self.homes(self.buckets.get(at)?.0.get(number)?.hash);
+            let other = if first == at { second } else { first };
+            let free = self.buckets.get(other)?.0.iter().position(Place::is_free);
+            let Some(free) = free else { continue };
+            let moved = std::mem::take(self.buckets.get_mut(at)?.0.get_mut(number)?);
+            *self.buckets.get_mut(other)?.0.get_mut(free)? = moved;
+            return Some(at);
+        }
+        None
     }
 
     /// Makes room for twice as many, under another seed.
@@ -301,6 +323,14 @@ mod tests {
         }
         assert_eq!(keys.len(), 2);
         assert_eq!(&*keys.nearest("one").unwrap().0.account, "c");
+    }
+
+    #[test]
+    fn the_table_is_no_larger_than_half_full_asks_for() {
+        // Without moving keys a bucket of this many fills up long before.
+        let keys: FixedKeys = (0..32_000).map(|n| key(&n.to_string(), "a")).collect();
+        assert_eq!(keys.buckets.len() * PLACES, 1 << 16);
+        assert!((0..32_000).all(|n| keys.nearest(&n.to_string()).unwrap().1));
     }
 
     #[test]
