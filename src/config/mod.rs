@@ -254,4 +254,10 @@ pub struct Upstream {
 }
 
 #[cfg(test)]
+mod broken_tests;
+#[cfg(test)]
+mod documented_tests;
+#[cfg(test)]
+mod part_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,389 @@
+//! What the parts of a configuration become.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::tests::{GOOD, SECRET, World, changed, good, parsed, world};
+use super::*;
+use crate::admit::{BanBounds, CodePlace, SymbolPlace};
+use crate::gateway::routes::Entry;
+use crate::store::{Limit, Repeat};
+
+#[test]
+fn the_trail_lies_in_the_state_directory_unless_it_is_said_where_or_that_there_is_none() {
+    let trail = |text: &str| {
+        let text = changed("[store]\n", text).replace("state_dir = \"state\"\n", "");
+        let rules = good(&text).config.audit;
+        rules.map(|rules| rules.dir.to_str().unwrap().to_owned())
+    };
+    assert_eq!(trail("[store]\n"), None);
+    assert_eq!(trail("[store]\nstate_dir = \"s\"\n").unwrap(), "etc/s/audit");
+    assert_eq!(trail("[audit]\ndir = \"a\"\n[store]\n").unwrap(), "etc/a");
+    let both = "[audit]\ndir = \"a\"\n[store]\nstate_dir = \"s\"\n";
+    assert_eq!(trail(both).unwrap(), "etc/a");
+    assert_eq!(
+        trail(&format!("[audit]\nenabled = false\n{both}").replacen(
+            "[audit]\ndir = \"a\"\n",
+            "",
+            1
+        )),
+        None
+    );
+}
+
+#[test]
+fn a_route_asks_of_the_trail_what_it_says_or_what_all_do() {
+    let demands = |audit: &str, route: &str| {
+        let text = changed("[store]\n", &format!("[audit]\ndir = \"a\"\n{audit}\n[store]\n"));
+        let text =
+            text.replace("permission = \"trade\"", &format!("permission = \"trade\"\n{route}"));
+        let config = good(&text).config;
+        let demand = |entry: &Arc<Entry>| (entry.audit.required, entry.audit.intent);
+        config.routes.all().iter().map(demand).collect::<Vec<_>>()
+    };
+    let (go_on, refuse) = ("", "on_error = \"refuse\"");
+    assert_eq!(demands(go_on, ""), [(false, false), (false, false)]);
+    assert_eq!(demands(refuse, ""), [(true, false), (true, false)]);
+    assert_eq!(demands(go_on, "audit = \"required\""), [(true, false), (false, false)]);
+    assert_eq!(demands(refuse, "audit = \"best_effort\""), [(false, false), (true, false)]);
+    assert_eq!(demands(go_on, "audit_intent = true"), [(false, true), (false, false)]);
+}
+
+#[test]
+fn a_webhook_is_signed_with_a_secret_that_is_never_repeated() {
+    let webhook = |rest: &str| {
+        let section = format!("[audit]\ndir = \"a\"\n[audit.webhook]\n{rest}\n[store]\n");
+        parsed(&changed("[store]\n", &section))
+    };
+    let secret = "secret = { env = \"A_SECRET\" }";
+    let config = webhook(&format!("url = \"https://h.example/x\"\n{secret}")).unwrap().config;
+    let hook = config.audit.as_ref().unwrap().webhook.as_ref().unwrap();
+    assert_eq!(hook.secret.as_slice(), SECRET.as_bytes());
+    assert!(!format!("{config:?}").contains("h.example"));
+    for (rest, said) in [
+        (format!("url = \"ftp://hunter2\"\n{secret}"), "no http or https address"),
+        (secret.to_owned(), "`url` is missing"),
+        ("url = \"http://h\"".to_owned(), "`secret` is missing"),
+        (
+            "url = \"http://h\"\nsecret = \"hunter2\"".to_owned(),
+            "does not stand in the configuration",
+        ),
+    ] {
+        let refused = webhook(&rest).unwrap_err().to_string();
+        assert!(refused.contains(said) && !refused.contains("hunter2"), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    for (from, to, said) in [
+        (
+            "\"127.0.0.1:8080\"",
+            "\"0.0.0.0:8080\"",
+            "listener[0].address: this address takes requests unencrypted",
+        ),
+        (
+            "\"127.0.0.1:8080\"",
+            "\"0.0.0.0:8080\"\ntls = { cert = \"chain.pem\", key = \"key.pem\" }",
+            "listener[0].tls.key: every user",
+        ),
+        ("\"127.0.0.1:9180\"", "\"0.0.0.0:9180\"", "admin.address: metrics and health"),
+        (
+            "version = 1",
+            "version = 1\n[dialect.binance]\nimitate = true",
+            "dialect.binance.imitate: strangers can find out which key ids exist",
+        ),
+        ("{ env = \"A_SECRET\" }", "\"none\"", "upstream[0].identity_key: backends cannot tell"),
+        ("state_dir = \"state\"", "", "what the registry records ends with the gateway"),
+        (
+            "state_dir = \"state\"",
+            "[registry]",
+            "registry: what the registry records ends with the",
+        ),
+        (
+            "state_dir = \"state\"",
+            "[registry]\nkind = \"postgres\"\nurl = { file = \"open-remote\" }",
+            "registry.url: what is asked of the registry travels unencrypted",
+        ),
+        ("file = \"secret\"", "file = \"open\"", "key[0].secret.file: every user"),
+        (
+            "id = \"key-1\"\naccount = \"acme\"\ndialect = \"binance\"",
+            "id = \"key-1\"\naccount = \"acme\"\ndialect = \"bybit\"",
+            "key[0].dialect: no route is for this dialect",
+        ),
+    ] {
+        let warnings = good(&changed(from, to)).warnings;
+        let warned = warnings.iter().any(|warning| warning.to_string().contains(said));
+        assert!(warned && warnings.len() == 1, "`{to}`: {warnings:?}");
+    }
+}
+
+#[test]
+fn the_registry_is_kept_where_the_configuration_says() {
+    let place = "state_dir = \"state\"";
+    for (written, said) in [
+        (place, "in etc/state/registry.redb"),
+        ("", "in memory"),
+        ("[registry]\npath = \"keys.redb\"", "in etc/keys.redb"),
+        (
+            "[registry]\nkind = \"postgres\"\nurl = { file = \"url\" }",
+            "in PostgreSQL at localhost/keys",
+        ),
+    ] {
+        let registry = good(&changed(place, written)).config.registry;
+        assert_eq!(registry.to_string(), said);
+        assert!(!format!("{registry:?}").contains("hunter2"), "{registry:?}");
+    }
+    let timed = "[registry]\nkind = \"postgres\"\nurl = { file = \"url\" }\nconnections = 3\ntimeout = \"750ms\"";
+    let Location::Postgres(options) = good(&changed(place, timed)).config.registry else {
+        panic!("it is in PostgreSQL")
+    };
+    let (waits, default) = ((options.timeout, options.connect_timeout), Duration::from_secs(2));
+    assert_eq!((options.connections, waits), (3, (Duration::from_millis(750), default)));
+}
+
+#[test]
+fn a_repeated_read_is_allowed_where_time_counts_seconds() {
+    let own = "version = 1\n[dialect.seconds]\nrecipe = \"seconds.toml\"";
+    let text = changed("version = 1", own).replace(
+        "path = \"/api/**\"\nupstream = \"exchange\"\ndialect = \"binance\"",
+        "path = \"/api/**\"\nupstream = \"exchange\"\ndialect = \"seconds\"\nreplay = \"repeat-same-route\"",
+    );
+    let config = good(&text).config;
+    assert_eq!(config.routes.all()[1].demand.repeat, Repeat::SameRoute);
+    let names: Vec<_> = config.dialects.iter().map(|dialect| &**dialect.name()).collect();
+    assert_eq!(names, ["binance", "seconds"]);
+}
+
+#[test]
+fn a_header_that_carries_a_credential_reaches_no_backend() {
+    let forwards =
+        "backends = [\"127.0.0.1:8000\", \"10.0.0.2:8000\"]\nforward_headers = [\"X-BAPI-SIGN\"]";
+    let text = changed("backends = [\"127.0.0.1:8000\", \"10.0.0.2:8000\"]", forwards)
+        .replace("dialect = \"binance\"", "dialect = \"bybit\"");
+    let refused = parsed(&text).unwrap_err().to_string();
+    assert!(refused.contains("`x-bapi-sign` carries a credential in dialect bybit"), "{refused}");
+}
+
+#[test]
+fn the_guard_can_be_moved_and_taken_away() {
+    let guard = |section: &str| {
+        let text = changed("[admin]", &format!("[guard]\n{section}\n\n[admin]"));
+        parsed(&text).unwrap_or_else(|refused| panic!("{refused}")).config.guard
+    };
+    assert_eq!(guard(""), Bounds::default());
+    let minute = Duration::from_mins(1);
+    let moved =
+        guard("failures = 1000\nfailures_per = \"1s\"\npassphrases = 3\nproven_for = \"1m\"");
+    assert_eq!(moved.failures, Some(Limit { quota: 1_000, period: Duration::from_secs(1) }));
+    assert_eq!(moved.passphrases, Some(Limit { quota: 3, period: 10 * minute }));
+    assert_eq!(moved.proven_for, minute);
+    let none = guard("failures = 0\npassphrases = 0\nban_after = 0\ncodes = 0");
+    assert_eq!((none.failures, none.passphrases), (None, None));
+    assert_eq!((none.bans, none.codes), (None, None));
+    let strict = guard(
+        "ban_after = 3\nban_after_per = \"1m\"\nban_first = \"10m\"\nban_longest = \"1h\"\nban_forget = \"2h\"\n\
+         max_bans = 7\nexempt = [\"10.0.0.0/8\", \"::1\"]\ncodes_per_account = 9\ncodes_known_for = \"24h\"",
+    );
+    let after = Limit { quota: 3, period: minute };
+    let (first, longest, forget) = (10 * minute, 60 * minute, 120 * minute);
+    assert_eq!(
+        strict.bans,
+        Some(BanBounds { after, first, longest, forget, most: 7, share: true })
+    );
+    assert_eq!(strict.exempt.len(), 2);
+    assert_eq!(strict.codes_per_account.unwrap().quota, 9);
+    assert_eq!(strict.codes_known_for, 24 * 60 * minute);
+    let text = changed("[admin]", "[guard]\nban_first = \"2h\"\nban_longest = \"1h\"\n\n[admin]");
+    let refused = parsed(&text).unwrap_err().to_string();
+    assert!(refused.contains("guard.ban_longest: it is shorter than the first ban"), "{refused}");
+    let text = changed("[admin]", "[guard]\nfailures = 1001\n\n[admin]");
+    let refused = parsed(&text).unwrap_err().to_string();
+    assert!(refused.contains("guard.failures: 1001 is not from 0 to 1000"), "{refused}");
+}
+
+#[test]
+fn master_keys_come_from_where_the_configuration_says() {
+    let key = "5c3d0f6b1a928e47d6f10b7e4c29a8533e6f71c0d2b4958a6710fe2c3b4d5a69";
+    let own = || World::with(&[("MASTER", key)], &[("etc/master", key, false)]);
+    let parsed = |section: &str| {
+        let text = changed("[admin]", &format!("{section}\n[admin]"));
+        let world = World {
+            variables: [("A_SECRET", SECRET.to_owned())]
+                .into_iter()
+                .chain(own().variables)
+                .collect(),
+            files: world().files.into_iter().chain(own().files).collect(),
+        };
+        Config::parse(&text, Path::new("etc/gateway.toml"), &world)
+    };
+    let good = |section: &str| parsed(section).unwrap_or_else(|refused| panic!("{refused}")).config;
+    assert!(good("").sealing.is_none());
+    assert_eq!(good("").unbound_trade, Some(UNBOUND_TRADE));
+    assert_eq!(good("[issue]\nunbound_trade = \"0s\"").unbound_trade, None);
+    let month = good("[issue]\nunbound_trade = \"30d\"").unbound_trade;
+    assert_eq!(month, Some(Duration::from_hours(30 * 24)));
+    let section = "[sealing]\ncurrent = \"c\"\n[sealing.keys]\na = { env = \"MASTER\" }\n\
+                   b = { file = \"master\" }\nc = { command = [\"unseal\", \"c\"] }";
+    let config = good(section);
+    let sealing = config.sealing.as_ref().unwrap();
+    let names: Vec<_> = sealing.keys.iter().map(|(name, _)| &**name).collect();
+    assert_eq!((&*sealing.current, names), ("c", vec!["a", "b", "c"]));
+    assert!(!format!("{config:?}").contains(key));
+
+    for (section, said) in [
+        ("current = \"b\"\n[sealing.keys]\na = { env = \"MASTER\" }", "did you mean"),
+        ("current = \"a\"", "`keys` is missing"),
+        ("current = \"a\"\n[sealing.keys]\na = \"5c3d0f6b\"", "a secret does not stand"),
+        ("current = \"a\"\n[sealing.keys]\na = { env = \"5c3d0f6b\" }", "is not set"),
+        ("current = \"a\"\n[sealing.keys]\na = { env = \"A_SECRET\" }", "no master key"),
+        ("current = \"a\"\n[sealing.keys]\na = { command = [] }", "it is empty"),
+        (
+            "current = \"a\"\n[sealing.keys]\na = { command = [\"x\"], env = \"MASTER\" }",
+            "`command` is given as well",
+        ),
+        ("current = \"a\"\n[sealing.keys]\na = { comand = [\"x\"] }", "there is no such key"),
+    ] {
+        let refused = parsed(&format!("[sealing]\n{section}")).unwrap_err();
+        let printed = format!("{refused} {refused:?}");
+        assert!(printed.contains(said), "`{section}`: {printed}");
+        assert!(!printed.contains("5c3d0f6b") && !printed.contains("hunter2"), "{printed}");
+    }
+}
+
+#[test]
+fn a_route_may_ask_for_a_second_factor() {
+    let with = |factor: &str| {
+        let address = "address_limit = \"per-address\"";
+        parsed(&changed(address, &format!("{address}\nsecond_factor = {factor}")))
+    };
+    let asked = |factor: &str| {
+        let loaded = with(factor).unwrap_or_else(|refused| panic!("{refused}"));
+        loaded.config.routes.all()[0].demand.second_factor.clone().unwrap()
+    };
+    let header = asked("{ header = \"X-OTP\", challenge = true }");
+    assert_eq!(header.place, CodePlace::Header("x-otp".parse().unwrap()));
+    assert!(header.challenges.is_some());
+    let parameter = asked("{ parameter = \"otp\" }");
+    assert_eq!(parameter.place, CodePlace::Parameter("otp".into()));
+    assert!(parameter.challenges.is_none());
+    let member = asked("{ member = \"otp\" }");
+    assert_eq!(member.place, CodePlace::Member("otp".into()));
+    for (factor, problem) in [
+        ("{ member = \"otp\", challenge = true }", "a challenge would hold for no other code"),
+        ("{ member = \"a b\" }", "\"a b\" is no name of a parameter"),
+        ("{}", "none of `header`, `parameter` and `member` is given"),
+        (
+            "{ header = \"a\", parameter = \"b\" }",
+            "more than one of `header`, `parameter` and `member` is given",
+        ),
+        ("{ header = \"x otp\" }", "\"x otp\" is no header field"),
+        ("{ header = \"Accept\" }", "`accept` has a meaning of its own"),
+        ("{ header = \"x-forwarded-for\" }", "`x-forwarded-for` has a meaning of its own"),
+        ("{ header = \"x-mbx-apikey\" }", "the dialect keeps a credential of its own there"),
+        ("{ parameter = \"signature\" }", "the dialect keeps a credential of its own there"),
+        ("{ parameter = \"a=b\" }", "\"a=b\" is no name of a parameter"),
+        ("{ header = \"x-otp\", challenges = true }", "did you mean `challenge`?"),
+        ("\"x-otp\"", "expected a table"),
+    ] {
+        let refused = with(factor).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{factor}: {refused}");
+    }
+    let public = changed(
+        "dialect = \"binance\"\npermission = \"trade\"\naddress_limit",
+        "ask = \"public\"\nsecond_factor = { header = \"x-otp\" }\naddress_limit",
+    );
+    let refused = parsed(&public).unwrap_err().to_string();
+    assert!(refused.contains("only a signed request has an account"), "{refused}");
+    let within = with("{ header = \"x-otp\", challenge = true }");
+    assert!(within.is_ok());
+    let within = changed(
+        "dialect = \"binance\"\npermission = \"trade\"",
+        "dialect = \"cryptocom\"\npermission = \"trade\"\nsecond_factor = { header = \"x-otp\", challenge = true }",
+    );
+    let refused = parsed(&within).unwrap_err().to_string();
+    assert!(refused.contains("has its time or nonce within the content"), "{refused}");
+}
+
+#[test]
+fn a_route_may_say_where_its_requests_name_a_symbol() {
+    let with = |symbol: &str| {
+        let path = "path = \"/api/v3/order\"";
+        let segments = "path = \"/api/v3/{market}/{symbol}\"";
+        parsed(&changed(path, &format!("{segments}\nsymbol = {symbol}")))
+    };
+    let place = |symbol: &str| {
+        let loaded = with(symbol).unwrap_or_else(|refused| panic!("{refused}"));
+        loaded.config.routes.all()[0].demand.symbol.clone().unwrap()
+    };
+    for (symbol, expected) in [
+        ("{ parameter = \"symbol\" }", SymbolPlace::Parameter("symbol".into())),
+        ("{ member = \"symbol\" }", SymbolPlace::Member(["symbol".into()].into())),
+        ("{ member = \"a.b\" }", SymbolPlace::Member(["a".into(), "b".into()].into())),
+        ("{ segment = \"market\" }", SymbolPlace::Segment(2)),
+        ("{ segment = \"symbol\" }", SymbolPlace::Segment(3)),
+    ] {
+        assert_eq!(place(symbol), expected);
+    }
+    for (symbol, problem) in [
+        ("{}", "it takes one of `parameter`, `member` and `segment`"),
+        ("{ parameter = \"a\", member = \"b\" }", "it takes one of"),
+        ("{ segment = \"pair\" }", "there is no segment \"{pair}\" in the `path`"),
+        ("{ parameter = \"a=b\" }", "\"a=b\" is no name"),
+        ("{ member = \"a..b\" }", "\"\" is no name"),
+        ("{ param = \"symbol\" }", "there is no such key"),
+        ("\"symbol\"", "expected a table"),
+    ] {
+        let refused = with(symbol).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{symbol}: {refused}");
+    }
+    let public = changed(
+        "dialect = \"binance\"\npermission = \"trade\"\naddress_limit",
+        "ask = \"public\"\nsymbol = { parameter = \"symbol\" }\naddress_limit",
+    );
+    let refused = parsed(&public).unwrap_err().to_string();
+    assert!(refused.contains("a public route knows no key"), "{refused}");
+}
+
+#[test]
+fn a_key_may_be_bound_to_symbols() {
+    let with =
+        |symbols: &str| parsed(&changed("limits = [\"orders\"]", &format!("symbols = {symbols}")));
+    let loaded = with("[\"BTCUSDT\", \"ETH/USD\"]").unwrap_or_else(|refused| panic!("{refused}"));
+    let bindings = loaded.config.keys[0].bindings.as_ref().unwrap();
+    let symbols = bindings.symbols.as_ref().unwrap();
+    assert!(symbols.hold("ETH/USD".bytes()) && !symbols.hold("ETHUSD".bytes()));
+    assert!(good(GOOD).config.keys[0].bindings.is_none());
+    for (symbols, problem) in [
+        ("[]", "an empty list would mean every symbol"),
+        ("[\"BTC USD\"]", "\"BTC USD\" is no symbol"),
+    ] {
+        let refused = with(symbols).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{symbols}: {refused}");
+    }
+}
+
+#[test]
+fn what_is_known_of_keys_may_be_a_second_old_at_least() {
+    let with = |age: &str| {
+        let address = "address_limit = \"per-address\"";
+        parsed(&changed(address, &format!("{address}\nkey_max_age = \"{age}\"")))
+    };
+    assert!(with("1s").is_ok());
+    for age in ["0s", "400ms", "999ms"] {
+        let refused = with(age).unwrap_err().to_string();
+        assert!(refused.contains("every half second") && refused.contains("\"1s\""), "{refused}");
+    }
+}
+
+#[test]
+fn the_key_of_challenges_is_a_secret() {
+    let with = |key: &str| {
+        parsed(&changed("[admin]", &format!("[second_factor]\nchallenge_key = {key}\n\n[admin]")))
+    };
+    assert!(with("{ env = \"A_SECRET\" }").is_ok());
+    let short = with("{ file = \"short\" }").unwrap_err().to_string();
+    assert!(short.contains("the key is shorter than 32 bytes"), "{short}");
+    let plain = with(&format!("\"{SECRET}\"")).unwrap_err().to_string();
+    assert!(!plain.contains("hunter2"), "{plain}");
+}
