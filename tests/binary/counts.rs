@@ -106,9 +106,9 @@ fn counters_equal_what_was_sent() {
         ("store_records", &[], 16),
         ("store_refusals_total", &[], 0),
         ("connections_total", &[], 44),
-        ("keys", &[("state", "active")], 18),
-        ("keys", &[("state", "suspended")], 3),
-        ("keys", &[("state", "revoked")], 3),
+        ("keys", &[("state", "active")], 24),
+        ("keys", &[("state", "suspended")], 4),
+        ("keys", &[("state", "revoked")], 4),
         ("ready", &[], 1),
     ] {
         assert_eq!(counted(name, labels), count, "{name} {labels:?}");
