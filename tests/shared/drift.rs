@@ -13,8 +13,9 @@ use crate::{BOUND, SKEW, charge, local, now, options, past_fence};
 /// A library whose clock stands.
 fn standing(at: Micros) -> Weakened {
     let stands = format!("{{ {}, {} }}", at.0 / 1_000_000, at.0 % 1_000_000);
-    let function = FUNCTION.replace("call('TIME')", &stands);
-    assert_ne!(function, FUNCTION);
+    let (asked, by_seal) = ("call('TIME')", "tick((NEVER_MS - left) * 1000)");
+    assert!(FUNCTION.contains(asked) && FUNCTION.contains(by_seal));
+    let function = FUNCTION.replace(asked, &stands).replace(by_seal, &format!("tick({})", at.0));
     Weakened { function: Some(function.into()), ..Weakened::default() }
 }
 
