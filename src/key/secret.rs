@@ -291,7 +291,11 @@ impl fmt::Debug for Signer {
 }
 
 /// A passphrase, kept as its SHA-256 digest.
-pub struct Passphrase {
+///
+/// It lies apart from its key, since most keys have none; only for whom the signature has proved is it looked at.
+pub struct Passphrase(Box<Digests>);
+
+struct Digests {
     clear: [u8; 32],
     /// The digest of the other form in which it may come.
     keyed: Option<[u8; 32]>,
@@ -302,18 +306,22 @@ pub struct Passphrase {
 impl Passphrase {
     /// Takes a passphrase in clear.
     pub fn new(clear: &str) -> Self {
-        Self { clear: Sha256::digest(clear).into(), keyed: None, outgoing: None }
+        let clear = Sha256::digest(clear).into();
+        Self(Box::new(Digests { clear, keyed: None, outgoing: None }))
     }
 
     /// Takes a passphrase in clear that may also come as its MAC under `secret`, in base64 (`KuCoin`).
     pub fn keyed(clear: &str, secret: &Secret) -> Self {
-        Self { keyed: mac_of(clear, secret), ..Self::new(clear) }
+        let mut passphrase = Self::new(clear);
+        passphrase.0.keyed = mac_of(clear, secret);
+        passphrase
     }
 
     /// The same passphrase, which may also come as its MAC under the secret that is on its way out.
     #[must_use]
-    pub fn also_keyed(self, clear: &str, outgoing: &Secret) -> Self {
-        Self { outgoing: self.keyed.and_then(|_| mac_of(clear, outgoing)), ..self }
+    pub fn also_keyed(mut self, clear: &str, outgoing: &Secret) -> Self {
+        self.0.outgoing = self.0.keyed.and_then(|_| mac_of(clear, outgoing));
+        self
     }
 
     /// Whether `offered` is the passphrase, in the form that `keyed` says, in constant time.
@@ -321,9 +329,9 @@ impl Passphrase {
         let offered: [u8; 32] = Sha256::digest(offered).into();
         let is = |meant: &[u8; 32]| meant.ct_eq(&offered).into();
         if !keyed {
-            return is(&self.clear);
+            return is(&self.0.clear);
         }
-        self.keyed.as_ref().is_some_and(is) | self.outgoing.as_ref().is_some_and(is)
+        self.0.keyed.as_ref().is_some_and(is) | self.0.outgoing.as_ref().is_some_and(is)
     }
 }
 
