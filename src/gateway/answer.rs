@@ -66,7 +66,7 @@ pub(super) fn write(reply: &Reply, manner: Manner, to: &mut Vec<u8>) -> Coding {
         }
         Head::Own(_, fields) => {
             status_line(status, None, to);
-            for (name, value) in fields {
+            for (name, value) in fields.iter() {
                 field(name, value, to);
             }
             Told { length: fields.contains_key(CONTENT_LENGTH), date: fields.contains_key(DATE) }

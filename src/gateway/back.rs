@@ -36,7 +36,7 @@ pub(super) struct Connection {
 /// What became of a request.
 pub(super) enum Sent {
     /// The head of the reply has come.
-    Replied(ReplyHead),
+    Replied(Box<ReplyHead>),
     /// The connection is closed; nothing was written.
     Unsent,
     /// There will be no reply.

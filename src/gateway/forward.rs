@@ -228,7 +228,7 @@ impl Ready<'_> {
 /// What a backend says to an opening handshake.
 pub(super) enum Upgraded {
     /// That it goes over, and how.
-    Switched(ReplyHead, Lease),
+    Switched(Box<ReplyHead>, Lease),
     /// Anything else.
     Otherwise(Reply),
 }
@@ -249,7 +249,7 @@ struct Unsent(Outgoing);
 
 /// What became of a request that was given to a connection.
 enum Sent {
-    Replied(ReplyHead),
+    Replied(Box<ReplyHead>),
     /// The connection had closed; nothing was written.
     Returned(Unsent),
     Lost(ForwardFault),
@@ -275,7 +275,7 @@ impl Terms<'_> {
         &self,
         group: &Group,
         mut unsent: Unsent,
-    ) -> Result<(ReplyHead, Lease), ForwardFault> {
+    ) -> Result<(Box<ReplyHead>, Lease), ForwardFault> {
         let mut tried = ArrayVec::<usize, MAX_BACKENDS>::new();
         let mut now = self.now;
         let mut crowded = None;
@@ -317,7 +317,7 @@ impl Terms<'_> {
         turn: Turn,
         mut unsent: Unsent,
         patience: Patience,
-    ) -> Result<(ReplyHead, Lease), Setback> {
+    ) -> Result<(Box<ReplyHead>, Lease), Setback> {
         for tries in 0..=MAX_POOLED {
             let pool = turn.pool();
             let idle = if tries < MAX_POOLED { pool.take(self.now) } else { None };

@@ -33,9 +33,9 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) enum Head {
     /// As a backend wrote it, and the fields we set: in place of any of the same name.
-    Passed(ReplyHead, Vec<(HeaderName, Value)>),
-    /// Ours.
-    Own(StatusCode, HeaderMap),
+    Passed(Box<ReplyHead>, Vec<(HeaderName, Value)>),
+    /// Ours. Boxed, so that a reply is small: it is handed on from step to step.
+    Own(StatusCode, Box<HeaderMap>),
 }
 
 /// What a field that we set says. What can be written straight into an answer takes no memory before.
@@ -108,7 +108,7 @@ impl Reply {
         let mut response = Response::new(self.body);
         *response.status_mut() = status;
         *response.headers_mut() = match self.head {
-            Head::Own(_, fields) => fields,
+            Head::Own(_, fields) => *fields,
             Head::Passed(head, ours) => {
                 let reason = head.reason().map(<[u8]>::to_vec);
                 if let Some(Ok(reason)) = reason.map(hyper::ext::ReasonPhrase::try_from) {
@@ -128,7 +128,7 @@ impl Reply {
 impl From<Response<ReplyBody>> for Reply {
     fn from(response: Response<ReplyBody>) -> Self {
         let (head, body) = response.into_parts();
-        Self { head: Head::Own(head.status, head.headers), body }
+        Self { head: Head::Own(head.status, Box::new(head.headers)), body }
     }
 }
 
@@ -342,7 +342,7 @@ impl Stream {
 ///
 /// `now` is when its head had come.
 pub(super) fn pass_on(
-    head: ReplyHead,
+    head: Box<ReplyHead>,
     mut lease: Lease,
     now: Micros,
 ) -> Result<Reply, ForwardFault> {

@@ -62,7 +62,9 @@ pub(super) const LONGEST_HEAD: usize = 128 << 10;
 
 impl ReplyHead {
     /// Takes a head off the front of `held`; `None` while its end has not come. Interim replies are passed over.
-    pub(super) fn take(held: &mut BytesMut, asked: Asked) -> Result<Option<Self>, Odd> {
+    ///
+    /// Boxed, since it is handed on from step to step until its answer is written.
+    pub(super) fn take(held: &mut BytesMut, asked: Asked) -> Result<Option<Box<Self>>, Odd> {
         while !held.is_empty() {
             match read(held, asked)? {
                 None if held.len() > LONGEST_HEAD => return Err(Odd),
@@ -106,7 +108,7 @@ impl ReplyHead {
 
 enum Head {
     Interim,
-    Final(ReplyHead),
+    Final(Box<ReplyHead>),
 }
 
 /// Reads a head and tells its length.
@@ -152,14 +154,14 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
     let framing = facts.framing(asked != Asked::Head && !bodiless)?;
     Ok(Some((
         length,
-        Head::Final(ReplyHead {
+        Head::Final(Box::new(ReplyHead {
             status,
             framing,
             keeps_alive: facts.keeps_alive() && framing != Framing::Close && !switches,
             text: Bytes::new(),
             reason: place(held, reply.reason.unwrap_or_default().as_bytes()),
             fields: kept,
-        }),
+        })),
     )))
 }
 
@@ -279,7 +281,7 @@ pub(super) fn place(whole: &[u8], part: &[u8]) -> Range<usize> {
 mod tests {
     use super::*;
 
-    fn head(text: &str) -> Result<Option<ReplyHead>, Odd> {
+    fn head(text: &str) -> Result<Option<Box<ReplyHead>>, Odd> {
         ReplyHead::take(&mut BytesMut::from(text), Asked::Usual)
     }
 
