@@ -20,6 +20,8 @@ pub(super) struct Limits {
     heads: Box<[Heads]>,
     live: AtomicUsize,
     capacity: usize,
+    /// Up to how many subjects of a shard paid-off ones are left where they are: a small part of its room.
+    few: usize,
     swept_at: AtomicU64,
     windows: Windows,
 }
@@ -88,8 +90,8 @@ impl Limits {
         let heads = shards.iter().map(|shard| lock(shard).cells.heads().clone()).collect();
         let capacity = capacity.min(SHARDS * MOST_SLOTS);
         let (live, swept_at) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let windows = Windows::new(mixer, windows);
-        Self { mixer, shards, heads, live, capacity, swept_at, windows }
+        let (few, windows) = (capacity / SHARDS / 256, Windows::new(mixer, windows));
+        Self { mixer, shards, heads, live, capacity, few, swept_at, windows }
     }
 
     /// Starts to bring what belongs to `subject` into the cache.
@@ -225,9 +227,12 @@ impl Plan<'_> {
             if slot.is_none()
                 && let Some(shard) = shard_of(&mut self.shards, hash)
             {
-                let dropped = shard.sweep(now, A_FEW, limits.mixer);
+                // As long as there are few, none is in the way: it may be charged again before long.
+                if shard.cells.live() >= limits.few {
+                    let dropped = shard.sweep(now, A_FEW, limits.mixer);
+                    limits.live.fetch_sub(dropped, Ordering::Relaxed);
+                }
                 shard.cells.insert(hash.chain(), Cell { subject, arrival });
-                limits.live.fetch_sub(dropped, Ordering::Relaxed);
             }
         }
         if let Some(windows) = &mut self.windows {
