@@ -54,6 +54,8 @@ enum Whose {
     Revoked,
     Nobody,
     NobodyToo,
+    /// One of as many ids as there are keys.
+    NobodyOften,
 }
 
 /// What a request is like; all else about it is drawn afresh for each sample.
@@ -145,6 +147,7 @@ impl Bench {
             Whose::Revoked => id(REVOKED.0, number % self.keys),
             Whose::Nobody => id("n", number),
             Whose::NobodyToo => id("m", number),
+            Whose::NobodyOften => id("n", number % self.keys),
         };
         let by = Credentials { key_id: &key_id, signer: &self.signer, passphrase: None };
         let draft = Draft {
@@ -409,6 +412,11 @@ fn pairs(algorithm: Algorithm) -> Vec<Pair> {
         };
         all.extend([
             pair("wrong, known key : unknown key", &[KNOWN], [Whose::Known, Whose::Nobody]),
+            pair(
+                "wrong, known key : as many unknown keys",
+                &[KNOWN],
+                [Whose::Known, Whose::NobodyOften],
+            ),
             pair(
                 "  floor: known key : known key",
                 &[KNOWN, KNOWN_TOO],
