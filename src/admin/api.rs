@@ -267,7 +267,11 @@ impl Api {
                         Ok(reply) if operation.answer.binds => {
                             Ok(confirm::told(reply, &api.desk, wait).await)
                         }
-                        other => other,
+                        Ok(reply) => {
+                            confirm::here(reply.binds, &api.desk, wait).await;
+                            Ok(reply)
+                        }
+                        Err(problem) => Err(problem),
                     }
                 }
                 Err(problem) => Err(problem),

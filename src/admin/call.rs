@@ -38,7 +38,8 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content: Content,
     pub(super) version: Option<u64>,
-    /// The revision that took something away, which gateways are to apply before the answer.
+    /// The revision that took something away, which gateways are to apply before the answer, or that made a key, which this
+    /// one is to.
     pub(super) binds: Option<u64>,
     pub(super) location: Option<String>,
     /// What it was done to, where the path does not say.

@@ -68,6 +68,15 @@ pub(super) async fn told(reply: Reply, desk: &Desk, wait: Duration) -> Reply {
     Reply { content: Content::Json(joined.into()), ..reply }
 }
 
+/// Waits until this gateway has applied a revision, so that whoever reads that a key was made can use it here at once, or
+/// until `wait` is over.
+pub(super) async fn here(revision: Option<u64>, desk: &Desk, wait: Duration) {
+    if let (Some(revision), Some(this)) = (revision, &desk.facts.gateway) {
+        // Where it is late the key is made all the same.
+        let _late = applied_here(this, revision, Instant::now() + wait).await;
+    }
+}
+
 /// The gateways that have applied `revision`, once all have or `wait` is over.
 pub(super) async fn gateways(desk: &Desk, revision: u64, wait: Duration) -> Gateways {
     let due = Instant::now() + wait;

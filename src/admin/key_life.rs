@@ -137,7 +137,8 @@ async fn rotate(call: Call) -> Outcome {
     let act = call.act(&actor, reason.as_deref());
     let registrar = &call.api.desk.registrar;
     let issued = registrar.rotate(&act, id, overlap, body.public_key.as_deref()).await?;
-    let reply = Reply::ok(&IssuedView::of(&issued, call.at))?.at_version(issued.key.version);
+    let reply = Reply::ok(&IssuedView::of(&issued, call.at))?;
+    let reply = reply.at_version(issued.key.version).binding(issued.key.revision);
     Ok(if issued.secret.is_some() { reply.with_secret() } else { reply })
 }
 

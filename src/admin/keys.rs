@@ -226,7 +226,8 @@ fn made(issued: &Issued, view: &IssuedView) -> Outcome {
         reply
     };
     let id = &issued.key.id;
-    Ok(reply.at_version(issued.key.version).located(location(id)).of(id.as_str()))
+    let reply = reply.at_version(issued.key.version).located(location(id)).of(id.as_str());
+    Ok(reply.binding(issued.key.revision))
 }
 
 /// Where a key is found, as a URI may say it.
