@@ -1,9 +1,9 @@
 //! The shared store: replay and limits in Redis, so that any number of gateways are as one.
 //!
 //! One server, or a quorum of three or five that know nothing of each other: then a request passes when most of them
-//! say that it is new, and none of those that count its account's limits is against it. Or a cluster, where all of an account lies on one
-//! primary, which is trusted while most nodes confirm it. Each call is one function of the library in `function/`,
-//! which decides at once; what fails, or does not answer in time, counts as a refusal.
+//! say that it is new, and none of those that count its account's limits is against it. Or a cluster, where all of an
+//! account lies on one primary, which is trusted while most nodes confirm it. Each call is one function of the library in
+//! `function/`, which decides at once; what fails, or does not answer in time, counts as a refusal.
 
 mod asks;
 mod backlog;

@@ -13,7 +13,7 @@ use super::marks;
 use super::packed::{self, Payer, Spend};
 use super::tally::New;
 use crate::clock::{Clock, Micros};
-use crate::store::{Charge, Cost, Receipt, Verdict};
+use crate::store::{Charge, Cost, Receipt, SignedTime, Verdict};
 
 impl<C: Clock> RedisStore<C> {
     /// Takes back what the servers that said that it is new did with a request that does not pass: what may come again
@@ -57,9 +57,11 @@ impl<C: Clock> RedisStore<C> {
 
     /// Gives back what a request that passed was charged, wherever it was.
     pub(super) fn refund(&self, receipt: &Receipt) {
-        let fence = match marks::refund(receipt, receipt.at) {
-            Some(_) => Some(Micros(u64::MAX)),
-            None => packed::fence(receipt.time, self.margins),
+        let fence = match receipt.time {
+            SignedTime::Growing { key: _, nonce: _, window: _ } => Some(Micros(u64::MAX)),
+            SignedTime::Stamp(_) | SignedTime::Deadline { .. } | SignedTime::Unique { .. } => {
+                packed::fence(receipt.time, self.margins)
+            }
         };
         let Some(fence) = fence else { return };
         let deadline = Instant::now() + self.deadline;
