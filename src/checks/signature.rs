@@ -48,7 +48,7 @@ impl Signed {
 
     /// Which of the key's secrets signed.
     pub(crate) fn secret(&self) -> &Secret {
-        outgoing(&self.key)
+        self.key.outgoing()
             .filter(|_| self.by_outgoing)
             .map_or(&self.key.secret, |(secret, _)| secret)
     }
@@ -112,7 +112,7 @@ pub(crate) fn check(
     *verifications += u64::from(!shape.0.is_symmetric());
     let mut by_outgoing = false;
     if proven.is_none() {
-        let (second, is_own) = key_s(outgoing_good, fits);
+        let (second, is_own) = key_s(Key::outgoing_good, fits);
         if is_own || shape.0.is_symmetric() {
             let again = prove(dialect, request, claim, second, offered, message);
             *verifications += u64::from(!shape.0.is_symmetric());
@@ -136,16 +136,6 @@ fn why(nearest: Option<&Nearest>, is_known: bool) -> Denial {
     let known = usize::from(nearest.is_some_and(Nearest::is_named)) + usize::from(is_known);
     let row = [Denial::UnknownKey, Denial::WrongDialect, Denial::BadSignature];
     black_box(&row).get(known).copied().unwrap_or(Denial::BadSignature)
-}
-
-/// The secret that was rotated out, and until when it is good.
-fn outgoing(key: &Key) -> Option<&(Secret, Micros)> {
-    key.bindings.as_ref()?.outgoing.as_ref()
-}
-
-fn outgoing_good(key: &Key, algorithm: Algorithm, now: Micros) -> Option<&Secret> {
-    let (secret, until) = outgoing(key)?;
-    (now < *until && secret.algorithm() == algorithm).then_some(secret)
 }
 
 /// What signs the reply to a proven request, where its dialect's clients check that.

@@ -170,6 +170,17 @@ pub struct Bindings {
 }
 
 impl Key {
+    /// The secret that was rotated out, and until when it is good.
+    pub(crate) fn outgoing(&self) -> Option<&(Secret, Micros)> {
+        self.bindings.as_ref()?.outgoing.as_ref()
+    }
+
+    /// The same secret, if it is of that algorithm and still good.
+    pub(crate) fn outgoing_good(&self, algorithm: Algorithm, now: Micros) -> Option<&Secret> {
+        let (secret, until) = self.outgoing()?;
+        (now < *until && secret.algorithm() == algorithm).then_some(secret)
+    }
+
     /// Reads of each of its cache lines, all at once: what is looked at first then waits for the rest too, but once.
     pub(crate) fn fetch(&self) {
         let id = self.id.as_bytes();

@@ -177,8 +177,8 @@ impl Live {
     pub(super) fn take_uses(&self, most: usize) -> Vec<Word> {
         let mut uses = Vec::new();
         self.held.each(|key| {
-            let outgoing = key.bindings.as_ref().and_then(|bindings| bindings.outgoing.as_ref());
-            for secret in std::iter::once(&key.secret).chain(outgoing.map(|(secret, _)| secret)) {
+            let outgoing = key.outgoing().map(|(secret, _)| secret);
+            for secret in std::iter::once(&key.secret).chain(outgoing) {
                 if uses.len() < most
                     && let Some((number, at)) = secret.take_use(COARSE)
                 {
