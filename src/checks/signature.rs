@@ -48,7 +48,8 @@ impl Signed {
 
     /// Which of the key's secrets signed.
     pub(crate) fn secret(&self) -> &Secret {
-        self.key.outgoing()
+        self.key
+            .outgoing()
             .filter(|_| self.by_outgoing)
             .map_or(&self.key.secret, |(secret, _)| secret)
     }
