@@ -6,11 +6,10 @@ mod control;
 mod counted;
 mod epochs;
 mod gossip;
+mod start_error;
 
 use std::fmt;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,29 +17,29 @@ use tokio::sync::watch;
 
 use crate::admin::{NotReady, Readiness, ThisGateway};
 use crate::admit::{Ask, Decoys, Gate, Guard};
-use crate::audit::{self, Trail};
+use crate::audit::Trail;
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::config::Config;
 use crate::gateway::routes::Target;
-use crate::gateway::tls::TlsError;
-use crate::gateway::{self, Cutter, Gateway, Running};
+use crate::gateway::{Cutter, Gateway, Running};
 use crate::key::State;
-use crate::key::master::MasterError;
 use crate::metrics::{self, KeyCounts, Labels, Metrics, RouteLabels, UpstreamLabels};
 use crate::registry::bans;
-use crate::registry::book::{Registry, RegistryError};
+use crate::registry::book::Registry;
 use crate::registry::cache::KeyCache;
 use crate::registry::feed::{Follower, News, OpenKey, Tell};
 use crate::registry::fixed::FixedKeys;
 use crate::registry::opened::KeyOpener;
 use crate::store::live::LiveStore;
-use crate::store::memory::{MemoryStore, OpenError, Options};
-use crate::store::redis::{RedisStore, Trouble};
+use crate::store::memory::{MemoryStore, Options};
+use crate::store::redis::RedisStore;
 use audited::Audited;
 use control::Control;
 use counted::Counted;
 use epochs::Epochs;
 use gossip::Gossip;
+
+pub use start_error::StartError;
 
 /// The gate of a gateway with an embedded store, and keys of its configuration and a registry.
 pub type LiveGate = Gate<KeyCache, LiveStore<Arc<SystemClock>>, Arc<SystemClock>>;
@@ -69,70 +68,6 @@ impl fmt::Debug for Source {
         f.debug_struct("Source").field("registry", &self.registry).finish_non_exhaustive()
     }
 }
-
-/// Why a gateway does not start. The text says the cure.
-#[derive(Debug)]
-pub enum StartError {
-    /// The store does not open.
-    Store(OpenError),
-    /// So many servers of the shared store can never be used as they are that the others are too few: which, and why.
-    SharedStore(Vec<(String, Trouble)>),
-    /// The system gives no random bytes.
-    Random(getrandom::Error),
-    /// The metrics contradict each other.
-    Metrics(metrics::Error),
-    /// The audit trail does not open.
-    Audit(audit::OpenError),
-    /// The admin address cannot be listened on.
-    Admin(SocketAddr, io::Error),
-    /// The certificates of the admin address cannot be used.
-    AdminTls(TlsError),
-    /// The admin socket cannot be listened on.
-    AdminSocket(PathBuf, io::Error),
-    /// The registry does not open.
-    Registry(RegistryError),
-    /// There are no master keys.
-    Masters(MasterError),
-    /// The data plane does not start.
-    Gateway(gateway::StartError),
-    /// The system gives no thread or event queue.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Store(error) => error.fmt(f),
-            Self::SharedStore(troubles) => {
-                f.write_str("the shared store cannot be used as it is:")?;
-                troubles
-                    .iter()
-                    .try_for_each(|(server, trouble)| write!(f, "\n  {server} {trouble}"))
-            }
-            Self::Random(error) => write!(f, "the system gives no random bytes: {error}"),
-            Self::Metrics(error) => write!(f, "the metrics cannot be declared: {error}"),
-            Self::Audit(error) => error.fmt(f),
-            Self::Admin(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "admin address {address} is in use: stop what has it, or set another one under `[admin]` \
-                 (with `demo`: --admin-listen)"
-            ),
-            Self::Admin(address, error) => {
-                write!(f, "cannot listen on admin address {address}: {error}")
-            }
-            Self::AdminTls(error) => error.fmt(f),
-            Self::AdminSocket(path, error) => {
-                write!(f, "cannot listen on admin socket {}: {error}", path.display())
-            }
-            Self::Registry(error) => error.fmt(f),
-            Self::Masters(error) => error.fmt(f),
-            Self::Gateway(error) => error.fmt(f),
-            Self::System(error) => write!(f, "cannot start the control plane: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A gateway that serves.
 #[derive(Debug)]
