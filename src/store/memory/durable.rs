@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::OpenError;
 use super::fence::{AHEAD, Fence, PERSIST_EVERY};
+use super::highest::Highest;
 use super::marks::Marks;
 use super::pace::Pace;
-use super::replay::Highest;
 use super::state::{Log, StateDir};
 use super::unique::Unique;
 use crate::clock::Micros;

@@ -9,6 +9,7 @@ mod arrival;
 mod chains;
 mod durable;
 mod fence;
+mod highest;
 mod limits;
 pub(super) mod marks;
 mod open_error;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::accounts::{AccountSlot, Accounts};
 use super::chains::{Chains, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
+use super::highest::Highest;
 use super::span::{Link, Regions, Spot};
 use crate::clock::Micros;
 use crate::store::{Charge, Repeat, SignedTime};
@@ -57,13 +58,6 @@ struct Shard {
     /// Whatever expires before this second was removed; what is on the wheel expires less than a horizon after it.
     cursor: u32,
     highest: Highest,
-}
-
-/// The latest signed times that were accepted.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Highest {
-    pub(super) stamp: Micros,
-    pub(super) deadline: Micros,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -364,17 +358,6 @@ impl Shard {
         self.records.memory_bytes()
             + size_of_val(&*self.wheel)
             + self.far.capacity() * size_of::<(u32, u32)>()
-    }
-}
-
-impl Highest {
-    fn raise(&mut self, time: SignedTime) {
-        match time {
-            SignedTime::Stamp(at) => self.stamp = self.stamp.max(at),
-            SignedTime::Deadline { at, lead: _ } => self.deadline = self.deadline.max(at),
-            SignedTime::Growing { key: _, nonce: _, window: _ }
-            | SignedTime::Unique { key: _, nonce: _ } => {}
-        }
     }
 }
 
