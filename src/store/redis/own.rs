@@ -3,7 +3,7 @@
 //! It is exact and bounded. Where the store answers nothing depends on it: what finds no room is asked about as ever.
 //! Where the store cannot be asked, it alone judges what was signed after it began to be complete.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -22,9 +22,10 @@ pub(super) struct Own {
 
 #[derive(Debug, Default)]
 struct Part {
-    /// Until when each may come again, and by which route it came.
-    held: HashMap<Identity, (Micros, u16)>,
-    swept: Micros,
+    /// By which route each came.
+    held: HashMap<Identity, u16>,
+    /// Until when each may come again, the one looked at longest ago first.
+    ends: VecDeque<(Micros, Identity)>,
 }
 
 /// What became of a request that is added.
@@ -73,18 +74,14 @@ impl Own {
 
     fn put(&self, identity: Identity, charge: &Charge) -> Added {
         let added = self.part(identity, |part| {
-            let is_due = part.held.len() >= self.most || charge.now > part.swept + SWEEP;
-            // A full part is swept at most so often as time goes on.
-            if is_due && charge.now > part.swept {
-                part.held.retain(|_, (until, _)| *until >= charge.now);
-                part.swept = charge.now;
-            }
+            part.sweep_some(charge.now);
             match part.held.get(&identity) {
                 Some(held) if is_spent(charge)(held) => Added::Before,
                 Some(_) => Added::Now,
                 None if part.held.len() >= self.most => Added::NoRoom,
                 None => {
-                    part.held.insert(identity, (charge.keep_until, charge.route));
+                    part.held.insert(identity, charge.route);
+                    part.ends.push_back((charge.keep_until, identity));
                     Added::Now
                 }
             }
@@ -103,15 +100,29 @@ impl Own {
     }
 }
 
+impl Part {
+    /// Drops what is past among the next few. Never all at once, not even when full: a request would wait for that.
+    fn sweep_some(&mut self, now: Micros) {
+        for _ in 0..LOOKED_AT.min(self.ends.len()) {
+            match self.ends.pop_front() {
+                Some((until, past)) if until < now => drop(self.held.remove(&past)),
+                Some(live) => self.ends.push_back(live),
+                None => {}
+            }
+        }
+    }
+}
+
 /// Whether what is held forbids this request.
-fn is_spent(charge: &Charge) -> impl Fn(&(Micros, u16)) -> bool {
-    |(_, route)| charge.repeat == Repeat::Never || *route != charge.route
+fn is_spent(charge: &Charge) -> impl Fn(&u16) -> bool {
+    |route| charge.repeat == Repeat::Never || *route != charge.route
 }
 
 const PARTS: usize = 16;
-/// About 12 MB in all.
+/// About 16 MB in all.
 const MOST: usize = 16_384;
-const SWEEP: std::time::Duration = std::time::Duration::from_secs(5);
+/// For each that is added: so at most a quarter of what is held is past, where windows are alike.
+const LOOKED_AT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -159,5 +170,25 @@ mod tests {
         own.add(&charge(48, 115));
         assert!(!own.has(&charge(0, 116)) && own.has(&charge(16, 116)));
         assert!(own.has(&charge(48, 116)));
+    }
+
+    #[test]
+    fn a_full_set_looks_at_few_for_each_that_is_added() {
+        let mut part = Part::default();
+        for number in 0..100_u8 {
+            let identity = Identity([number; 16]);
+            part.held.insert(identity, 1);
+            // Those that end early lie behind those that end late.
+            part.ends.push_back((Micros(if number < 50 { 200 } else { 100 }), identity));
+        }
+        for added in 1..=25 {
+            part.sweep_some(Micros(150));
+            let dropped = (LOOKED_AT * added).saturating_sub(50);
+            assert_eq!((part.held.len(), part.ends.len()), (100 - dropped, 100 - dropped));
+        }
+        part.sweep_some(Micros(200));
+        assert_eq!(part.held.len(), 50, "at its last moment it is live");
+        part.sweep_some(Micros(201));
+        assert_eq!(part.held.len(), 50 - LOOKED_AT);
     }
 }
