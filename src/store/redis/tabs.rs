@@ -5,7 +5,7 @@
 //! never exceeds the quota, so that all gateways together admit at most the quota and one batch each. While the store
 //! does not answer, each gateway counts for itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,14 @@ use crate::store::{Cost, Subject};
 /// The tabs of one gateway.
 #[derive(Debug, Default)]
 pub(super) struct Tabs {
-    open: Mutex<HashMap<Subject, Arc<Tab>, RandomState>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    tabs: HashMap<Subject, Arc<Tab>, RandomState>,
+    /// Whose they are, the one looked at longest ago first.
+    order: VecDeque<Subject>,
 }
 
 /// What one subject has run up here.
@@ -38,6 +45,8 @@ struct Tab {
 struct State {
     /// Units that the store was not asked for yet.
     owed: u32,
+    /// When what is owed would be back if the store had been asked: then nothing is owed.
+    lapses: Micros,
     /// Units that it is being asked for.
     asked: u32,
     /// Until when nothing more fits.
@@ -71,7 +80,7 @@ impl Tabs {
         now: Micros,
         deadline: Instant,
     ) -> Taken {
-        let Some(tab) = self.tab(cost.subject) else { return Taken::Yes };
+        let Some(tab) = self.tab(cost.subject, now) else { return Taken::Yes };
         loop {
             let answered = tab.settled.notified();
             let mut answered = std::pin::pin!(answered);
@@ -102,25 +111,40 @@ impl Tabs {
     /// Takes a cost off again, where the store was not asked for it yet.
     pub(super) fn give_back(&self, cost: &Cost) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tab) = open.get(&cost.subject) {
+        if let Some(tab) = open.tabs.get(&cost.subject) {
             let mut state = tab.lock();
             state.owed = state.owed.saturating_sub(cost.weight);
         }
     }
 
     /// The tab of a subject; `None` where there are too many that are in use.
-    fn tab(&self, subject: Subject) -> Option<Arc<Tab>> {
+    fn tab(&self, subject: Subject, now: Micros) -> Option<Arc<Tab>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tab) = open.get(&subject) {
+        if let Some(tab) = open.tabs.get(&subject) {
             return Some(Arc::clone(tab));
         }
-        if open.len() >= MOST {
-            open.retain(|_, tab| Arc::strong_count(tab) > 1 || !tab.lock().is_idle());
-            if open.len() >= MOST {
-                return None;
+        open.sweep_some(now);
+        if open.tabs.len() >= MOST {
+            return None;
+        }
+        open.order.push_back(subject);
+        Some(Arc::clone(open.tabs.entry(subject).or_default()))
+    }
+}
+
+impl Open {
+    /// Closes what is idle among the next few. Never all at once, not even when full: whoever comes from many addresses
+    /// would make every request wait for that.
+    fn sweep_some(&mut self, now: Micros) {
+        for _ in 0..LOOKED_AT.min(self.order.len()) {
+            let Some(subject) = self.order.pop_front() else { return };
+            let is_free = |tab: &Arc<Tab>| Arc::strong_count(tab) == 1 && tab.lock().is_idle(now);
+            if self.tabs.get(&subject).is_none_or(is_free) {
+                self.tabs.remove(&subject);
+            } else {
+                self.order.push_back(subject);
             }
         }
-        Some(Arc::clone(open.entry(subject).or_default()))
     }
 }
 
@@ -132,6 +156,7 @@ impl Tab {
     /// Tries to put a cost on it, and says how many units the store is to be asked for.
     fn attempt(&self, cost: &Cost, now: Micros) -> (Attempt, Option<u32>) {
         let mut state = self.lock();
+        state.lapses = state.lapses.max(now + cost.limit.period);
         if now < state.alone_until {
             return (Attempt::Taken, None);
         }
@@ -179,8 +204,9 @@ impl Tab {
 }
 
 impl State {
-    fn is_idle(&self) -> bool {
-        self.owed == 0 && self.asked == 0
+    fn is_idle(&self, now: Micros) -> bool {
+        let is_settled = self.owed == 0 || self.lapses <= now;
+        is_settled && self.asked == 0 && self.closed_until <= now && self.alone_until <= now
     }
 }
 
@@ -241,6 +267,8 @@ async fn settle(
 const BATCHES: u32 = 32;
 /// The most subjects with a tab; those beyond are counted here alone.
 const MOST: usize = 65_536;
+/// For each that is opened: so that those are found which are idle.
+const LOOKED_AT: usize = 4;
 /// How long a gateway counts for itself after the store did not answer.
 const ALONE: Duration = Duration::from_millis(500);
 
@@ -292,6 +320,39 @@ mod tests {
         assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Wait, None)));
         tab.answered(Some(Settled::Granted), NOW);
         assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Taken, Some(50))));
+    }
+
+    #[test]
+    fn a_tab_is_closed_once_what_is_owed_would_be_back_and_not_before() {
+        let tabs = Tabs::default();
+        let open = |subject, now| tabs.tab(Subject(subject), now).expect("there is room");
+        let held = |subject| tabs.open.lock().unwrap().tabs.contains_key(&Subject(subject));
+        assert!(matches!(open(1, NOW).attempt(&cost(320, 1), NOW), (Attempt::Taken, None)));
+        let back = NOW + Duration::from_secs(1);
+        open(2, back - Duration::from_micros(1));
+        assert!(held(1), "it still owes");
+        let used = open(2, back);
+        open(3, back);
+        assert!(!held(1));
+        assert!(held(2), "it is in use");
+        drop(used);
+        open(4, back);
+        assert!(!held(2), "nothing was ever owed");
+    }
+
+    #[test]
+    fn tabs_that_are_all_in_use_leave_no_room_and_few_are_looked_at_for_that() {
+        let tabs = Tabs::default();
+        for subject in 0..MOST as u64 {
+            let tab = tabs.tab(Subject(subject), NOW).expect("there is room");
+            let _attempt = tab.attempt(&cost(320, 1), NOW);
+        }
+        assert!(tabs.tab(Subject(u64::MAX), NOW).is_none());
+        let at = |place: usize| tabs.open.lock().unwrap().order.get(place).copied();
+        let next = at(LOOKED_AT);
+        assert!(tabs.tab(Subject(u64::MAX), NOW).is_none());
+        assert_eq!(at(0), next);
+        assert!(tabs.tab(Subject(u64::MAX), NOW + Duration::from_secs(1)).is_some());
     }
 
     #[test]
