@@ -37,6 +37,8 @@ pub(super) struct Log {
     most: usize,
     /// How long one may still be good elsewhere after it is not here.
     apart: Duration,
+    /// When what is past was last searched for.
+    tidied: Micros,
 }
 
 /// One request that was let through.
@@ -160,7 +162,9 @@ impl Log {
     /// Whether one more may be added.
     pub(super) fn has_room(&mut self, now: Micros) -> bool {
         self.drop_past(now);
-        if self.waiting.len() >= self.most {
+        // Not for each that comes: a full one is long.
+        if self.waiting.len() >= self.most && now >= self.tidied + TIDIED_EVERY {
+            self.tidied = now;
             let apart = self.apart;
             self.waiting.retain(|(_, pending)| pending.keep_until + apart >= now);
         }
@@ -211,6 +215,8 @@ fn read(answer: Value) -> Result<Written, Trouble> {
     }
 }
 
+/// How often a full backlog is searched for what is past and lies behind what is not.
+const TIDIED_EVERY: Duration = Duration::from_millis(100);
 /// About 20 MB.
 const MOST: usize = 131_072;
 /// How many are written at a time: a few milliseconds of a server.
