@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::task::Poll;
@@ -24,6 +25,7 @@ use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, Scope, SignedTime, Store, Subject, Verdict, Window,
 };
 use hdrhistogram::Histogram;
+use redis::aio::MultiplexedConnection;
 use redis::{Client, cmd};
 use tempfile::TempDir;
 
@@ -31,6 +33,10 @@ use tempfile::TempDir;
 /// batches of one: to be woken costs it more than a call.
 const IN_FLIGHT: u64 = 64;
 const ACCOUNTS: u64 = 1_000;
+/// The pauses of a shared machine fall into few of so many.
+const ROUNDS: u64 = 15;
+/// The first of the calls at a steady rate: none was made before.
+const LATER: u64 = u64::MAX / 2;
 
 /// A server of its own.
 struct Server {
@@ -158,30 +164,32 @@ async fn drive<S: Store>(store: &S, from: u64, calls: u64, costs: &[Cost], keep:
     let lane = |lane: u64| async move {
         let mut n = from + lane;
         while n < from + calls {
-            let verdict = store.spend(&charge(n, costs, keep)).await;
-            assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
+            spend(store, n, costs, keep).await;
             n += IN_FLIGHT;
         }
     };
     all((0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect()).await;
 }
 
+async fn spend<S: Store>(store: &S, n: u64, costs: &[Cost], keep: Duration) {
+    let verdict = store.spend(&charge(n, costs, keep)).await;
+    assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
+}
+
 /// How long calls take that begin at a steady rate, from when each was due. Waiting is busy: timers are too coarse.
-async fn paced<S: Store>(store: &S, calls: u64, costs: &[Cost], rate: f64) -> Histogram<u64> {
+async fn paced(calls: Range<u64>, rate: f64, call: impl AsyncFn(u64)) -> Histogram<u64> {
     let taken = RefCell::new(Histogram::new(3).unwrap());
     let begun = Instant::now();
     let lane = |lane: u64| {
-        let taken = &taken;
+        let (taken, call, calls) = (&taken, &call, &calls);
         async move {
-            let mut n = lane;
-            while n < calls {
-                let due = begun + Duration::from_secs_f64(n as f64 / rate);
+            let mut n = calls.start + lane;
+            while n < calls.end {
+                let due = begun + Duration::from_secs_f64((n - calls.start) as f64 / rate);
                 while Instant::now() < due {
                     tokio::task::yield_now().await;
                 }
-                let charge = charge(u64::MAX / 2 + n, costs, Duration::from_secs(5));
-                let verdict = store.spend(&charge).await;
-                assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
+                call(n).await;
                 let micros = u64::try_from(due.elapsed().as_micros()).unwrap();
                 taken.borrow_mut().record(micros).unwrap();
                 n += IN_FLIGHT;
@@ -220,14 +228,18 @@ async fn set(server: &Server, from: u64, calls: u64) {
         async move {
             let mut n = from + lane;
             while n < from + calls {
-                let mut set = cmd("SET");
-                set.arg(format!("r:{n:032x}")).arg(1).arg("NX").arg("PX").arg(60_000);
-                let _set: redis::Value = set.query_async(&mut connection).await.unwrap();
+                set_one(&mut connection, n).await;
                 n += IN_FLIGHT;
             }
         }
     };
     all((0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect()).await;
+}
+
+async fn set_one(connection: &mut MultiplexedConnection, n: u64) {
+    let mut set = cmd("SET");
+    set.arg(format!("r:{n:032x}")).arg(1).arg("NX").arg("PX").arg(60_000);
+    let _set: redis::Value = set.query_async(connection).await.unwrap();
 }
 
 fn local() -> MemoryStore {
@@ -258,34 +270,78 @@ async fn shared(server: &Server) -> RedisStore<SystemClock> {
     store
 }
 
-/// How long a request with five limits waits for its verdict while the server has half of what it can do.
+/// How long a request with five limits waits for its verdict while the server has half of what it can do, beside a bare
+/// SET at the same pace, which waits for the machine alone.
 async fn at_half_load(out: &mut impl std::io::Write, calls: u64) {
     let (_, costs) = cases().pop().unwrap();
     let (server, embedded) = (Server::start(), local());
     let store = shared(&server).await;
+    let plain = server.client().get_multiplexed_async_connection().await.unwrap();
     let begun = Instant::now();
     drive(&store, 0, calls, &costs, Duration::from_secs(5)).await;
     let rate = calls as f64 / begun.elapsed().as_secs_f64() / 2.0;
+    // The caller never sleeps, and a server that wakes beside it would wait for its turn.
+    let _alone = PinnedApart::new(&server);
     writeln!(
         out,
-        "us from when a call is due, {rate:.0} a second, which is half load: p50, p99, p99.9"
+        "us from when a call is due, {rate:.0} a second, which is half load: p50, p99, p99.9 (medians of {ROUNDS} rounds)"
     )
     .unwrap();
     // What else runs on the machine makes calls wait as well, and that is none of the store's doing.
     let (theirs, ours) = (starved(server.child.id()), starved(std::process::id()));
-    let shared = paced(&store, calls, &costs, rate).await;
+    let mut taken: [Vec<Histogram<u64>>; 3] = Default::default();
+    for round in 0..ROUNDS {
+        let these = LATER + round * calls / ROUNDS..LATER + (round + 1) * calls / ROUNDS;
+        let [bare, spent, alone] = &mut taken;
+        bare.push(paced(these.clone(), rate, async |n| set_one(&mut plain.clone(), n).await).await);
+        let call = async |n| spend(&store, n, &costs, Duration::from_secs(5)).await;
+        spent.push(paced(these.clone(), rate, call).await);
+        let call = async |n| spend(&embedded, n, &costs, Duration::from_secs(5)).await;
+        alone.push(paced(these, rate, call).await);
+    }
     let (theirs, ours) = (starved(server.child.id()) - theirs, starved(std::process::id()) - ours);
-    let told = [("redis", shared), ("embedded", paced(&embedded, calls, &costs, rate).await)];
-    for (name, taken) in told {
-        let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|part| taken.value_at_quantile(part));
+    for (name, rounds) in ["SET NX PX", "redis", "embedded"].into_iter().zip(&taken) {
+        let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|part| {
+            let mut each: Vec<_> =
+                rounds.iter().map(|taken| taken.value_at_quantile(part)).collect();
+            each.sort_unstable();
+            each[each.len() / 2]
+        });
         writeln!(out, "{name:<44} {half:>8} {most:>9} {nearly_all:>9}").unwrap();
     }
-    let seconds = calls as f64 / rate;
+    let seconds = calls as f64 / rate * 3.0;
     writeln!(
         out,
         "ms in these {seconds:.1} s without a processor: redis {theirs:.0}, gateway {ours:.0}"
     )
     .unwrap();
+}
+
+/// Lets the caller and the server each have a core, where there are two; ends with it.
+struct PinnedApart {
+    cores: usize,
+}
+
+impl PinnedApart {
+    fn new(server: &Server) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        pin(std::process::id(), "0");
+        pin(server.child.id(), "1");
+        Self { cores }
+    }
+}
+
+impl Drop for PinnedApart {
+    fn drop(&mut self) {
+        pin(std::process::id(), &format!("0-{}", self.cores - 1));
+    }
+}
+
+/// A machine without the command, or with one core, measures without.
+fn pin(process: u32, cores: &str) {
+    let pid = process.to_string();
+    let mut taskset = Command::new("taskset");
+    let _pinned = taskset.args(["-acp", cores, &pid]).stdout(Stdio::null()).status();
 }
 
 fn main() {
