@@ -11,21 +11,17 @@ use crate::process::{Process, order, routes_and_keys};
 use crate::server::RedisServer;
 
 fn gateway(redis: &RedisServer, backend: SocketAddr, limits: &str) -> Process {
-    let store = format!(
-        "[store]\nkind = \"redis\"\n[store.redis]\nservers = [\"127.0.0.1:{}\"]\ndeadline = \"2s\"\n",
-        redis.port
-    );
-    with_store(&store, backend, limits)
+    with_store(&store_at(redis.port), backend, limits)
+}
+
+fn store_at(port: u16) -> String {
+    format!(
+        "[store]\nkind = \"redis\"\n[store.redis]\nservers = [\"127.0.0.1:{port}\"]\ndeadline = \"2s\"\n"
+    )
 }
 
 fn with_store(store: &str, backend: SocketAddr, limits: &str) -> Process {
-    let routes = routes_and_keys(backend)
-        .replace("path = \"/api/v3/order\"", "path = \"/api/v3/order\"\norders = 1\nweight = 3")
-        .replace(
-            "account = \"alice\"\ndialect = \"binance\"",
-            "account = \"alice\"\ndialect = \"binance\"\nlimits = [\"weight\", \"orders\"]",
-        );
-    Process::start(&format!("{store}{limits}{routes}"), &[], false, |_| {})
+    of_all(store, backend, limits, "")
 }
 
 fn limit(name: &str, quota: u32, per: &str, more: &str) -> String {
@@ -104,6 +100,96 @@ fn a_refusal_by_one_limit_tells_of_the_others_as_well() {
             }
         }
     }
+}
+
+/// A gateway whose orders are charged to limits of their key, and to what these lines of their route name.
+fn of_all(store: &str, backend: SocketAddr, limits: &str, on_route: &str) -> Process {
+    let on_route = format!("orders = 1\nweight = 3\n{on_route}");
+    let routes = routes_and_keys(backend)
+        .replace("path = \"/api/v3/order\"", &format!("path = \"/api/v3/order\"\n{on_route}"))
+        .replace(
+            "account = \"alice\"\ndialect = \"binance\"",
+            "account = \"alice\"\ndialect = \"binance\"\nlimits = [\"weight\", \"orders\"]",
+        );
+    Process::start(&format!("{store}{limits}{routes}"), &[], false, |_| {})
+}
+
+/// Limits of a key, and one of this scope that admits two orders; and how a route names that.
+fn of_scope(scope: &str) -> (String, &'static str) {
+    let limits = limit("weight", 100, "24h", "")
+        + &limit("orders", 100, "1h", "counts = \"orders\"")
+        + &limit("all", 8, "10h", &format!("scope = \"{scope}\""));
+    let on_route = if scope == "global" { "limits = [\"all\"]" } else { "address_limit = \"all\"" };
+    (limits, on_route)
+}
+
+#[test]
+fn a_refusal_by_what_all_share_tells_of_the_keys_own_limits_and_spends_nothing_of_them() {
+    let (address, delivered) = backend();
+    for scope in ["global", "address"] {
+        let redis = RedisServer::start(&[]);
+        let shared = store_at(redis.port);
+        let (limits, on_route) = of_scope(scope);
+        for store in ["", &*shared] {
+            let gateway = of_all(store, address, &limits, on_route);
+            gateway.wait("it is ready", || gateway.is_ready());
+            for number in 1..=2_u32 {
+                let reply = gateway.ask(&order("binance", number, now()));
+                assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+            }
+            let before = delivered.load(Ordering::SeqCst);
+            for number in 3..=8 {
+                let reply = gateway.ask(&order("binance", number, now()));
+                assert!(reply.starts_with("HTTP/1.1 429"), "{scope} {store}: {reply}");
+                // Those of one limit tell of that which refuses.
+                assert_eq!(told(&reply), [Some(6), Some(6), Some(2)], "{scope} {store}: {reply}");
+                assert_eq!(field(&reply, "x-mbx-used-weight-10h"), Some(6), "{reply}");
+            }
+            assert_eq!(delivered.load(Ordering::SeqCst), before);
+        }
+    }
+}
+
+#[test]
+fn a_refusal_by_what_all_share_tells_what_all_gateways_have_counted_or_nothing() {
+    let mut redis = RedisServer::start(&[]);
+    let (address, _) = backend();
+    let (limits, on_route) = of_scope("global");
+    let all = [(); 2].map(|()| of_all(&store_at(redis.port), address, &limits, on_route));
+    let mut passed = 0;
+    for gateway in &all {
+        gateway.wait("it is ready", || gateway.is_ready());
+        let mut number = 0;
+        // Each lets what it may of it run up before it asks.
+        gateway.wait("it refuses", || {
+            number += 1;
+            let status = gateway.status(&order("binance", passed * 100 + number, now()));
+            passed += u32::from(status == 200);
+            status == 429
+        });
+    }
+    assert!((2..=4).contains(&passed), "{passed}");
+    for (place, gateway) in (10_u32..).zip(&all) {
+        let reply = gateway.ask(&order("binance", place * 1_000, now()));
+        assert!(reply.starts_with("HTTP/1.1 429"), "{reply}");
+        let (weight, orders) = (u64::from(passed) * 3, u64::from(passed));
+        assert_eq!(field(&reply, "x-mbx-used-weight-1d"), Some(weight), "{reply}");
+        assert_eq!(field(&reply, "x-mbx-order-count-1h"), Some(orders), "{reply}");
+    }
+    // Where nobody can be asked, only what is counted here is told: it refuses still.
+    redis.kill();
+    let [_, gateway] = &all;
+    let mut reply = String::new();
+    let mut number = 20_000;
+    gateway.wait("it is noticed", || {
+        number += 1;
+        reply = gateway.ask(&order("binance", number, now()));
+        field(&reply, "x-mbx-used-weight-1d").is_none()
+    });
+    if reply.starts_with("HTTP/1.1 429") {
+        assert!(field(&reply, "x-mbx-used-weight-10h").is_some(), "{reply}");
+    }
+    assert_eq!(field(&reply, "x-mbx-order-count-1h"), None, "{reply}");
 }
 
 #[test]

@@ -406,6 +406,72 @@ async fn what_all_share_is_exceeded_by_no_more_than_a_batch_of_each_gateway() {
     }
 }
 
+/// How full the limits of a key and its account are told to be, where one that all share refuses.
+fn told_beside(verdict: &Verdict) -> Vec<(usize, u32)> {
+    match verdict {
+        Verdict::Over { cost: 2, beside, .. } => beside.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_for_what_all_share_is_told_of_the_rest_and_pays_and_leaves_nothing() {
+    let servers = [(); 3].map(|()| RedisServer::start(&[]));
+    let [a, b, c] = &servers;
+    for (round, servers) in (1..).zip([&[a][..], &[a, b, c]]) {
+        let (store, other) = (gateway(servers).await, gateway(servers).await);
+        past_fence().await;
+        for (salt, window) in (1..).zip(KINDS) {
+            let limit = Limit { quota: 50, period: 200_000 * HOUR };
+            let small = Limit { quota: 4, ..limit };
+            let own = cost(window, Scope::Key, limit, 3);
+            let own = Cost { subject: Subject(round * 1_000 + salt), ..own };
+            let of_account =
+                Cost { scope: Scope::Account, subject: Subject(own.subject.0 + 100), ..own };
+            let all = Cost { spans_accounts: true, ..cost(window, Scope::Global, small, 4) };
+            let all = Cost { subject: Subject(own.subject.0 + 200), ..all };
+            let of = |n, costs: &[Cost]| request(round << 32 | salt << 16 | n, costs);
+            assert_eq!(levels(&store.spend(&of(1, &[own, of_account, all])).await), [3, 3, 4]);
+            // What another gateway charged meanwhile is told as well.
+            assert_eq!(levels(&other.spend(&of(2, &[own])).await), [6]);
+            let refused = of(3, &[own, of_account, all]);
+            for _ in 0..3 {
+                let over = store.spend(&refused).await;
+                assert_eq!(told_beside(&over), [(0, 6), (1, 3)], "{window:?} {over:?}");
+            }
+            // More than there ever is changes nothing of it.
+            let never = Cost { weight: 60, ..own };
+            let over = store.spend(&of(4, &[never, of_account, all])).await;
+            assert_eq!(told_beside(&over), [(0, 6), (1, 3)], "{window:?} {over:?}");
+            // The same bytes may come again, and nothing was charged.
+            let again = Charge { costs: [own].into_iter().collect(), ..refused };
+            assert_eq!(levels(&other.spend(&again).await), [9], "{window:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn control_with_a_library_that_refuses_for_no_limit_the_question_itself_is_recorded() {
+    let server = RedisServer::start(&[]);
+    let line = "if said then refused = refusal(";
+    assert_eq!(FUNCTION.matches(line).count(), 1);
+    let function = FUNCTION.replace(line, "if false then refused = refusal(");
+    let weakened = Weakened { function: Some(function.into()), ..Weakened::default() };
+    let options = Options { weakened, ..options(&[&server]) };
+    let store = RedisStore::new(options, local(), SystemClock::start()).unwrap();
+    assert_eq!(store.look().await, []);
+    past_fence().await;
+    let limit = Limit { quota: 4, period: 200_000 * HOUR };
+    let own = cost(Window::Fixed, Scope::Key, limit, 1);
+    let all = Cost { spans_accounts: true, ..cost(Window::Fixed, Scope::Global, limit, 4) };
+    let all = Cost { subject: Subject(99), ..all };
+    assert_eq!(levels(&store.spend(&request(1, &[own, all])).await), [1, 4]);
+    let refused = request(2, &[own, all]);
+    assert!(matches!(store.spend(&refused).await, Verdict::Over { cost: 1, .. }));
+    let again = Charge { costs: [own].into_iter().collect(), ..refused };
+    assert_eq!(store.spend(&again).await, Verdict::Seen);
+}
+
 #[tokio::test]
 async fn what_nobody_has_signed_is_counted_by_each_gateway_and_written_to_no_server() {
     let server = RedisServer::start(&[]);

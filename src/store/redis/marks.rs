@@ -39,7 +39,7 @@ use super::packed::{self, Payer, Said, Spend, Token, Vote};
 use crate::clock::{Clock, Micros};
 use crate::registry::book::{Registry, RegistryError};
 use crate::store::memory::marks::{furthest, step};
-use crate::store::{Charge, Identity, Receipt, SignedTime, Verdict};
+use crate::store::{Charge, Cost, Identity, Receipt, SignedTime, Verdict};
 
 /// What one gateway knows of reservations.
 #[derive(Debug)]
@@ -124,7 +124,8 @@ impl<C: Clock> RedisStore<C> {
     async fn make_known(&self, marks: &Marks, known: &Known, account: u64, name: Name) -> bool {
         let token = self.token();
         let ask = ask_mark(account, name, token, None);
-        let votes = self.ask_each((0..self.servers.len()).map(|place| (place, ask.clone()))).await;
+        let asks = (0..self.servers.len()).map(|place| (place, ask.clone()));
+        let votes = self.ask_each(asks, &[]).await;
         let mut know = known.hear(&votes);
         let told = votes.iter().filter_map(|(place, vote)| match vote.said {
             Said::Unmarked(told) => Some((*place, told)),
@@ -144,7 +145,7 @@ impl<C: Clock> RedisStore<C> {
             let Ok(reserved) = name.reserved(&*marks.registry).await else { return false };
             let floor = known.learn(reserved);
             let ask = |(place, told)| (place, ask_mark(account, name, token, Some((told, floor))));
-            know += known.hear(&self.ask_each(told.into_iter().map(ask)).await);
+            know += known.hear(&self.ask_each(told.into_iter().map(ask), &[]).await);
         }
         know >= self.majority
     }
@@ -213,8 +214,12 @@ impl<C: Clock> RedisStore<C> {
         }
     }
 
-    /// Asks servers, each its question, and returns once all have answered or cannot.
-    async fn ask_each(&self, asks: impl Iterator<Item = (usize, Cmd)>) -> Vec<(usize, Vote)> {
+    /// Asks servers, each its question with `costs`, and returns once all have answered or cannot.
+    pub(super) async fn ask_each(
+        &self,
+        asks: impl Iterator<Item = (usize, Cmd)>,
+        costs: &[Cost],
+    ) -> Vec<(usize, Vote)> {
         type Asked<'a> = Pin<Box<dyn Future<Output = Option<Vec<u8>>> + 'a>>;
         let sent = self.clock.now();
         let deadline = Instant::now() + self.deadline;
@@ -230,7 +235,7 @@ impl<C: Clock> RedisStore<C> {
                 let Poll::Ready(answer) = call.as_mut().poll(context) else { return true };
                 let heard = answer.zip(self.servers.get(*place));
                 let vote =
-                    heard.and_then(|(bytes, server)| self.believe(server, &bytes, &[], sent));
+                    heard.and_then(|(bytes, server)| self.believe(server, &bytes, costs, sent));
                 votes.extend(vote.map(|vote| (*place, vote)));
                 false
             });

@@ -7,6 +7,7 @@
 
 mod asks;
 mod backlog;
+mod beside;
 mod cluster;
 mod counters;
 mod judge;
@@ -37,6 +38,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use redis::cmd;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::backlog::Backlog;
@@ -79,6 +81,8 @@ pub struct RedisStore<C> {
     local: MemoryStore,
     /// What of those limits is settled with the servers.
     tabs: Tabs,
+    /// Who may ask for the others where one of them refuses.
+    asking: Semaphore,
     /// What this gateway let through itself.
     own: Own,
     /// What it judges alone, and what of that the servers do not know of yet.
@@ -159,6 +163,7 @@ impl<C: Clock> RedisStore<C> {
             alone: Alone::new(options.local),
             backlog,
             tabs: Tabs::default(),
+            asking: Semaphore::new(beside::ASKING),
             clock,
             deadline: options.deadline,
             margins,
@@ -318,9 +323,9 @@ impl<C: Clock> RedisStore<C> {
         let (own, spanning) = charge.costs.split_at(own);
         let (mut charged, refund) = match self.share(charge.now, spanning).await {
             Ok(shared) => shared,
-            Err(Verdict::Over { cost, retry_after, level, mut beside }) => {
-                // The servers were not asked for the others.
-                beside.iter_mut().for_each(|(place, _)| *place += own.len());
+            Err(Verdict::Over { cost, retry_after, level, beside }) => {
+                let spanning = beside.into_iter().map(|(place, level)| (place + own.len(), level));
+                let beside = self.beside(charge, own).await.into_iter().chain(spanning).collect();
                 return Verdict::Over { cost: cost + own.len(), retry_after, level, beside };
             }
             Err(refused) => return refused,
