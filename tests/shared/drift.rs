@@ -19,105 +19,179 @@ fn standing(at: Micros) -> Weakened {
     Weakened { function: Some(function.into()), ..Weakened::default() }
 }
 
-#[tokio::test]
-async fn a_clock_is_believed_up_to_the_bound_and_not_a_microsecond_beyond() {
+/// What is said of a request, and then of the server, by a gateway whose clock lies so far from the server's, which
+/// stands; the clocks are the bound apart, and a microsecond more, either way.
+async fn said_at_the_bound(any_clock: bool) -> Vec<(Verdict, Vec<Trouble>)> {
     let server = RedisServer::start(&[]);
     let at = now();
     let ours = Arc::new(ManualClock::at(at));
-    let options = Options { weakened: standing(at), ..options(&[&server]) };
+    let weakened = Weakened { any_clock, ..standing(at) };
+    let options = Options { weakened, ..options(&[&server]) };
     let store = RedisStore::new(options, local(), Arc::clone(&ours)).unwrap();
     // It is born where both stand, and long before what is asked below was signed.
     ours.set(at - BOUND);
     assert_eq!(store.look().await, []);
     let signed = at + SKEW + BOUND * 4;
     let micro = Duration::from_micros(1);
-    let mut number = 0;
-    for (clock, is_believed) in [
-        (at - BOUND, true),
-        (at + BOUND, true),
-        (at - BOUND - micro, false),
-        (at + BOUND + micro, false),
-    ] {
+    let mut said = Vec::new();
+    for (number, clock) in
+        (1..).zip([at - BOUND, at + BOUND, at - BOUND - micro, at + BOUND + micro])
+    {
         // One request that is not believed leaves the server in use; a look does not.
         ours.set(clock);
-        number += 1;
         let request = Charge {
             now: clock,
             identity: Identity([number; 16]),
             time: SignedTime::Stamp(signed),
             ..charge(0)
         };
-        let said = store.spend(&request).await;
-        assert_eq!(matches!(said, Verdict::New(_)), is_believed, "{clock}: {said:?}");
-        assert_eq!(said == Verdict::Unavailable, !is_believed, "{clock}: {said:?}");
-        let troubles: Vec<Trouble> =
-            store.look().await.into_iter().map(|(_, trouble)| trouble).collect();
-        let expected = if is_believed { vec![] } else { vec![Trouble::Clock(BOUND + micro)] };
-        assert_eq!(troubles, expected, "{clock}");
+        let verdict = store.spend(&request).await;
+        let troubles = store.look().await.into_iter().map(|(_, trouble)| trouble).collect();
+        said.push((verdict, troubles));
         ours.set(at);
         assert_eq!(store.look().await, [], "it agrees again");
     }
+    said
+}
+
+#[tokio::test]
+async fn a_clock_is_believed_up_to_the_bound_and_not_a_microsecond_beyond() {
+    let said = said_at_the_bound(false).await;
+    let (within, beyond) = said.split_at(2);
+    for (verdict, troubles) in within {
+        assert!(matches!(verdict, Verdict::New(_)) && troubles.is_empty(), "{said:?}");
+    }
+    for (verdict, troubles) in beyond {
+        assert_eq!(*verdict, Verdict::Unavailable, "{said:?}");
+        assert_eq!(*troubles, [Trouble::Clock(BOUND + Duration::from_micros(1))], "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn control_without_the_check_a_clock_is_believed_beyond_the_bound() {
+    for (verdict, troubles) in said_at_the_bound(true).await {
+        assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
+        assert_eq!(troubles, []);
+    }
+}
+
+/// What a gateway finds of a server whose clock is so far off; and what it says of a request, and of its copy.
+async fn said_of(off: &str, any_clock: bool) -> (Vec<Trouble>, [Verdict; 2]) {
+    let server = RedisServer::with_clock(off);
+    let store = || {
+        let weakened = Weakened { any_clock, ..Weakened::default() };
+        let options = Options { weakened, ..options(&[&server]) };
+        RedisStore::new(options, local(), SystemClock::start()).unwrap()
+    };
+    // The second knows nothing of what the first accepts.
+    let (first, second) = (store(), store());
+    let troubles = first.look().await.into_iter().map(|(_, trouble)| trouble).collect();
+    second.look().await;
+    past_fence().await;
+    let once = charge(1);
+    (troubles, [first.spend(&once).await, second.spend(&once).await])
 }
 
 #[tokio::test]
 async fn a_server_s_clock_just_within_the_bound_is_used_and_one_just_beyond_is_not() {
     // As near as two readings of real clocks allow.
-    for (off, is_used) in [("+0.2", true), ("-0.2", true), ("+0.3", false), ("-0.3", false)] {
-        let server = RedisServer::with_clock(off);
-        let clock = SystemClock::start();
-        let store = RedisStore::new(options(&[&server]), local(), clock).unwrap();
-        let troubles = store.look().await;
-        past_fence().await;
-        let said = store.spend(&charge(1)).await;
-        if is_used {
-            assert_eq!(troubles, [], "{off}");
-            assert!(matches!(said, Verdict::New(_)), "{off}: {said:?}");
-            assert_eq!(store.spend(&charge(1)).await, Verdict::Seen, "{off}");
-        } else {
-            assert!(
-                matches!(&*troubles, [(_, Trouble::Clock(apart))] if *apart > BOUND),
-                "{off}: {troubles:?}"
-            );
-            assert_eq!(said, Verdict::Unavailable, "{off}");
+    for off in ["+0.2", "-0.2"] {
+        let (troubles, said) = said_of(off, false).await;
+        assert_eq!(troubles, [], "{off}");
+        assert!(matches!(said, [Verdict::New(_), Verdict::Seen]), "{off}: {said:?}");
+    }
+    for off in ["+0.3", "-0.3", "+60", "-60"] {
+        let (troubles, said) = said_of(off, false).await;
+        assert!(
+            matches!(&*troubles, [Trouble::Clock(apart)] if *apart > BOUND),
+            "{off}: {troubles:?}"
+        );
+        assert_eq!(said, [Verdict::Unavailable, Verdict::Unavailable], "{off}");
+    }
+}
+
+#[tokio::test]
+async fn control_without_the_check_a_server_just_beyond_is_used_and_one_far_ahead_accepts_twice() {
+    for off in ["+0.3", "-0.3", "-60"] {
+        let (troubles, said) = said_of(off, true).await;
+        assert_eq!(troubles, [], "{off}");
+        assert!(matches!(said, [Verdict::New(_), Verdict::Seen]), "{off}: {said:?}");
+    }
+    // There records are over as soon as they are made.
+    let (troubles, said) = said_of("+60", true).await;
+    assert_eq!(troubles, []);
+    assert!(matches!(said, [Verdict::New(_), Verdict::New(_)]), "{said:?}");
+}
+
+/// Two gateways over a server whose clock goes at another pace.
+struct Drifting {
+    _server: RedisServer,
+    stores: [Arc<RedisStore<SystemClock>>; 2],
+    number: u64,
+}
+
+impl Drifting {
+    fn start(clock: &str, any_clock: bool) -> Self {
+        const NARROW: Duration = Duration::from_millis(60);
+        let server = RedisServer::with_clock(clock);
+        let stores = [(); 2].map(|()| {
+            let weakened = Weakened { any_clock, ..Weakened::default() };
+            let options = Options { clock_bound: NARROW, weakened, ..options(&[&server]) };
+            Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap())
+        });
+        for store in &stores {
+            let watched = Arc::clone(store);
+            tokio::spawn(async move { watched.watch().await });
         }
+        Self { _server: server, stores, number: 0 }
+    }
+
+    fn is_noticed(&self) -> bool {
+        let is_off = |store: &Arc<RedisStore<SystemClock>>| {
+            store.troubles().iter().any(|(_, trouble)| matches!(trouble, Trouble::Clock(_)))
+        };
+        self.stores.iter().all(is_off)
+    }
+
+    /// What is said of the copies of a request, at the other gateway and at the same, where it passed.
+    async fn copies(&mut self) -> Option<[Verdict; 2]> {
+        self.number += 1;
+        let identity = Identity((u128::from(self.number) << 8).to_le_bytes());
+        let once = Charge { identity, ..charge(0) };
+        let [first, second] = &self.stores;
+        let passed = matches!(first.spend(&once).await, Verdict::New(_));
+        tokio::task::yield_now().await;
+        if passed { Some([second.spend(&once).await, first.spend(&once).await]) } else { None }
     }
 }
 
 #[tokio::test]
 async fn a_server_s_clock_that_goes_too_fast_ends_in_trouble_and_no_copy_passes_by_it() {
-    const NARROW: Duration = Duration::from_millis(60);
-    let server = RedisServer::with_clock("+0 x1.01");
-    let gateway = || {
-        let options = Options { clock_bound: NARROW, ..options(&[&server]) };
-        Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap())
-    };
-    let (first, second) = (gateway(), gateway());
-    for store in [&first, &second] {
-        let watched = Arc::clone(store);
-        tokio::spawn(async move { watched.watch().await });
-    }
-    let (begun, mut number, mut passed) = (Instant::now(), 0_u64, 0_u32);
-    let is_off = |store: &RedisStore<SystemClock>| {
-        store.troubles().iter().any(|(_, trouble)| matches!(trouble, Trouble::Clock(_)))
-    };
-    while !(is_off(&first) && is_off(&second)) {
+    let mut drifting = Drifting::start("+0 x1.01", false);
+    let (begun, mut passed) = (Instant::now(), 0_u32);
+    while !drifting.is_noticed() {
         assert!(begun.elapsed() < Duration::from_mins(2), "it is never noticed");
-        number += 1;
-        let identity = Identity((u128::from(number) << 8).to_le_bytes());
-        let once = Charge { identity, ..charge(0) };
-        if matches!(first.spend(&once).await, Verdict::New(_)) {
-            passed += 1;
-            for store in [&second, &first] {
-                let copy = store.spend(&once).await;
-                assert!(matches!(copy, Verdict::Seen | Verdict::Unavailable), "{number}: {copy:?}");
-            }
-        }
-        tokio::task::yield_now().await;
+        let Some(copies) = drifting.copies().await else { continue };
+        passed += 1;
+        let is_refused = |copy: &Verdict| matches!(copy, Verdict::Seen | Verdict::Unavailable);
+        assert!(copies.iter().all(is_refused), "{passed}: {copies:?}");
     }
     assert!(passed > 100, "{passed} passed while it was near");
-    for store in [&first, &second] {
+    for store in &drifting.stores {
         assert!(!store.is_usable());
         let fresh = Charge { identity: Identity([0xEE; 16]), ..charge(0) };
         assert_eq!(store.spend(&fresh).await, Verdict::Unavailable);
     }
+}
+
+#[tokio::test]
+async fn control_without_the_check_a_copy_passes_once_a_clock_has_gone_too_fast_for_long_enough() {
+    // So fast that the test need not take hours.
+    let mut drifting = Drifting::start("+0 x10", true);
+    let begun = Instant::now();
+    let passes = |copies: [Verdict; 2]| copies.iter().any(|copy| matches!(copy, Verdict::New(_)));
+    while !drifting.copies().await.is_some_and(passes) {
+        assert!(begun.elapsed() < Duration::from_mins(2), "no copy ever passes");
+    }
+    assert!(!drifting.is_noticed());
 }

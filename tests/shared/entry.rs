@@ -6,11 +6,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use countersign::config::{Config, Contents, Lookup};
+use countersign::service::Service;
+use countersign::store::redis::Weakened;
+use zeroize::Zeroizing;
+
 use crate::answers::{Instead, Liar};
 use crate::free_port::free_port;
 use crate::gateways::backend;
 use crate::now;
-use crate::process::{Process, order, routes_and_keys};
+use crate::process::{Process, SECRET, order, routes_and_keys};
 use crate::server::RedisServer;
 
 const PASSWORD: &str = "hunter2-hunter2-hunter2";
@@ -100,6 +105,50 @@ fn a_quorum_does_not_start_where_too_few_servers_can_ever_be_used_and_waits_for_
     better.kill();
     refuses(&quorum([one.port, good.port, better.port]), |_| {}, "set it to noeviction");
     refuses(&at(good.port), |_| {}, "cannot be reached");
+}
+
+/// What a gateway of this process says at its start, where a safeguard is taken away.
+fn start(store: &str, weakened: Weakened) -> Result<(), String> {
+    struct Environment;
+    impl Lookup for Environment {
+        fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+            (name == "S").then(|| SECRET.to_owned().into())
+        }
+
+        fn file(&self, _: &Path) -> std::io::Result<Contents> {
+            Err(std::io::ErrorKind::NotFound.into())
+        }
+    }
+    let (address, _) = backend();
+    let text = format!(
+        "version = 1\n[[listener]]\nname = \"public\"\naddress = \"127.0.0.1:0\"\n[admin]\n\
+         address = \"127.0.0.1:0\"\n[store]\nkind = \"redis\"\n[store.redis]\ndeadline = \"2s\"\n{store}\n{}",
+        routes_and_keys(address)
+    );
+    let mut config = Config::parse(&text, Path::new("entry.toml"), &Environment).unwrap().config;
+    config.shared.as_mut().unwrap().weakened = weakened;
+    let service = Service::start(config).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(service.drain_unless(std::future::ready(())));
+    Ok(())
+}
+
+#[test]
+fn control_without_the_check_of_version_or_policy_a_gateway_starts_on_what_it_refuses() {
+    let evicting =
+        || RedisServer::start(&["--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"]);
+    let (one, other, good) = (evicting(), evicting(), RedisServer::start(&[]));
+    let may_evict = || Weakened { may_evict: true, ..Weakened::default() };
+    for store in [at(one.port), quorum([one.port, other.port, good.port])] {
+        let refused = start(&store, Weakened::default()).unwrap_err();
+        assert!(refused.contains("set it to noeviction"), "{refused}");
+        assert_eq!(start(&store, may_evict()), Ok(()), "{store}");
+    }
+    let liar = Liar::start_beside(good.port);
+    liar.say(Instead::Older);
+    let refused = start(&at(liar.port), may_evict()).unwrap_err();
+    assert!(refused.contains(": Redis 7 or later is needed"), "{refused}");
+    assert_eq!(start(&at(liar.port), Weakened { may_be_old: true, ..Weakened::default() }), Ok(()));
 }
 
 /// What an operator is told to enter, with our password.

@@ -127,7 +127,7 @@ impl<C: Clock> RedisStore<C> {
             return None;
         };
         let apart = apart(vote.at, sent, self.clock.now());
-        if apart > self.margins.bound {
+        if apart > self.margins.bound && !server.weakened.any_clock {
             server.note(&Trouble::Clock(apart));
             server.judge(Some(&Trouble::Clock(apart)));
             return None;

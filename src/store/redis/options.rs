@@ -70,6 +70,10 @@ pub struct Weakened {
     pub keeps_local: bool,
     /// Whether a server may evict.
     pub may_evict: bool,
+    /// Whether a server may be older than version 7.
+    pub may_be_old: bool,
+    /// Whether a server's clock may be off, however far.
+    pub any_clock: bool,
     /// Whether one server under two names counts twice.
     pub counts_twins: bool,
     /// Whether a node of a cluster counts as a primary because one node, itself perhaps, ever said so.
