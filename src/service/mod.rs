@@ -246,17 +246,17 @@ fn await_store(gate: &Arc<LiveGate>) -> Result<(), StartError> {
     let runtime = runtime.map_err(StartError::System)?;
     let wait = async move {
         let LiveStore::Shared(store) = &gate.store else { return Vec::new() };
-        let troubles = store.look().await;
-        if store.is_beyond_waiting(&troubles) {
-            return troubles;
-        }
-        while !gate.store.fence_passed(gate.clock.now()) {
-            if !store.is_usable() {
-                store.look().await;
+        let mut troubles = store.look().await;
+        while !store.is_beyond_waiting(&troubles) {
+            if gate.store.fence_passed(gate.clock.now()) {
+                return Vec::new();
             }
             tokio::time::sleep(STORE_LOOK).await;
+            if !store.is_usable() {
+                troubles = store.look().await;
+            }
         }
-        Vec::new()
+        troubles
     };
     // On a thread of its own: whoever starts a gateway may have a runtime already.
     let waiting = std::thread::Builder::new().name("await-store".into()).spawn(move || {

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::answers::{Instead, Liar};
 use crate::free_port::free_port;
 use crate::gateways::backend;
+use crate::nodes::Nodes;
 use crate::now;
 use crate::process::{Process, SECRET, order, routes_and_keys};
 use crate::server::RedisServer;
@@ -149,6 +150,63 @@ fn control_without_the_check_of_version_or_policy_a_gateway_starts_on_what_it_re
     let refused = start(&at(liar.port), may_evict()).unwrap_err();
     assert!(refused.contains(": Redis 7 or later is needed"), "{refused}");
     assert_eq!(start(&at(liar.port), Weakened { may_be_old: true, ..Weakened::default() }), Ok(()));
+}
+
+/// The nodes of a cluster, at their own addresses or behind others.
+fn cluster(nodes: &Nodes, reached: &[u16]) -> String {
+    let ports = nodes.ports();
+    let quoted = |port: &u16| format!("\"127.0.0.1:{port}\"");
+    let servers: Vec<String> = reached.iter().map(quoted).collect();
+    let renamed = ports.iter().zip(reached);
+    let renamed = renamed.map(|(own, other)| format!("{} = {}", quoted(own), quoted(other)));
+    format!(
+        "topology = \"cluster\"\nservers = [{}]\naddresses = {{ {} }}",
+        servers.join(", "),
+        renamed.collect::<Vec<_>>().join(", ")
+    )
+}
+
+#[test]
+fn a_cluster_does_not_start_where_most_accounts_lie_on_primaries_that_may_evict() {
+    let nodes = Nodes::of(3, 3);
+    let store = cluster(&nodes, &nodes.ports());
+    let set = |place: usize, policy: &str| {
+        drop(nodes.all[place].run(&["CONFIG", "SET", "maxmemory-policy", policy]));
+    };
+    let told = ": set it to noeviction";
+    // Replicas judge nothing.
+    (3..6).for_each(|replica| set(replica, "allkeys-lru"));
+    serves(&store, |_| {});
+    // The accounts of the other primaries are served.
+    set(0, "volatile-lru");
+    let (address, _) = backend();
+    let serving = gateway(address, &store, |_| {});
+    serving.wait("it is ready", || serving.is_ready());
+    assert!(serving.log().contains("(maxmemory-policy volatile-lru): set it to noeviction"));
+    drop(serving);
+    set(1, "volatile-ttl");
+    ends(&store, &format!("(maxmemory-policy volatile-ttl){told}"));
+    let one_seed = format!("topology = \"cluster\"\n{}", at(nodes.ports()[2]));
+    ends(&one_seed, &format!("(maxmemory-policy volatile-lru){told}"));
+    set(2, "allkeys-random");
+    ends(&store, &format!("(maxmemory-policy allkeys-random){told}"));
+    // The control: with the check taken away it starts.
+    assert_eq!(start(&store, Weakened { may_evict: true, ..Weakened::default() }), Ok(()));
+    assert!(start(&store, Weakened::default()).unwrap_err().contains(told));
+}
+
+#[test]
+fn a_cluster_whose_nodes_are_too_old_does_not_start() {
+    let nodes = Nodes::of(3, 0);
+    let liars: Vec<Liar> = nodes.ports().into_iter().map(Liar::start_beside).collect();
+    let ports: Vec<u16> = liars.iter().map(|liar| liar.port).collect();
+    let store = cluster(&nodes, &ports);
+    serves(&store, |_| {});
+    for liar in &liars {
+        liar.say(Instead::Older);
+    }
+    ends(&store, ": Redis 7 or later is needed");
+    assert_eq!(start(&store, Weakened { may_be_old: true, ..Weakened::default() }), Ok(()));
 }
 
 /// What an operator is told to enter, with our password.

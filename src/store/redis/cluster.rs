@@ -315,6 +315,15 @@ impl Cluster {
         whole.into_iter().chain(state.servers.iter().filter_map(of)).collect()
     }
 
+    /// Whether so many tags lie on primaries that only an operator can cure that those of the others are too few.
+    pub(super) fn is_beyond_waiting(&self) -> bool {
+        let lost =
+            |server: &Server| server.trouble().is_some_and(|trouble| trouble.needs_operator());
+        let routes = self.routes.load();
+        let tags = routes.iter().flatten().filter(|route| lost(&route.server)).count();
+        tags >= routes.len() - routes.len() / 2 || self.servers().iter().all(|server| lost(server))
+    }
+
     /// Whether a node that says so is the primary of anything, by its own word or another's.
     pub(super) fn claims(&self, server: &Server, now: Micros) -> bool {
         let state = self.state();

@@ -236,10 +236,10 @@ impl<C: Clock> RedisStore<C> {
     /// Whether, by what was found at a look, so many servers can only be cured by an operator that the others are too few
     /// to judge requests, however long they are waited for. One that cannot be reached may come back by itself.
     pub fn is_beyond_waiting(&self, found: &[(String, Trouble)]) -> bool {
-        let incurable = found.iter().filter(|(_, trouble)| trouble.needs_operator()).count();
-        if self.cluster.is_some() {
-            return !self.is_usable() && !found.is_empty() && incurable == found.len();
+        if let Some(cluster) = &self.cluster {
+            return cluster.is_beyond_waiting();
         }
+        let incurable = found.iter().filter(|(_, trouble)| trouble.needs_operator()).count();
         self.servers.len().saturating_sub(incurable) < self.majority
     }
 
