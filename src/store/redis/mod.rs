@@ -15,6 +15,7 @@ mod keys;
 mod lease;
 mod local;
 mod marks;
+mod numbers;
 mod options;
 mod own;
 mod packed;

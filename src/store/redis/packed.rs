@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::marks::Growing;
+use super::numbers::Growing;
 use crate::clock::Micros;
 use crate::store::memory::Rate;
 use crate::store::{Charge, Cost, Levels, Repeat, Scope, SignedTime, Subject, Verdict, Window};

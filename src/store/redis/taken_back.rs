@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::RedisStore;
 use super::keys::{self, Keys, signed_at};
-use super::marks;
+use super::numbers;
 use super::packed::{self, Payer, Spend};
 use super::tally::New;
 use crate::clock::{Clock, Micros};
@@ -75,7 +75,7 @@ impl<C: Clock> RedisStore<C> {
                 .collect()
         };
         for (server, at) in servers {
-            let command = marks::refund(receipt, at).unwrap_or_else(|| refund(receipt, at));
+            let command = numbers::refund(receipt, at).unwrap_or_else(|| refund(receipt, at));
             tokio::spawn(async move {
                 // Where it fails, it costs.
                 let _ = server.call(&command, deadline).await;
