@@ -173,9 +173,20 @@ when_store_down = "local"
     }
 
     #[test]
-    fn a_cluster_judges_no_route_alone_and_keeps_no_growing_numbers() {
+    fn a_cluster_judges_no_route_alone_and_what_to_write_instead_is_said() {
         let cluster = format!("{SHARED}\ntopology = \"cluster\"");
-        assert!(wrong(READ, &cluster).contains("and in a cluster"));
+        let told = wrong(READ, &cluster);
+        assert!(
+            told.contains("route \"one\" has when_store_down = \"local\", and in a cluster"),
+            "{told}"
+        );
+        let cure = "(write when_store_down = \"refuse\", or use topology = \"quorum\")";
+        assert!(told.ends_with(cure) && told.lines().count() == 1, "{told}");
+    }
+
+    #[test]
+    fn a_cluster_keeps_no_growing_numbers() {
+        let cluster = format!("{SHARED}\ntopology = \"cluster\"");
         let kraken = "methods = [\"POST\"]\neffect = \"read\"\ndialect = \"kraken\"";
         let told = wrong(kraken, &cluster);
         assert!(told.contains("growing numbers are not kept in a cluster"), "{told}");
