@@ -183,12 +183,4 @@ when_store_down = "local"
         let cure = "(write when_store_down = \"refuse\", or use topology = \"quorum\")";
         assert!(told.ends_with(cure) && told.lines().count() == 1, "{told}");
     }
-
-    #[test]
-    fn a_cluster_keeps_no_growing_numbers() {
-        let cluster = format!("{SHARED}\ntopology = \"cluster\"");
-        let kraken = "methods = [\"POST\"]\neffect = \"read\"\ndialect = \"kraken\"";
-        let told = wrong(kraken, &cluster);
-        assert!(told.contains("growing numbers are not kept in a cluster"), "{told}");
-    }
 }

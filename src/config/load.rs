@@ -13,7 +13,6 @@ use super::{
     Config, admin, audit, down, guard, keys, limits, registry, routes, sealing, second_factor,
     server, shared, upstreams, websocket,
 };
-use crate::store::redis::Topology;
 
 /// A configuration that is good, with what should be looked at.
 #[derive(Debug)]
@@ -87,9 +86,8 @@ fn build(root: &Table<'_>) -> Option<Config> {
     if let Ok(shared) = &mut shared {
         down::settle(root, shared.as_mut(), &locals);
     }
-    if let Ok(Some(options)) = &shared {
-        let in_cluster = matches!(options.topology, Topology::Cluster(_));
-        shared::refuse_timeless(root, dialects.used(), registry.as_ref(), in_cluster);
+    if let Ok(Some(_)) = &shared {
+        shared::refuse_timeless(root, dialects.used(), registry.as_ref());
     }
     root.finish();
     Some(Config {

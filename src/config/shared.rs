@@ -136,18 +136,11 @@ pub(super) fn refuse_timeless(
     root: &Table<'_>,
     dialects: &[Arc<Dialect>],
     registry: Option<&Location>,
-    in_cluster: bool,
 ) {
     for dialect in dialects.iter().filter(|dialect| dialect.time_kind() == TimeKind::None) {
         let name = dialect.name();
         let alone = "serve it from a gateway with kind = \"memory\" and a state_dir";
         let fault = match (dialect.nonce_kind(), registry) {
-            (Some(NonceKind::Growing), _) if in_cluster => {
-                let problem = format!(
-                    "dialect {name} signs no time, and its growing numbers are not kept in a cluster"
-                );
-                Fault::cured(problem, format!("use topology = \"quorum\", or {alone}"))
-            }
             (Some(NonceKind::Growing), Some(Location::Postgres(_)) | None) => continue,
             (Some(NonceKind::Growing), Some(Location::Memory | Location::File(_))) => {
                 let problem = format!(

@@ -14,12 +14,16 @@ mod alone;
 mod answers;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod cluster_numbers;
 mod clusters;
 mod counters;
 mod deaf;
 mod drift;
 mod entry;
 mod epochs;
+#[expect(dead_code, reason = "other tests ask more of it")]
+#[path = "../support/fault_proxy.rs"]
+mod fault_proxy;
 #[path = "../support/free_port.rs"]
 mod free_port;
 mod gateways;

@@ -33,7 +33,7 @@ const STEP: u64 = FIRST >> 27;
 
 /// A registry in memory that can be cut off.
 #[derive(Debug)]
-struct Book {
+pub(crate) struct Book {
     within: Embedded,
     /// What was reserved last.
     name: Mutex<[u8; 16]>,
@@ -41,7 +41,7 @@ struct Book {
 }
 
 impl Book {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             within: Embedded::in_memory().unwrap(),
             name: Mutex::default(),
@@ -150,7 +150,7 @@ async fn weakened(servers: &[&RedisServer], book: &Arc<Book>, weakened: Weakened
 }
 
 /// A request with this number above [`FIRST`].
-fn number(number: u64) -> Charge {
+pub(crate) fn number(number: u64) -> Charge {
     windowed(number, 0)
 }
 
@@ -164,7 +164,7 @@ fn windowed(number: u64, window: u64) -> Charge {
 }
 
 /// Another request with the same number.
-fn other(charge: &Charge) -> Charge {
+pub(crate) fn other(charge: &Charge) -> Charge {
     let Identity(mut identity) = charge.identity;
     identity[0] ^= 0xff;
     Charge { identity: Identity(identity), ..charge.clone() }
@@ -189,7 +189,7 @@ async fn settled(store: &Gateway, charge: &Charge) -> Verdict {
 }
 
 /// The first number that is not reserved, above [`FIRST`].
-async fn beyond(book: &Book) -> u64 {
+pub(crate) async fn beyond(book: &Book) -> u64 {
     let name = *book.name.lock().unwrap();
     book.within.reserved(name).await.unwrap() - FIRST + 1
 }

@@ -15,6 +15,7 @@ use http::Method;
 use zeroize::Zeroizing;
 
 use crate::gateways::{backend, status};
+use crate::nodes::Nodes;
 use crate::postgres::{Server, blocking, patient};
 use crate::server::RedisServer;
 
@@ -38,8 +39,7 @@ impl Lookup for Environment {
     }
 }
 
-fn text(redis: &RedisServer, backend: SocketAddr, registry: &str, dialect: &str) -> String {
-    let port = redis.port;
+fn text(servers: &str, backend: SocketAddr, registry: &str, dialect: &str) -> String {
     format!(
         r#"version = 1
 [[listener]]
@@ -50,7 +50,7 @@ address = "127.0.0.1:0"
 [store]
 kind = "redis"
 [store.redis]
-servers = ["127.0.0.1:{port}"]
+{servers}
 deadline = "1s"
 [registry]
 {registry}
@@ -78,8 +78,13 @@ permissions = ["trade"]
 const TABLES: &str =
     "kind = \"postgres\"\nurl = { env = \"R\" }\ntimeout = \"30s\"\nconnect_timeout = \"30s\"";
 
-fn gateway(redis: &RedisServer, backend: SocketAddr, url: &str) -> Service {
-    let text = text(redis, backend, TABLES, "kraken");
+/// What says that there is one server, at this port.
+fn at(port: u16) -> String {
+    format!("servers = [\"127.0.0.1:{port}\"]")
+}
+
+fn gateway(servers: &str, backend: SocketAddr, url: &str) -> Service {
+    let text = text(servers, backend, TABLES, "kraken");
     let environment = Environment(url.to_owned());
     let loaded = Config::parse(&text, Path::new("gateway.toml"), &environment).unwrap();
     Service::start(loaded.config).unwrap()
@@ -119,12 +124,31 @@ fn milliseconds() -> u64 {
 
 #[test]
 fn an_order_with_a_growing_nonce_passes_once_over_two_gateways_and_after_a_loss() {
+    let redis = RedisServer::start(&[]);
+    passes_once(&at(redis.port), || drop(redis.run(&["FLUSHALL"])));
+}
+
+#[test]
+fn an_order_with_a_growing_nonce_passes_once_over_a_cluster_whose_primaries_are_all_replaced() {
+    let nodes = Nodes::start();
+    let servers =
+        nodes.ports().iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect::<Vec<_>>();
+    let servers = format!("topology = \"cluster\"\nservers = [{}]", servers.join(", "));
+    passes_once(&servers, || {
+        for replica in 3..6 {
+            drop(nodes.all[replica].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]));
+        }
+    });
+}
+
+/// Orders pass once each over two gateways, and none again after the servers lose what they knew.
+fn passes_once(servers: &str, lose: impl FnOnce()) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (redis, tables) = (RedisServer::start(&[]), Server::start(&["fsync=off"]));
+    let tables = Server::start(&["fsync=off"]);
     let url = runtime.block_on(tables.empty_database());
     let (address, delivered) = backend();
     runtime.block_on(blocking(&patient(&url), |options| Postgres::migrate(&options))).unwrap();
-    let gateways = [gateway(&redis, address, &url), gateway(&redis, address, &url)];
+    let gateways = [(); 2].map(|()| gateway(servers, address, &url));
     for gateway in &gateways {
         let ready = async { tokio::time::timeout(Duration::from_secs(30), gateway.ready()).await };
         runtime.block_on(ready).unwrap();
@@ -151,7 +175,7 @@ fn an_order_with_a_growing_nonce_passes_once_over_two_gateways_and_after_a_loss(
         assert!(!passes(first, &once), "{round}");
         last = once;
     }
-    drop(redis.run(&["FLUSHALL"]));
+    lose();
     // What lies far enough ahead passes once the servers know of the loss; what came before never.
     let begun = Instant::now();
     let mut ahead = 20_000;
@@ -168,23 +192,25 @@ fn an_order_with_a_growing_nonce_passes_once_over_two_gateways_and_after_a_loss(
 
 #[test]
 fn without_a_registry_that_gateways_share_numbers_are_refused_at_load_and_unique_nonces_always() {
-    let redis = RedisServer::start(&[]);
     let address = ([127, 0, 0, 1], 1).into();
     let environment = Environment("postgres://u@127.0.0.1/d?sslmode=disable".to_owned());
-    let refusal = |registry: &str, dialect: &str| {
-        let text = text(&redis, address, registry, dialect);
+    let refusal = |servers: &str, registry: &str, dialect: &str| {
+        let text = text(servers, address, registry, dialect);
         let loaded = Config::parse(&text, Path::new("gateway.toml"), &environment);
         loaded.map_or_else(|refused| refused.to_string(), |_| String::new())
     };
-    for registry in ["", "path = \"registry.redb\""] {
-        let said = refusal(registry, "kraken");
-        let cause = "dialect kraken signs no time, and its growing numbers need a registry that all gateways share";
-        assert!(said.contains(cause) && said.contains("kind = \"postgres\""), "{said}");
-    }
-    assert_eq!(refusal(TABLES, "kraken"), "");
-    for registry in ["", TABLES] {
-        let said = refusal(registry, "upbit");
-        assert!(said.contains("dialect upbit signs no time"), "{said}");
-        assert!(said.contains("kind = \"memory\""), "{said}");
+    let clustered = format!("topology = \"cluster\"\n{}", at(1));
+    for servers in [at(1), clustered] {
+        for registry in ["", "path = \"registry.redb\""] {
+            let said = refusal(&servers, registry, "kraken");
+            let cause = "dialect kraken signs no time, and its growing numbers need a registry that all gateways share";
+            assert!(said.contains(cause) && said.contains("kind = \"postgres\""), "{said}");
+        }
+        assert_eq!(refusal(&servers, TABLES, "kraken"), "");
+        for registry in ["", TABLES] {
+            let said = refusal(&servers, registry, "upbit");
+            assert!(said.contains("dialect upbit signs no time"), "{said}");
+            assert!(said.contains("kind = \"memory\""), "{said}");
+        }
     }
 }

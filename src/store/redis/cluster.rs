@@ -342,6 +342,11 @@ impl Cluster {
 }
 
 impl Route {
+    /// When its server began to remember, where this gateway has made sure that it does.
+    pub(super) fn born(&self) -> Option<Micros> {
+        self.born
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         self.owner == other.owner && Arc::ptr_eq(&self.server, &other.server)
     }

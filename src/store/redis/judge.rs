@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -37,7 +38,10 @@ impl<C: Clock> RedisStore<C> {
         let verdict = tally.verdict(self.majority, charge, self.margins);
         self.take_back(&verdict, charge, costs, &spend, &tally.new).await;
         if !tally.unmarked.is_empty() {
-            self.mark_later(charge, &tally.unmarked);
+            let server = |(place, told): &(usize, Token)| {
+                self.servers.get(*place).map(|server| (*place, Arc::clone(server), *told))
+            };
+            self.mark_later(charge, tally.unmarked.iter().filter_map(server).collect());
         } else if matches!(verdict, Verdict::New(_)) {
             self.ask_later(charge, &tally.low_counters);
         }

@@ -36,6 +36,7 @@ use super::RedisStore;
 use super::counters::Counters;
 use super::numbers::ask_mark;
 use super::packed::{self, Said, Token, Vote};
+use super::server::Server;
 use crate::clock::{Clock, Micros};
 use crate::registry::book::{Registry, RegistryError};
 use crate::store::memory::marks::{furthest, step};
@@ -44,7 +45,7 @@ use crate::store::{Charge, Cost, SignedTime, Verdict};
 /// What one gateway knows of reservations.
 #[derive(Debug)]
 pub(super) struct Marks {
-    registry: Arc<dyn Registry>,
+    pub(super) registry: Arc<dyn Registry>,
     max_jump: Duration,
     known: Mutex<HashMap<[u8; 16], Arc<Known>, RandomState>>,
 }
@@ -59,7 +60,7 @@ pub(super) struct Name {
 
 /// What it knows of those of one mark.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     /// Numbers up to this one may be asked about: the registry has said so.
     reserved: AtomicU64,
     /// Up to which number it is being asked.
@@ -95,7 +96,7 @@ impl<C: Clock> RedisStore<C> {
                 Box::pin(self.reserve_first(marks, &known, charge.account, name, (nonce, most)));
             let in_time = timeout(PATIENCE, first).await.is_ok();
             if !in_time || nonce > known.reserved() {
-                return Err(Verdict::Unavailable);
+                return Err(self.unreserved(charge));
             }
         }
         marks.reserve_ahead(&known, name, nonce, most);
@@ -122,6 +123,9 @@ impl<C: Clock> RedisStore<C> {
 
     /// Sees to it that servers know a mark; whether most do.
     async fn make_known(&self, marks: &Marks, known: &Known, account: u64, name: Name) -> bool {
+        if let Some(cluster) = &self.cluster {
+            return self.know_in(cluster, marks, known, account, name).await;
+        }
         let token = self.token();
         let ask = ask_mark(account, name, token, None);
         let asks = (0..self.servers.len()).map(|place| (place, ask.clone()));
@@ -150,22 +154,18 @@ impl<C: Clock> RedisStore<C> {
         know >= self.majority
     }
 
-    /// Has servers know a mark that they told they do not, behind the request's back.
-    pub(super) fn mark_later(&self, charge: &Charge, unmarked: &[(usize, Token)]) {
+    /// Has servers know a mark that they told they do not, each by its place, behind the request's back.
+    pub(super) fn mark_later(&self, charge: &Charge, unmarked: Vec<(usize, Arc<Server>, Token)>) {
         let SignedTime::Growing { key, nonce, window: _ } = charge.time else { return };
         let Some(marks) = self.marks.get() else { return };
         // What is reserved by now will be at or below its floor.
         let name = Name::of(charge.account, key);
         let known = marks.known(name);
-        for (place, _) in unmarked {
+        for (place, ..) in &unmarked {
             known.forgets(*place, known.reserved().max(nonce));
         }
         let registry = Arc::clone(&marks.registry);
         let (account, deadline, token) = (charge.account, self.deadline, self.token());
-        let server = |(place, told): &(usize, Token)| {
-            self.servers.get(*place).map(|server| (*place, Arc::clone(server), *told))
-        };
-        let servers: Vec<_> = unmarked.iter().filter_map(server).collect();
         tokio::spawn(async move {
             // Whoever has the turn does the same; and if not for these servers, the next request will.
             let Ok(_turn) = known.turn.try_lock() else { return };
@@ -173,7 +173,7 @@ impl<C: Clock> RedisStore<C> {
                 return;
             };
             let floor = known.learn(reserved);
-            for (place, server, told) in servers {
+            for (place, server, told) in unmarked {
                 known.forgets(place, floor);
                 let ask = ask_mark(account, name, token, Some((told, floor)));
                 // Where it fails, it is told anew.
@@ -282,7 +282,7 @@ impl Known {
     }
 
     /// What the registry answered. It may be older than another answer.
-    fn learn(&self, reserved: u64) -> u64 {
+    pub(super) fn learn(&self, reserved: u64) -> u64 {
         self.reserved.fetch_max(reserved, Ordering::AcqRel).max(reserved)
     }
 
@@ -329,7 +329,7 @@ impl Name {
     }
 
     /// Up to which number all may have been accepted, under either name.
-    async fn reserved(self, registry: &dyn Registry) -> Result<u64, RegistryError> {
+    pub(super) async fn reserved(self, registry: &dyn Registry) -> Result<u64, RegistryError> {
         let before = registry.reserved(self.before).await?;
         Ok(registry.reserved(self.own).await?.max(before))
     }

@@ -10,6 +10,7 @@ mod backlog;
 mod beside;
 mod cluster;
 mod counters;
+mod floors;
 mod judge;
 mod keys;
 mod lease;

@@ -76,6 +76,8 @@ pub struct Weakened {
     pub any_clock: bool,
     /// Whether one server under two names counts twice.
     pub counts_twins: bool,
+    /// Whether a primary of a cluster is told which growing numbers were accepted while its predecessor may go on.
+    pub floor_at_once: bool,
     /// Whether a node of a cluster counts as a primary because one node, itself perhaps, ever said so.
     pub lease_off: bool,
 }

@@ -41,6 +41,9 @@ impl<C: Clock> RedisStore<C> {
         let vote = self.believe(&route.server, &bytes, costs, sent).map(|vote| (vote, bytes));
         let mut tally = Tally::default();
         tally.count(0, true, vote, charge.now);
+        if let [(_, told)] = *tally.unmarked {
+            return self.mark_in(charge, &route, told);
+        }
         tally.verdict(1, charge, self.margins)
     }
 

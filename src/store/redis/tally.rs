@@ -132,7 +132,7 @@ impl Tally {
 }
 
 /// In about so long a mark that was lost is known again.
-const MARKED: Duration = Duration::from_millis(50);
+pub(super) const MARKED: Duration = Duration::from_millis(50);
 
 /// How long until what is signed then is judged by a server born at `born`.
 fn wait(born: Micros, charge: &Charge, margins: Margins) -> Duration {
