@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::broken_routes_tests::ROUTES;
 use super::tests::{GOOD, World, changed, good, parsed};
 use super::*;
 
@@ -177,97 +178,6 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "31:20: upstream[0].forward_headers[0]: `host` is set by the gateway itself",
     ),
     (
-        "methods = [\"POST\"]",
-        "methods = [\"PSOT\"]",
-        "34:12: route[0].methods[0]: no method is called \"PSOT\" (did you mean \"POST\"?)",
-    ),
-    (
-        "methods = [\"POST\"]",
-        "methods = [\"POST\", \"GET\"]",
-        "32:1: route[0]: some of its methods read and some write",
-    ),
-    (
-        "path = \"/api/v3/order\"",
-        "path = \"/api/*/order\"",
-        "35:8: route[0].path: \"/api/*/order\" is no path: `*` stands only in a trailing `/**`",
-    ),
-    (
-        "path = \"/api/**\"",
-        "path = \"/api/**\"\nhost = \"a:80\"",
-        "45:8: route[1].host: a host is a name",
-    ),
-    (
-        "path = \"/api/**\"\nupstream = \"exchange\"",
-        "path = \"/api/**\"\nupstream = \"exchang\"",
-        "45:12: route[1].upstream: no upstream is called \"exchang\" (did you mean \"exchange\"?)",
-    ),
-    (
-        "path = \"/api/**\"\nupstream = \"exchange\"",
-        "path = \"/api/**\"",
-        "41:1: route[1]: neither `upstream` nor `answer` is given",
-    ),
-    (
-        "path = \"/api/**\"\nupstream = \"exchange\"\ndialect = \"binance\"",
-        "path = \"/api/**\"\nupstream = \"exchange\"\ndialect = \"binanse\"",
-        "46:11: route[1].dialect: no dialect is called \"binanse\" (did you mean \"binance\"?)",
-    ),
-    (
-        "path = \"/api/**\"\nupstream = \"exchange\"\ndialect = \"binance\"",
-        "path = \"/api/**\"\nupstream = \"exchange\"",
-        "41:1: route[1]: `dialect` is missing",
-    ),
-    (
-        "path = \"/api/**\"\n",
-        "path = \"/api/**\"\nask = \"public\"\n",
-        "47:11: route[1].dialect: a public route checks no signature",
-    ),
-    (
-        "path = \"/api/**\"\n",
-        "path = \"/api/**\"\nreplay = \"repeat-same-route\"\n",
-        "45:10: route[1].replay: dialect binance signs a time finer than seconds",
-    ),
-    (
-        "permission = \"trade\"",
-        "permission = \"trade\"\nreplay = \"repeat-same-route\"",
-        "39:10: route[0].replay: identical bytes may come again only where nothing is changed",
-    ),
-    ("permission = \"trade\"", "", "32:1: route[0]: `permission` is missing"),
-    (
-        "dialect = \"binance\"\npermission = \"trade\"",
-        "dialect = \"htx\"\npermission = \"withdraw\"",
-        "32:1: route[0]: dialect htx does not sign the body",
-    ),
-    (
-        "permission = \"trade\"",
-        "permission = \"Trade!\"",
-        "38:14: route[0].permission: \"Trade!\" is no permission",
-    ),
-    (
-        "permission = \"trade\"",
-        "permission = \"trade\"\nlead = \"2h\"",
-        "39:8: route[0].lead: \"2h\" is not from 1ms to 1h",
-    ),
-    (
-        "address_limit = \"per-address\"",
-        "address_limit = \"orders\"",
-        "39:17: route[0].address_limit: limit \"orders\" is counted for each key",
-    ),
-    (
-        "address_limit = \"per-address\"",
-        "address_limit = \"per-address\"\nweight = 1201",
-        "39:17: route[0].address_limit: its quota of 1200 is less than the weight",
-    ),
-    (
-        "name = \"rest\"",
-        "name = \"order-place\"",
-        "42:8: route[1].name: another route is called \"order-place\" already",
-    ),
-    (
-        "methods = [\"GET\"]\npath = \"/api/**\"",
-        "methods = [\"POST\"]\npath = \"/api/v3/order\"\npermission = \"trade\"",
-        "41:1: route[1]: no request can reach this route: \"order-place\" comes first",
-    ),
-    (
         "secret = { file = \"secret\" }",
         "secret = \"hunter2\"",
         "52:10: key[0].secret: a secret does not stand in the configuration itself (write { env =",
@@ -408,7 +318,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
 #[test]
 fn whatever_is_wrong_is_said_with_its_place_and_cure() {
     let mut wrong = Vec::new();
-    for (from, to, said) in BROKEN {
+    for (from, to, said) in BROKEN.iter().chain(ROUTES) {
         let Err(refused) = parsed(&changed(from, to)) else {
             wrong.push(format!("`{to}` passes"));
             continue;

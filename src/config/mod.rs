@@ -254,6 +254,8 @@ pub struct Upstream {
 }
 
 #[cfg(test)]
+mod broken_routes_tests;
+#[cfg(test)]
 mod broken_tests;
 #[cfg(test)]
 mod documented_tests;
