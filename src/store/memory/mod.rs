@@ -364,6 +364,12 @@ const FLUSHES_WAITED_FOR: u32 = 4;
 #[cfg(test)]
 mod nonce_tests;
 #[cfg(test)]
+mod number_tests;
+#[cfg(test)]
+mod pair_tests;
+#[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod window_tests;

@@ -1,5 +1,4 @@
-//! Nonces as callers of the store see them: unique ones, growing ones with a window, and those beside a stamp; across
-//! threads, restarts, crashes and broken disks.
+//! Unique nonces as callers of the store see them: across threads, restarts, crashes and broken disks.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +10,13 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::tests::{
-    BIRTH, MICRO, SECOND, block_on, in_dir, kill, new, open, small, spend, spend_while_persisting,
+    BIRTH, SECOND, block_on, in_dir, kill, new, open, small, spend, spend_while_persisting,
     stamped, with_cost,
 };
 use super::unique_log::{Entry, Fault, HEAD, RECORD, UNIQUE, record};
 use super::*;
-use crate::store::Repeat;
 
-const NOW: Micros = Micros(BIRTH.0 + 2_000_000);
+pub(super) const NOW: Micros = Micros(BIRTH.0 + 2_000_000);
 
 fn unique_of(key: u8, nonce: u64) -> Charge {
     let digest = (u128::from(key) << 64 | u128::from(nonce)).to_le_bytes();
@@ -29,16 +27,7 @@ fn unique(nonce: u64) -> Charge {
     unique_of(7, nonce)
 }
 
-fn growing(nonce: u64, window: u64, now: Micros) -> Charge {
-    Charge { time: SignedTime::Growing { key: [7; 16], nonce, window }, ..stamped(nonce, now) }
-}
-
-fn paired(identity: u64, nonce: u64, now: Micros) -> Charge {
-    let nonce = (u128::from(nonce) | 1 << 127).to_le_bytes();
-    Charge { nonce: Some(Identity(nonce)), ..stamped(identity, now) }
-}
-
-fn volatile() -> Options {
+pub(super) fn volatile() -> Options {
     Options { volatile_marks: true, ..small() }
 }
 
@@ -375,44 +364,6 @@ proptest! {
         }
         prop_assert!(passed.iter().all(|times| *times <= 1), "{passed:?}");
     }
-
-    #[test]
-    fn no_growing_number_passes_twice_through_any_sequence_of_crashes_closes_and_windows(
-        steps in prop::collection::vec(
-            (0u8..12, 1u64..400, prop_oneof![Just(0), 1..300u64, Just(u64::MAX)]),
-            1..150,
-        ),
-    ) {
-        let dir = tempfile::tempdir().unwrap();
-        let options = in_dir(dir.path());
-        let mut store = open(&options, BIRTH);
-        let mut passed = vec![0u32; 100_000];
-        let mut highest = 0;
-        for (what, offset, window) in steps {
-            match what {
-                0 => {
-                    drop(store);
-                    store = open(&options, BIRTH);
-                }
-                1 => {
-                    kill(store);
-                    store = open(&options, BIRTH);
-                }
-                _ => {
-                    // Around the highest that passed, and beyond what a crash may have reserved.
-                    let nonce = (highest + offset).saturating_sub(if what < 10 { 200 } else { 0 });
-                    let charge = growing(nonce, window, NOW);
-                    let verdict = spend_while_persisting(&store, &charge);
-                    if verdict == new(&[]) {
-                        passed[usize::try_from(nonce).unwrap()] += 1;
-                        prop_assert!(nonce.saturating_add(window) >= highest);
-                        highest = highest.max(nonce);
-                    }
-                }
-            }
-        }
-        prop_assert!(passed.iter().all(|times| *times <= 1));
-    }
 }
 
 /// Leaves at the end of the log what a power failure may leave of a batch that was just being written.
@@ -430,231 +381,4 @@ fn tear(dir: &Path, waiting: &[Entry], torn: u16) {
     }
     log.extend(batch);
     fs::write(dir.join(UNIQUE), log).unwrap();
-}
-
-#[test]
-fn numbers_that_overtake_one_another_within_the_window_pass_once_each() {
-    let store = open(&volatile(), BIRTH);
-    for (nonce, verdict) in [
-        (1_000, new(&[])),
-        (990, new(&[])),
-        (989, Verdict::Low),
-        (990, Verdict::Seen),
-        (1_000, Verdict::Seen),
-        (995, new(&[])),
-        (1_001, new(&[])),
-        (990, Verdict::Seen),
-    ] {
-        assert_eq!(spend(&store, &growing(nonce, 10, NOW)), verdict, "{nonce}");
-    }
-    assert_eq!(spend(&store, &growing(999, 0, NOW)), Verdict::Low, "no window, no overtaking");
-}
-
-#[test]
-fn after_a_restart_no_window_reaches_below_the_mark() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = in_dir(dir.path());
-    let store = open(&options, BIRTH);
-    assert_eq!(spend_while_persisting(&store, &growing(1_000, 500, NOW)), new(&[]));
-    assert_eq!(spend(&store, &growing(900, 500, NOW)), new(&[]));
-    drop(store);
-    let store = open(&options, BIRTH);
-    for refused in [900, 999, 1_000] {
-        assert_eq!(spend(&store, &growing(refused, 500, NOW)), Verdict::Seen);
-    }
-    assert_eq!(spend_while_persisting(&store, &growing(1_100, 500, NOW)), new(&[]));
-    assert_eq!(spend(&store, &growing(1_001, 500, NOW)), new(&[]));
-    assert_eq!(spend(&store, &growing(1_000, 500, NOW)), Verdict::Seen);
-    kill(store);
-    let store = open(&options, BIRTH);
-    let reserved = 1_100 + 256;
-    assert_eq!(spend(&store, &growing(reserved, 500, NOW)), Verdict::Seen);
-    assert_eq!(spend_while_persisting(&store, &growing(reserved + 400, 500, NOW)), new(&[]));
-    assert_eq!(spend(&store, &growing(reserved, 500, NOW)), Verdict::Seen);
-    assert_eq!(spend(&store, &growing(reserved + 1, 500, NOW)), new(&[]));
-}
-
-#[test]
-fn a_number_within_the_window_that_is_over_its_limit_may_come_again() {
-    let store = open(&volatile(), BIRTH);
-    assert_eq!(spend(&store, &with_cost(growing(10, 5, NOW), 1, 1)), new(&[1]));
-    let late = with_cost(growing(9, 5, NOW), 1, 1);
-    assert!(matches!(spend(&store, &late), Verdict::Over { .. }));
-    let late = Charge { now: NOW + SECOND, ..late };
-    assert_eq!(spend(&store, &late), new(&[1]));
-    assert_eq!(spend(&store, &late), Verdict::Seen);
-}
-
-/// Clocks of clients, in ticks per microsecond or microseconds per tick.
-fn ticks(at: Micros) -> [u64; 4] {
-    [at.0 / 1_000_000, at.0 / 1_000, at.0, at.0 * 1_000]
-}
-
-#[test]
-fn in_every_unit_a_slip_beyond_the_largest_jump_is_refused_and_changes_nothing() {
-    for present in ticks(NOW) {
-        let store = open(&volatile(), BIRTH);
-        assert_eq!(spend(&store, &growing(present, 0, NOW)), new(&[]));
-        let most = (NOW + Duration::from_hours(1)).0 * 1_000;
-        let wait = Verdict::Fenced { retry_after: MICRO };
-        assert_eq!(spend(&store, &growing(most + 1, 0, NOW)), wait);
-        assert!(matches!(spend(&store, &growing(u64::MAX, 0, NOW)), Verdict::Fenced { .. }));
-        assert_eq!(spend(&store, &growing(present + 1, 0, NOW)), new(&[]), "its own clock goes on");
-        assert_eq!(spend(&store, &growing(most, 0, NOW)), new(&[]), "the furthest that passes");
-    }
-}
-
-#[test]
-fn after_the_furthest_slip_and_any_restart_an_owner_goes_on_in_nanoseconds_after_the_largest_jump()
-{
-    for crash in [false, true] {
-        for present in ticks(NOW) {
-            let dir = tempfile::tempdir().unwrap();
-            let options = in_dir(dir.path());
-            let store = open(&options, BIRTH);
-            assert_eq!(spend_while_persisting(&store, &growing(present, 0, NOW)), new(&[]));
-            let most = (NOW + Duration::from_hours(1)).0 * 1_000;
-            assert_eq!(spend_while_persisting(&store, &growing(most, 0, NOW)), new(&[]));
-            if crash {
-                kill(store);
-            } else {
-                drop(store);
-            }
-            let store = open(&options, BIRTH);
-            let end = NOW + Duration::from_hours(1);
-            for own in ticks(end) {
-                assert_eq!(spend(&store, &growing(own, 0, end)), Verdict::Seen);
-            }
-            let after = end + MICRO;
-            let [.., nanoseconds] = ticks(after);
-            let verdict = spend_while_persisting(&store, &growing(nanoseconds, 0, after));
-            assert_eq!(verdict, new(&[]), "crash: {crash}, clock: {present}");
-            let fresh = SignedTime::Growing { key: [8; 16], nonce: present, window: 0 };
-            let fresh = Charge { time: fresh, ..growing(present, 0, after) };
-            let verdict = spend_while_persisting(&store, &fresh);
-            assert_eq!(verdict, new(&[]), "a new secret starts afresh");
-        }
-    }
-}
-
-#[test]
-fn a_slip_within_its_own_unit_costs_as_long_as_it_was_ahead() {
-    let ahead = Duration::from_mins(30);
-    for unit in 0..4 {
-        let store = open(&volatile(), BIRTH);
-        assert_eq!(spend(&store, &growing(ticks(NOW + ahead)[unit], 0, NOW)), new(&[]));
-        let back = NOW + ahead;
-        assert_eq!(spend(&store, &growing(ticks(back)[unit], 0, back)), Verdict::Seen);
-        let on = back + SECOND;
-        assert_eq!(spend(&store, &growing(ticks(on)[unit], 0, on)), new(&[]));
-    }
-}
-
-#[test]
-fn other_content_under_a_nonce_that_was_used_is_refused_until_it_has_expired() {
-    let store = open(&small(), BIRTH);
-    let first = with_cost(paired(1, 1, NOW), 10, 1);
-    assert_eq!(spend(&store, &first), new(&[1]));
-    assert_eq!(spend(&store, &first), Verdict::Seen);
-    let mut other = with_cost(paired(2, 1, NOW), 10, 1);
-    assert_eq!(spend(&store, &other), Verdict::Seen);
-    let same = with_cost(paired(1, 2, NOW), 10, 1);
-    assert_eq!(spend(&store, &same), Verdict::Seen);
-    assert_eq!(spend(&store, &with_cost(paired(3, 3, NOW), 10, 1)), new(&[2]));
-    assert_eq!(store.records(), 4, "nothing was recorded of what was refused");
-    other.time = SignedTime::Stamp(NOW + SECOND * 5);
-    (other.now, other.keep_until) = (NOW + SECOND * 5, NOW + SECOND * 10);
-    assert_eq!(spend(&store, &other), Verdict::Seen, "the first one could still be accepted");
-    (other.now, other.time) = (NOW + SECOND * 6, SignedTime::Stamp(NOW + SECOND * 6));
-    assert_eq!(spend(&store, &other), new(&[1]));
-}
-
-#[test]
-fn a_nonce_is_known_again_whenever_other_content_under_it_was_signed() {
-    // Large enough that what is signed at other times lies elsewhere.
-    let store = open(&Options { max_records: 200_000, ..small() }, BIRTH);
-    for nonce in 0..100 {
-        assert_eq!(spend(&store, &paired(nonce, nonce, NOW)), new(&[]));
-        for later in 1..40 {
-            let signed = NOW + MICRO * 125_000 * later;
-            let other = paired(1_000 + u64::from(later), nonce, signed);
-            assert_eq!(spend(&store, &other), Verdict::Seen, "{nonce} {later}");
-        }
-        let same = Charge { now: NOW + SECOND * 5, ..paired(nonce, nonce + 1_000, NOW) };
-        assert_eq!(spend(&store, &same), Verdict::Seen, "{nonce}");
-    }
-}
-
-#[test]
-fn what_carries_a_nonce_never_repeats() {
-    let store = open(&small(), BIRTH);
-    let read = Charge { repeat: Repeat::SameRoute, ..paired(1, 1, NOW) };
-    assert_eq!(spend(&store, &read), new(&[]));
-    assert_eq!(spend(&store, &read), Verdict::Seen);
-    assert_eq!(spend(&store, &Charge { nonce: None, ..read }), Verdict::Seen);
-}
-
-#[test]
-fn a_request_and_its_nonce_are_recorded_both_or_neither() {
-    for (all, each) in [(1, 5_000), (10_000, 1)] {
-        let options = Options { max_records: all, max_records_per_account: each, ..small() };
-        let store = open(&options, BIRTH);
-        assert_eq!(spend(&store, &with_cost(paired(1, 1, NOW), 10, 1)), Verdict::Full);
-        assert_eq!(store.records(), 0);
-        assert_eq!(spend(&store, &with_cost(stamped(1, NOW), 10, 1)), new(&[1]), "nothing charged");
-    }
-    let store = open(&small(), BIRTH);
-    let over = with_cost(paired(1, 1, NOW), 1, 2);
-    assert!(matches!(spend(&store, &over), Verdict::Over { .. }));
-    assert_eq!(store.records(), 0);
-    assert_eq!(spend(&store, &with_cost(paired(1, 1, NOW), 1, 1)), new(&[1]));
-}
-
-#[test]
-fn room_for_two_is_made_of_what_has_expired() {
-    for (all, each) in [(2, 5_000), (10_000, 2)] {
-        let options = Options { max_records: all, max_records_per_account: each, ..small() };
-        let store = open(&options, BIRTH);
-        assert_eq!(spend(&store, &paired(1, 1, NOW)), new(&[]));
-        assert_eq!(spend(&store, &paired(2, 2, NOW)), Verdict::Full);
-        let later = NOW + SECOND * 6;
-        assert_eq!(spend(&store, &paired(2, 2, later)), new(&[]));
-    }
-}
-
-#[test]
-fn of_many_requests_under_one_nonce_at_once_exactly_one_is_new() {
-    const NONCES: u64 = 1_000;
-    let store = open(&small(), BIRTH);
-    let passed: Vec<AtomicUsize> = (0..NONCES).map(|_| AtomicUsize::new(0)).collect();
-    thread::scope(|scope| {
-        for thread in 0..4 {
-            let (store, passed) = (&store, &passed);
-            scope.spawn(move || {
-                for step in 0..NONCES {
-                    // Half of the threads run the other way; identities meet other nonces in mixed orders.
-                    let nonce = if thread % 2 == 0 { step } else { NONCES - 1 - step };
-                    let charge = paired(NONCES * thread + (step * 7) % NONCES, nonce, NOW);
-                    let verdict = spend(store, &charge);
-                    let new = matches!(verdict, Verdict::New(_));
-                    assert!(new || verdict == Verdict::Seen, "{verdict:?}");
-                    let nonce = usize::try_from(nonce).unwrap();
-                    passed[nonce].fetch_add(usize::from(new), Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    assert!(passed.iter().all(|times| times.load(Ordering::Relaxed) == 1));
-    assert_eq!(store.records(), 2_000);
-}
-
-#[test]
-fn a_charge_with_a_nonce_allocates_nothing() {
-    let store = open(&small(), BIRTH);
-    let allocated = allocation_counter::measure(|| {
-        for step in 0..1_000 {
-            assert_eq!(spend(&store, &with_cost(paired(step, step, NOW), 1_000_000, 0)), new(&[0]));
-        }
-    });
-    assert_eq!(allocated.count_total, 0);
 }
