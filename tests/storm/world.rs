@@ -98,11 +98,7 @@ impl World {
     /// The same with gateways that are ready.
     pub(crate) fn start(topology: Topology, deadline_ms: u64) -> Self {
         let mut world = Self::empty(topology, &[]);
-        let url = match topology {
-            Topology::Independent(_) => world.reserve(),
-            // Growing numbers are not kept there.
-            Topology::Cluster => String::new(),
-        };
+        let url = world.reserve();
         for gateway in 0..GATEWAYS {
             let ports = world.reach(gateway);
             let address = world.backend.addresses[gateway];
