@@ -98,5 +98,5 @@ impl fmt::Display for Alone {
 /// When a gateway began anew with its share, or let through late what it had counted before.
 fn restarts(faults: &[Fault]) -> Vec<Micros> {
     let of_gateways = |fault: &&Fault| matches!(fault.kind, Kind::KillGateway | Kind::StopGateway);
-    faults.iter().filter(of_gateways).flat_map(|fault| [fault.began, fault.healed]).collect()
+    faults.iter().filter(of_gateways).flat_map(|fault| [fault.began, fault.undone]).collect()
 }

@@ -97,7 +97,7 @@ pub(crate) fn check(arrivals: &[Arrival], sent: &[Sent], faults: &[Fault]) -> Ve
 /// When a store was lost or another took its place: once when it goes wrong, once when it is set right.
 pub(crate) fn moves(faults: &[Fault]) -> Vec<Micros> {
     let moving = faults.iter().filter(|fault| fault.moves_limits);
-    moving.flat_map(|fault| [fault.began, fault.healed]).collect()
+    moving.flat_map(|fault| [fault.began, fault.undone]).collect()
 }
 
 /// By how much a bucket of `quota` a second was exceeded, at worst, with one burst more for each of `moves`, and when.
@@ -132,8 +132,8 @@ pub(crate) fn exceeded(
 fn around(faults: &[Fault], from: Micros, to: Micros) -> String {
     let near = faults
         .iter()
-        .filter(|fault| fault.began <= to + HELD && fault.healed + Duration::from_secs(3) >= from);
-    near.map(|fault| format!("{:?} {}..{}", fault.kind, fault.began, fault.healed))
+        .filter(|fault| fault.began <= to + HELD && fault.undone + Duration::from_secs(3) >= from);
+    near.map(|fault| format!("{:?} {}..{}", fault.kind, fault.began, fault.undone))
         .collect::<Vec<_>>()
         .join(", ")
 }

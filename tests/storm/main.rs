@@ -43,6 +43,7 @@ mod restarts;
 mod settings;
 mod sight;
 mod traffic;
+mod witness;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -85,18 +86,22 @@ fn main() {
 
 /// What is shown before, then the storms.
 fn all(terms: &Terms<'_>, seconds: u64) {
-    attempt(terms, "controls", || {
-        sight::try_all();
-        controls::refused_over_redis();
-        controls::run(terms);
-    });
+    if is_wanted("controls") {
+        attempt(terms, "controls", || {
+            sight::try_all();
+            controls::refused_over_redis();
+            controls::run(terms);
+        });
+    }
     let times = if terms.quick { 6 } else { 20 };
-    attempt(terms, "rolling restart", || restarts::run(terms, times));
+    if is_wanted("rolling restart") {
+        attempt(terms, "rolling restart", || restarts::run(terms, times));
+    }
 
     let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
     let (three, five) = (Topology::Independent(3), Topology::Independent(5));
-    // Which part of the time each has, of a hundred.
-    let storms = [
+    // Which part of the time each has, of all that are wanted.
+    let mut storms = vec![
         (15, Storm::new(ONE, Topology::Independent(1), apart)),
         (25, Storm::new(QUORUM, three, apart)),
         (15, Storm::new("quorum of 3, faults at once", three, at_once)),
@@ -104,17 +109,27 @@ fn all(terms: &Terms<'_>, seconds: u64) {
         (20, Storm::new("cluster of 6", Topology::Cluster, apart)),
         (15, Storm::new("cluster of 6, faults at once", Topology::Cluster, at_once)),
     ];
+    storms.retain(|(_, storm)| is_wanted(storm.name));
+    let whole: u32 = storms.iter().map(|(part, _)| part).sum();
     let mut seeds = Dice(terms.seed);
     // Each begins afresh now and then, so that its record does not grow without end.
     let rounds = u32::try_from(seconds.div_ceil(ROUND)).unwrap().max(1);
     for _ in 0..rounds {
         for (part, storm) in &storms {
-            let span = Duration::from_secs(seconds) * *part / 100 / rounds;
+            let span = Duration::from_secs(seconds) * *part / whole / rounds;
             let seed = seeds.next();
             attempt(terms, storm.name, || storm.pass(terms, seed, span));
         }
     }
 }
+
+/// Whether the environment asks for what is called so, or for all.
+fn is_wanted(stage: &str) -> bool {
+    std::env::var(ONLY).ok().is_none_or(|wanted| wanted.split(';').any(|name| name == stage))
+}
+
+/// The names of what is to be done, with semicolons between them.
+const ONLY: &str = "COUNTERSIGN_STORM_ONLY";
 
 /// Whatever fails in it, what comes later is done, and the figures are told.
 fn attempt(terms: &Terms<'_>, stage: &'static str, run: impl FnOnce()) {
@@ -135,14 +150,18 @@ fn verdict(terms: &Terms<'_>, seconds: u64) -> Vec<String> {
     let told = [
         (report.broken().is_empty(), format!("did not come to an end: {}", report.broken())),
         (report.holds(), "something passed that should not, or was refused in calm".to_owned()),
-        (report.percent() > least, format!("of a quorum more than {least} % must be served")),
         (
-            terms.quick || [ONE, QUORUM].into_iter().all(|name| report.recovers(name)),
+            !is_wanted(QUORUM) || report.percent() > least,
+            format!("of a quorum more than {least} % must be served"),
+        ),
+        (
+            terms.quick
+                || [ONE, QUORUM].into_iter().all(|name| !is_wanted(name) || report.recovers(name)),
             "after a fault was set right it took more than two seconds until all were served"
                 .to_owned(),
         ),
         (
-            seconds < 60 || report.alone().unasked > 0,
+            seconds < 60 || !is_wanted(QUORUM) || report.alone().unasked > 0,
             "nothing was judged alone, so nothing is known of that".to_owned(),
         ),
     ];

@@ -88,7 +88,7 @@ impl Kind {
 pub(crate) struct Fault {
     pub(crate) kind: Kind,
     pub(crate) began: Micros,
-    pub(crate) healed: Micros,
+    pub(crate) undone: Micros,
     pub(crate) moves_limits: bool,
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) 
             fell(world, gateway, (kind == Kind::StopGateway).then_some(held), dice);
         }
     }
-    Fault { kind, began, healed: world.now(), moves_limits: kind.moves_limits() }
+    Fault { kind, began, undone: world.now(), moves_limits: kind.moves_limits() }
 }
 
 /// Kills a server, which comes back with what it saved a while before, or with nothing; when it was killed.

@@ -16,6 +16,7 @@ use crate::nemesis::{Fault, Kind, inflict};
 use crate::recovery::Recoveries;
 use crate::report::Report;
 use crate::traffic::{Answer, Load, Phase, Sent};
+use crate::witness::Witness;
 use crate::world::{Topology, World};
 
 /// What holds for a whole run.
@@ -129,6 +130,7 @@ impl Storm {
         let Self { name, topology, .. } = *self;
         let mut world = World::start(topology, if terms.quick { 600 } else { 200 });
         let is_cluster = topology == Topology::Cluster;
+        let witness = is_cluster.then(|| Witness::start(&world));
         let load = Load {
             honest: if terms.quick { 60 } else { 200 },
             greedy: 60,
@@ -169,7 +171,7 @@ impl Storm {
             faults: faults.len(),
             alone: Alone::check(&arrivals, &sent, &traffic.judged(), &faults),
             kinds,
-            recoveries: Recoveries::of(&sent, &faults),
+            recoveries: Recoveries::of(&sent, &faults, witness.as_ref()),
             calm: (before.0, before.1),
             storm: (within.0, within.1),
             after: (since.0, since.1),
@@ -184,7 +186,7 @@ impl Storm {
         }
         if !figures.holds() || std::env::var_os("COUNTERSIGN_STORM_LOGS").is_some() {
             println!("  seed {seed}");
-            print!("{}", figures.verdicts);
+            print!("{}{}", figures.recoveries.each(), figures.verdicts);
             println!("{}", world.logs());
         }
         terms.report.set_traffic(None);
@@ -227,6 +229,7 @@ impl Storm {
         let mut left = self.left.lock().unwrap();
         if left.is_empty() {
             *left = Kind::of(self.topology);
+            left.retain(|kind| is_wanted(*kind));
         }
         let place = dice.below(left.len());
         left.swap_remove(place)
@@ -241,6 +244,12 @@ impl Storm {
             (Pace::AtOnce, _) => 0..1_500,
         })
     }
+}
+
+/// Whether it is among those that the environment asks for, or all are.
+fn is_wanted(kind: Kind) -> bool {
+    let named = std::env::var("COUNTERSIGN_STORM_FAULTS").ok();
+    named.is_none_or(|names| names.split(',').any(|name| name == format!("{kind:?}")))
 }
 
 fn during(world: &World, span: Duration) -> Phase {

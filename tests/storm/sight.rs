@@ -51,7 +51,7 @@ pub(crate) fn try_all() {
         let (arrivals, sent) = row(count, Class::Greedy, 0);
         counts(&check(&arrivals, &sent, faults)).2
     };
-    let flushed = Fault { kind: Kind::Flush, began: at(0), healed: at(0), moves_limits: true };
+    let flushed = Fault { kind: Kind::Flush, began: at(0), undone: at(0), moves_limits: true };
     assert_eq!(greedy(QUOTA * 2, &[]), 0);
     assert_eq!(greedy(QUOTA * 2 + 3, &[]), 3);
     assert_eq!(

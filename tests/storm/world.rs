@@ -211,10 +211,12 @@ fn clustered() -> (Vec<RedisServer>, Option<Bus>) {
     };
     let servers: Vec<RedisServer> = buses.iter().enumerate().map(start).collect();
     let ports: Vec<u16> = servers.iter().map(|server| server.port).collect();
-    form(NODES / 2, &ports, &bus.ports, &|node, words| servers[node].run(words).unwrap());
+    form(PRIMARIES, &ports, &bus.ports, &|node, words| servers[node].run(words).unwrap());
     (servers, Some(bus))
 }
 
+/// The first nodes of a cluster, each of which has a share of the slots, and all.
+pub(crate) const PRIMARIES: usize = NODES / 2;
 const NODES: usize = 6;
 /// The node of a cluster whose clock can be set.
 pub(crate) const FAKED: usize = 2;
