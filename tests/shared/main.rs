@@ -30,6 +30,7 @@ mod gateways;
 mod guarded;
 mod headers;
 mod hostile;
+mod leases;
 mod limits;
 mod local;
 mod marks;

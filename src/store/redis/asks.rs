@@ -85,7 +85,7 @@ async fn attend(cluster: &Cluster, server: Arc<Server>, clock: &impl Clock, boun
         loop {
             ask(cluster, &server, &mut connection, clock).await;
             tokio::select! {
-                () = tokio::time::sleep(cluster.lease() / 4) => {}
+                () = tokio::time::sleep(cluster.pace(clock.now())) => {}
                 () = cluster.doubt.notified() => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
@@ -118,7 +118,7 @@ async fn ask(
     if let Err(trouble) = heard {
         server.note(&trouble);
     }
-    cluster.publish(clock.now());
+    cluster.publish(clock);
 }
 
 /// Sees to it that a primary remembers what belongs to each of its tags, one call for each, as each has its own slot.
@@ -168,7 +168,7 @@ pub(super) async fn wake(
         }
         left = Some(pending);
     }
-    cluster.publish(clock.now());
+    cluster.publish(clock);
     Ok(youngest)
 }
 

@@ -25,7 +25,7 @@ impl<C: Clock> RedisStore<C> {
     }
 
     async fn ask_beside(&self, charge: &Charge, own: &[Cost]) -> Option<Vec<(usize, u32)>> {
-        let fence = self.fence(charge)?;
+        let fence = self.fence(charge, self.margins)?;
         let costs: Vec<Cost> = own
             .iter()
             .take(MAX_COSTS - 1)
@@ -36,7 +36,8 @@ impl<C: Clock> RedisStore<C> {
         let keys = Keys::of(charge.account, signed_at(charge));
         let command = command(&keys, &spend, &costs);
         let votes = if let Some(cluster) = &self.cluster {
-            let (route, sent, bytes) = self.ask_primary(cluster, charge.account, &command).await?;
+            let (route, sent, bytes) =
+                self.ask_primary(cluster, charge.account, |_| command.clone()).await?;
             self.believe(&route.server, &bytes, &costs, sent).into_iter().collect()
         } else {
             let counters = self.counters_of(charge, fence)?;

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::backlog::Backlog;
 use super::lease::Votes;
@@ -16,7 +15,7 @@ use super::options::{Address, ClusterOptions, Weakened};
 use super::server::Server;
 use super::trouble::Trouble;
 use super::view::{Known, NodeId, Owner, View, tag_slots};
-use crate::clock::Micros;
+use crate::clock::{Clock, Micros};
 use crate::metrics::ServerMeters;
 
 /// The nodes of a cluster, and which of them is asked about what.
@@ -64,6 +63,8 @@ pub(super) struct Route {
     pub(super) owner: Owner,
     /// Until when it holds its lease.
     until: Micros,
+    /// Since when most nodes have named it without a break, as far as is known here.
+    since: Instant,
     /// When it began to remember; `None` as long as this gateway has not made sure that it does.
     born: Option<Micros>,
 }
@@ -148,13 +149,34 @@ impl Cluster {
         self.route(tag, now).is_some_and(|present| present.is_same(route))
     }
 
+    /// When nobody went by a predecessor of a route any longer, at the latest; told at `now`.
+    ///
+    /// Most nodes have named the owner of the route since then, and none of them goes back: whoever heard most of them
+    /// name another had asked them before, and goes by that for one lease. It is reckoned back from now, so that a clock
+    /// that was set ahead meanwhile makes it no earlier.
+    pub(super) fn settled(&self, route: &Route, now: (Micros, Instant)) -> Micros {
+        if self.weakened.lease_unwaited {
+            return Micros(0);
+        }
+        now.0 - now.1.saturating_duration_since(route.since) + self.options.lease
+    }
+
+    /// How soon nodes are asked again how things stand: sooner where any tag is judged by nobody.
+    pub(super) fn pace(&self, now: Micros) -> Duration {
+        let routes = self.routes.load();
+        let is_judged =
+            |route: &Route| route.until > now && route.born.is_some() && route.server.is_usable();
+        let is_calm = routes.iter().all(|route| route.as_ref().is_some_and(is_judged));
+        self.options.lease / if is_calm { CALM } else { UNSETTLED }
+    }
+
     /// A node sent us elsewhere: waits until we know where.
     pub(super) async fn moved(
         &self,
         tag: u64,
         from: &Route,
         now: impl Fn() -> Micros,
-        deadline: Instant,
+        deadline: tokio::time::Instant,
     ) -> Option<Route> {
         let mut is_asked = false;
         loop {
@@ -256,10 +278,12 @@ impl Cluster {
     }
 
     /// Brings the routes up to date with what was heard.
-    pub(super) fn publish(&self, now: Micros) {
+    pub(super) fn publish(&self, clock: &impl Clock) {
         let mut rung = Vec::new();
         {
             let state = self.state();
+            // After all that was heard.
+            let (now, instant) = clock.both();
             let is_whole = state.votes.primaries(now).is_some_and(|count| count >= PRIMARIES);
             let before = self.routes.load();
             let route = |tag: usize| {
@@ -268,7 +292,12 @@ impl Cluster {
                 let birth = state.births.get(tag).copied().flatten();
                 let born =
                     birth.filter(|birth| birth.owner == standing.owner).map(|birth| birth.born);
-                Some(Route { server, owner: standing.owner, until: standing.until, born })
+                let (owner, until) = (standing.owner, standing.until);
+                let route = Route { server, owner, until, since: instant, born };
+                let before = before.get(tag).and_then(Option::as_ref);
+                let before = before.filter(|before| before.until > now && before.is_same(&route));
+                let since = before.map_or(instant, |before| before.since);
+                Some(Route { since, ..route })
             };
             let routes: Vec<_> = (0..self.slots.len()).map(route).collect();
             for (now, before) in routes.iter().zip(before.iter()) {
@@ -290,15 +319,26 @@ impl Cluster {
         }
     }
 
-    /// Since when most tags are judged: of those whose primary holds its lease, the one in the middle. With one primary
-    /// lost the others' accounts are served, and a gateway is ready.
-    pub(super) fn judged_since(&self, now: Micros) -> Option<Micros> {
+    /// Since when most tags are judged, by whoever goes by nobody else: of those whose primary holds its lease, the one in
+    /// the middle. With one primary lost the others' accounts are served, and a gateway is ready.
+    pub(super) fn judged_since(&self, now: (Micros, Instant)) -> Option<Micros> {
         let routes = self.routes.load();
         let held =
-            routes.iter().flatten().filter(|route| route.until > now && route.server.is_usable());
-        let mut births: Vec<Micros> = held.filter_map(|route| route.born).collect();
+            routes.iter().flatten().filter(|route| route.until > now.0 && route.server.is_usable());
+        let births = held.filter_map(|route| Some(self.counted_from(route, route.born?, now)));
+        let mut births: Vec<Micros> = births.collect();
         births.sort_unstable();
         births.get(routes.len() / 2).copied()
+    }
+
+    /// The birth that counts, with no lease after it, where the server of a route was born at `born`.
+    pub(super) fn counted_from(
+        &self,
+        route: &Route,
+        born: Micros,
+        now: (Micros, Instant),
+    ) -> Micros {
+        born.max(self.settled(route, now)).min(born + self.options.lease)
     }
 
     /// How long ago most nodes were asked who is the primary of what, and answered; `None` where that is too long.
@@ -360,5 +400,8 @@ impl fmt::Debug for Cluster {
 
 /// The fewest nodes with slots: with fewer no failover comes about when one is lost.
 const PRIMARIES: usize = 3;
+/// How often they are asked within a lease: while all tags are judged, and while any is not.
+const CALM: u32 = 4;
+const UNSETTLED: u32 = 20;
 /// The most nodes, so that their metrics are bounded.
 const MOST: usize = 256;

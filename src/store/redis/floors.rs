@@ -72,7 +72,7 @@ impl<C: Clock> RedisStore<C> {
         account: u64,
         ask: &Cmd,
     ) -> Option<(Route, Said)> {
-        let (route, sent, bytes) = self.ask_primary(cluster, account, ask).await?;
+        let (route, sent, bytes) = self.ask_primary(cluster, account, |_| ask.clone()).await?;
         let vote = self.believe(&route.server, &bytes, &[], sent)?;
         Some((route, vote.said))
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::RedisStore;
 use super::counters::Counters;
 use super::keys::{Keys, signed_at};
-use super::packed::{self, Said, Spend, Token, Vote};
+use super::packed::{self, Margins, Said, Spend, Token, Vote};
 use super::probe::apart;
 use super::server::{Fault, Server};
 use super::tally::Tally;
@@ -28,11 +28,11 @@ impl<C: Clock> RedisStore<C> {
         if let Err(refused) = reserved {
             return refused;
         }
-        let Some(fence) = self.fence(charge) else { return Verdict::Unavailable };
-        let spend = Spend::new(charge, token, fence);
         if let Some(cluster) = &self.cluster {
-            return self.judge_in(cluster, charge, costs, &spend).await;
+            return self.judge_in(cluster, charge, costs, token).await;
         }
+        let Some(fence) = self.fence(charge, self.margins) else { return Verdict::Unavailable };
+        let spend = Spend::new(charge, token, fence);
         let Some(counters) = self.counters_of(charge, fence) else { return Verdict::Unavailable };
         let tally = self.poll(charge, costs, &counters, &spend).await;
         let verdict = tally.verdict(self.majority, charge, self.margins);
@@ -49,23 +49,23 @@ impl<C: Clock> RedisStore<C> {
     }
 
     /// The moment that a server must have been born before.
-    pub(super) fn fence(&self, charge: &Charge) -> Option<Micros> {
+    pub(super) fn fence(&self, charge: &Charge, margins: Margins) -> Option<Micros> {
         // A server that lost its marks asks for them: it may be as young as it likes.
         let fence = match charge.time {
             SignedTime::Growing { key: _, nonce: _, window: _ } => Micros(u64::MAX),
             SignedTime::Stamp(_) | SignedTime::Deadline { .. } | SignedTime::Unique { .. } => {
-                packed::fence(charge.time, self.margins)?
+                packed::fence(charge.time, margins)?
             }
         };
         // A code is accepted one step before its own: one that may have been spent before the birth counts as spent.
         let code = charge.step.map(|step| start_of(step.saturating_sub(1)));
-        let fence = code.map_or(fence, |taken| fence.min(taken - self.margins.after_birth()));
+        let fence = code.map_or(fence, |taken| fence.min(taken - margins.after_birth()));
         // A key of the configuration never changes; its epoch is 0.
         if charge.epoch == 0 {
             return Some(fence);
         }
         let informed = Micros(self.informed.load(Ordering::Relaxed));
-        Some(fence.min(informed - self.margins.after_birth()))
+        Some(fence.min(informed - margins.after_birth()))
     }
 
     pub(super) fn token(&self) -> Token {

@@ -248,7 +248,7 @@ impl<C: Clock> RedisStore<C> {
     /// Whether enough servers are used to judge requests.
     pub fn is_usable(&self) -> bool {
         if let Some(cluster) = &self.cluster {
-            return cluster.judged_since(self.clock.now()).is_some();
+            return cluster.judged_since(self.clock.both()).is_some();
         }
         self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority
     }
@@ -260,9 +260,8 @@ impl<C: Clock> RedisStore<C> {
 
     /// When the first stamp that is judged can be signed; `None` as long as too few servers are used.
     pub fn ready_at(&self) -> Option<Micros> {
-        let passed = self.margins.of_stamps() + Duration::from_micros(1);
         if let Some(cluster) = &self.cluster {
-            return Some(cluster.judged_since(self.clock.now())? + passed);
+            return Some(self.judged_from(cluster.judged_since(self.clock.both())?));
         }
         let used = self.servers.iter().filter(|server| server.is_usable());
         let mut births: Vec<Micros> = used.map(|server| server.born()).collect();
@@ -271,9 +270,9 @@ impl<C: Clock> RedisStore<C> {
         Some(self.judged_from(*born))
     }
 
-    /// The first stamp that is judged by whoever was born then.
+    /// The first stamp that is judged by whoever was born then and follows nobody.
     fn judged_from(&self, born: Micros) -> Micros {
-        born + self.margins.of_stamps() + Duration::from_micros(1)
+        born + self.margins.without_lease().of_stamps() + Duration::from_micros(1)
     }
 
     /// Raises what is known of a key's epoch, on every server that answers; how many did.
@@ -283,7 +282,9 @@ impl<C: Clock> RedisStore<C> {
         command.arg("countersign_2_raise").arg(2).arg(&keys.generation).arg(&keys.account);
         command.arg(&Payer::of(account, key).key_tag()).arg(epoch);
         if let Some(cluster) = &self.cluster {
-            return usize::from(self.ask_primary(cluster, account, &command).await.is_some());
+            return usize::from(
+                self.ask_primary(cluster, account, |_| command.clone()).await.is_some(),
+            );
         }
         let mut raised = 0;
         for server in &self.servers {

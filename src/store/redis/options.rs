@@ -80,6 +80,8 @@ pub struct Weakened {
     pub floor_at_once: bool,
     /// Whether a node of a cluster counts as a primary because one node, itself perhaps, ever said so.
     pub lease_off: bool,
+    /// Whether a successor judges as if nobody could go by its predecessor any longer.
+    pub lease_unwaited: bool,
 }
 
 /// One server.

@@ -50,6 +50,11 @@ impl Margins {
     pub(super) fn after_birth(self) -> Duration {
         self.bound * 2 + self.lease
     }
+
+    /// The same where nobody goes by a predecessor any longer.
+    pub(super) fn without_lease(self) -> Self {
+        Self { lease: Duration::ZERO, ..self }
+    }
 }
 
 impl Spend {
