@@ -1,6 +1,6 @@
 //! What the control plane asks of the nodes of a cluster: who is the primary of what, and whether it remembers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -121,8 +121,9 @@ async fn ask(
     cluster.publish(clock);
 }
 
-/// Sees to it that a primary remembers what belongs to each of its tags, one call for each, as each has its own slot.
-/// Tells the latest birth, if it is the primary of anything.
+/// Sees to it that a primary remembers what belongs to each of its tags, one call for each, as each has its own slot. One
+/// that is not used is tried with a single one first: it may refuse all alike, and is tried again soon. Tells the latest
+/// birth, if it is the primary of anything.
 pub(super) async fn wake(
     cluster: &Cluster,
     server: &Server,
@@ -132,8 +133,18 @@ pub(super) async fn wake(
     bound: Duration,
 ) -> Result<Option<Micros>, Trouble> {
     let mut known: HashMap<u64, String> = HashMap::new();
-    let mut left: Option<Vec<u64>> = None;
+    let mut left: Option<HashSet<u64>> = None;
     let mut youngest = None;
+    if !server.is_usable() {
+        let sent = clock.now();
+        let one: Vec<_> = cluster.held_by(server, sent).into_iter().take(1).collect();
+        for answer in call(connection, &one, (sent, evicted), &known).await? {
+            match told(answer) {
+                Err(trouble) if !trouble.is_elsewhere() => return Err(trouble),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
     for _ in 0..ROUNDS {
         // What begins, begins after most nodes said whose it is.
         let sent = clock.now();
@@ -144,7 +155,7 @@ pub(super) async fn wake(
         }
         let answers = call(connection, &held, (sent, evicted), &known).await?;
         let received = clock.now();
-        let mut pending = Vec::new();
+        let mut pending = HashSet::new();
         for ((tag, owner), answer) in held.into_iter().zip(answers) {
             let told = match told(answer) {
                 Err(trouble) if trouble.is_elsewhere() => {
@@ -159,7 +170,7 @@ pub(super) async fn wake(
                 cluster.set_born(tag, owner, Some(told.born));
                 youngest = youngest.max(Some(told.born));
             } else {
-                pending.push(tag);
+                pending.insert(tag);
                 known.insert(tag, told.pending);
             }
         }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::backlog::Backlog;
-use super::lease::Votes;
+use super::lease::{Standing, Votes};
 use super::options::{Address, ClusterOptions, Weakened};
 use super::server::Server;
 use super::trouble::Trouble;
@@ -286,8 +286,9 @@ impl Cluster {
             let (now, instant) = clock.both();
             let is_whole = state.votes.primaries(now).is_some_and(|count| count >= PRIMARIES);
             let before = self.routes.load();
-            let route = |tag: usize| {
-                let standing = state.votes.standing(tag, now).filter(|_| is_whole)?;
+            let standings = state.votes.standings(self.slots.len(), now);
+            let route = |(tag, standing): (usize, Option<Standing>)| {
+                let standing = standing.filter(|_| is_whole)?;
                 let server = Arc::clone(state.by_node.get(&standing.owner.id)?);
                 let birth = state.births.get(tag).copied().flatten();
                 let born =
@@ -299,7 +300,7 @@ impl Cluster {
                 let since = before.map_or(instant, |before| before.since);
                 Some(Route { since, ..route })
             };
-            let routes: Vec<_> = (0..self.slots.len()).map(route).collect();
+            let routes: Vec<_> = standings.into_iter().enumerate().map(route).collect();
             for (now, before) in routes.iter().zip(before.iter()) {
                 let Some(now) = now else { continue };
                 let is_same = before.as_ref().is_some_and(|before| before.is_same(now));
@@ -402,6 +403,6 @@ impl fmt::Debug for Cluster {
 const PRIMARIES: usize = 3;
 /// How often they are asked within a lease: while all tags are judged, and while any is not.
 const CALM: u32 = 4;
-const UNSETTLED: u32 = 20;
+const UNSETTLED: u32 = 16;
 /// The most nodes, so that their metrics are bounded.
 const MOST: usize = 256;

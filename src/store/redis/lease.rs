@@ -71,15 +71,34 @@ impl Votes {
         self.fresh(now).map(|(_, view)| view.primaries).min()
     }
 
-    /// Who is the primary of a tag.
-    pub(super) fn standing(&self, tag: usize, now: Micros) -> Option<Standing> {
-        let words = self.fresh(now).filter_map(|(at, view)| Some((at, (*view.owners.get(tag)?)?)));
-        let words: Vec<(Micros, Owner)> = words.collect();
+    /// Who is the primary of each of so many tags.
+    pub(super) fn standings(&self, tags: usize, now: Micros) -> Vec<Option<Standing>> {
+        let (views, majority) = (self.fresh(now).collect::<Vec<_>>(), self.majority(now));
+        // Of many tags the same is said.
+        let mut known: Vec<(Vec<Option<Owner>>, Option<Standing>)> = Vec::new();
+        let standing = |tag: usize| {
+            let said = views.iter().map(|(_, view)| view.owners.get(tag).copied().flatten());
+            if let Some((_, standing)) =
+                known.iter().find(|(other, _)| said.clone().eq(other.iter().copied()))
+            {
+                return *standing;
+            }
+            let said: Vec<_> = said.collect();
+            let words =
+                views.iter().zip(&said).filter_map(|((at, _), owner)| Some((*at, (*owner)?)));
+            let standing = self.standing(&words.collect::<Vec<_>>(), majority);
+            known.push((said, standing));
+            standing
+        };
+        (0..tags).map(standing).collect()
+    }
+
+    /// Who is the primary of a tag, by what is said of it.
+    fn standing(&self, words: &[(Micros, Owner)], majority: usize) -> Option<Standing> {
         if self.lease_off {
             let latest = words.iter().max_by_key(|(_, owner)| owner.epoch)?;
             return Some(Standing { owner: latest.1, until: Micros(u64::MAX) });
         }
-        let majority = self.majority(now);
         words.iter().find_map(|(_, owner)| {
             let alike = words.iter().filter(|(_, other)| other == owner).map(|(at, _)| *at);
             let since = nth_latest(alike.collect(), majority)?;
@@ -129,7 +148,7 @@ mod tests {
     }
 
     fn until(votes: &Votes, ms: u64) -> Option<(u8, Micros)> {
-        let standing = votes.standing(0, at(ms))?;
+        let standing = votes.standings(1, at(ms)).remove(0)?;
         let owner = (1..=9).find(|n| id(*n) == standing.owner.id).unwrap();
         Some((owner, standing.until))
     }
@@ -144,7 +163,7 @@ mod tests {
         votes.hear(at(60), word(5, 6, 1, 1));
         assert_eq!(until(&votes, 70), Some((1, at(1_010))), "four of the five");
         // To the microsecond.
-        assert!(votes.standing(0, Micros(at(1_010).0 - 1)).is_some());
+        assert!(votes.standings(1, Micros(at(1_010).0 - 1))[0].is_some());
         assert_eq!(until(&votes, 1_010), None);
     }
 
