@@ -117,9 +117,11 @@ async fn wakes_and_accepts(lease_off: bool) -> bool {
     let account = accounts_of(0)[0];
     first.until_served(&[account]).await;
     second.until_served(&[account]).await;
-    // Stamped so late that the successor's fence has nothing to say of it.
+    // Signed so late, and with a deadline in the place of a stamp, that neither the successor's fence nor the lease has
+    // anything to say of when.
     let at = now() + Duration::from_secs(30);
-    let once = Charge { time: SignedTime::Stamp(at), keep_until: at, ..fresh(account) };
+    let time = SignedTime::Deadline { at, lead: Duration::ZERO };
+    let once = Charge { time, keep_until: at, ..fresh(account) };
     nodes.all[0].signal("STOP");
     let meanwhile = async {
         nodes.until_primary(3, &[1, 2, 3, 4, 5]).await;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use countersign::store::redis::Weakened;
+use countersign::store::redis::{Local, Options, Topology, Weakened};
 use countersign::store::{Charge, SignedTime, Store as _, Verdict};
 
 use crate::fault_proxy::{FaultProxy, Mode};
@@ -53,9 +53,39 @@ async fn no_lease_is_waited_for(gateway: &Gateway, account: u64) {
     }
 }
 
+/// How far stamps may lie ahead, and clocks apart.
+#[derive(Clone, Copy)]
+struct Allowed {
+    skew: Duration,
+    bound: Duration,
+}
+
+/// So little that what a lease lasts is all that matters; and as much as a lease lasts.
+const LITTLE: Allowed = Allowed { skew: SKEW, bound: BOUND };
+const MUCH: Allowed = Allowed { skew: LEASE, bound: Duration::from_millis(50) };
+
+fn start(
+    nodes: &Nodes,
+    Allowed { skew, bound }: Allowed,
+    weakened: Weakened,
+    name: impl Fn(u16) -> u16 + Send + Sync + 'static,
+) -> Gateway {
+    let seeds: Vec<u16> = nodes.ports().into_iter().map(&name).collect();
+    Gateway::of(Options {
+        servers: Nodes::seeds(&seeds),
+        topology: Topology::Cluster(Nodes::options(name)),
+        deadline: Duration::from_millis(100),
+        future_skew: skew,
+        clock_bound: bound,
+        max_in_flight: 1_000,
+        local: Local::default(),
+        weakened,
+    })
+}
+
 /// A gateway hears of no other node when a primary is replaced that has not noticed, and goes by that one for the rest of
-/// its lease: how much of what it accepts meanwhile the successor accepts as well.
-async fn accepted_twice(lease_unwaited: bool) -> usize {
+/// its lease: how much of what it accepts meanwhile the successor accepts as well, by the word of another gateway.
+async fn accepted_twice(allowed: Allowed, before: Weakened, after: Weakened) -> usize {
     let nodes = Nodes::start();
     let account = accounts_of(0)[0];
     let mut links = HashMap::new();
@@ -64,27 +94,30 @@ async fn accepted_twice(lease_unwaited: bool) -> usize {
     }
     let at: HashMap<u16, u16> = links.iter().map(|(port, link)| (*port, link.port)).collect();
     let name = move |port| at.get(&port).copied().unwrap_or(port);
-    let deadline = Duration::from_millis(400);
-    let weakened = Weakened { lease_unwaited, ..Weakened::default() };
-    let first = Gateway::with(&nodes, Weakened::default(), name, deadline);
-    let second = Gateway::with(&nodes, weakened, |port| port, deadline);
+    let first = start(&nodes, allowed, before, name);
+    let second = start(&nodes, allowed, after, |port| port);
     first.until_served(&[account]).await;
     second.until_served(&[account]).await;
 
     nodes.all[0].run(&["CONFIG", "SET", "cluster-node-timeout", "600000"]);
     nodes.bus.cut(&[0]);
-    links.values().for_each(|link| link.set(Mode::HoldAll));
+    for link in links.values() {
+        link.set(Mode::HoldAll);
+    }
     nodes.all[3].run(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
     let mut accepted = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < LEASE * 2 {
-        // The latest that a gateway takes.
-        let at = now() + SKEW;
-        let once = Charge { time: SignedTime::Stamp(at), ..fresh(account) };
-        if first.accepts(&once).await {
-            accepted.push(once);
+        // As far ahead as a gateway takes, and less: what is too late by the lease it waits with.
+        for part in (0..=10).rev() {
+            let at = now() + allowed.skew * part / 10;
+            let once = Charge { time: SignedTime::Stamp(at), ..fresh(account) };
+            if first.accepts(&once).await {
+                accepted.push(once);
+                break;
+            }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(!accepted.is_empty(), "its lease is not over at once");
     second.until_served(&[account]).await;
@@ -98,14 +131,28 @@ async fn accepted_twice(lease_unwaited: bool) -> usize {
 
 #[tokio::test]
 async fn what_passed_by_a_predecessors_lease_its_successor_does_not_accept() {
-    assert_eq!(accepted_twice(false).await, 0);
+    for allowed in [LITTLE, MUCH] {
+        let none = Weakened::default;
+        assert_eq!(accepted_twice(allowed, none(), none()).await, 0);
+    }
 }
 
 #[tokio::test]
 async fn control_a_successor_that_waits_for_no_lease_accepts_again() {
+    let unwaited = Weakened { lease_unwaited: true, ..Weakened::default() };
+    until_found(LITTLE, &Weakened::default(), &unwaited).await;
+}
+
+#[tokio::test]
+async fn control_what_passed_by_a_lease_whatever_its_stamp_is_accepted_again() {
+    let reach_off = Weakened { reach_off: true, ..Weakened::default() };
+    until_found(MUCH, &reach_off, &Weakened::default()).await;
+}
+
+/// On a busy machine all may be noticed so late that the lease is over.
+async fn until_found(allowed: Allowed, before: &Weakened, after: &Weakened) {
     let mut tries = 0..5;
-    // On a busy machine it may notice so late that the lease is over.
-    while accepted_twice(true).await == 0 {
+    while accepted_twice(allowed, before.clone(), after.clone()).await == 0 {
         assert!(tries.next().is_some(), "nothing was ever accepted twice");
     }
 }

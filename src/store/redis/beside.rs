@@ -10,7 +10,7 @@ use super::RedisStore;
 use super::judge::command;
 use super::keys::{Keys, signed_at};
 use super::packed::{Said, Spend};
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::store::{Charge, Cost, Limit, MAX_COSTS, Subject, Verdict};
 
 impl<C: Clock> RedisStore<C> {
@@ -37,7 +37,7 @@ impl<C: Clock> RedisStore<C> {
         let command = command(&keys, &spend, &costs);
         let votes = if let Some(cluster) = &self.cluster {
             let (route, sent, bytes) =
-                self.ask_primary(cluster, charge.account, |_| command.clone()).await?;
+                self.ask_primary(cluster, charge.account, Micros(0), |_| command.clone()).await?;
             self.believe(&route.server, &bytes, &costs, sent).into_iter().collect()
         } else {
             let counters = self.counters_of(charge, fence)?;

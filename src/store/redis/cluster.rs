@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::backlog::Backlog;
 use super::lease::{Standing, Votes};
 use super::options::{Address, ClusterOptions, Weakened};
+use super::route::Route;
 use super::server::Server;
 use super::trouble::Trouble;
 use super::view::{Known, NodeId, Owner, View, tag_slots};
@@ -20,20 +21,20 @@ use crate::metrics::ServerMeters;
 
 /// The nodes of a cluster, and which of them is asked about what.
 pub(super) struct Cluster {
-    options: ClusterOptions,
+    pub(super) options: ClusterOptions,
     /// The names of those that were told of in the configuration.
     seeds: Vec<String>,
     /// What every server is made with.
     connect_timeout: Duration,
     max_in_flight: usize,
-    weakened: Weakened,
+    pub(super) weakened: Weakened,
     /// Always empty: no route of a cluster is judged by a gateway alone.
     backlog: Arc<Backlog>,
     slots: Vec<u16>,
     state: Mutex<State>,
-    routes: ArcSwap<Vec<Option<Route>>>,
-    /// Rung when another server became the one to ask about a tag.
-    changed: Notify,
+    pub(super) routes: ArcSwap<Vec<Option<Route>>>,
+    /// Rung when the routes were brought up to date.
+    pub(super) changed: Notify,
     /// Rung when the nodes should be asked at once how things stand.
     pub(super) doubt: Notify,
     meters: OnceLock<ServerMeters>,
@@ -54,19 +55,6 @@ struct State {
 struct Birth {
     owner: Owner,
     born: Micros,
-}
-
-/// Who is asked about a tag.
-#[derive(Clone, Debug)]
-pub(super) struct Route {
-    pub(super) server: Arc<Server>,
-    pub(super) owner: Owner,
-    /// Until when it holds its lease.
-    until: Micros,
-    /// Since when most nodes have named it without a break, as far as is known here.
-    since: Instant,
-    /// When it began to remember; `None` as long as this gateway has not made sure that it does.
-    born: Option<Micros>,
 }
 
 impl Cluster {
@@ -135,62 +123,6 @@ impl Cluster {
         }
         // An error means that there are some already.
         let _ = self.meters.set(meters);
-    }
-
-    /// Who is asked about a tag at `now`: its primary, if enough nodes confirm it and it remembers.
-    pub(super) fn route(&self, tag: u64, now: Micros) -> Option<Route> {
-        let routes = self.routes.load();
-        let route = routes.get(usize::try_from(tag).ok()?)?.as_ref()?;
-        (route.until > now && route.born.is_some()).then(|| route.clone())
-    }
-
-    /// Whether what the server of a route said by `now` counts: it may have stood still before it answered, or we.
-    pub(super) fn holds(&self, tag: u64, route: &Route, now: Micros) -> bool {
-        self.route(tag, now).is_some_and(|present| present.is_same(route))
-    }
-
-    /// When nobody went by a predecessor of a route any longer, at the latest; told at `now`.
-    ///
-    /// Most nodes have named the owner of the route since then, and none of them goes back: whoever heard most of them
-    /// name another had asked them before, and goes by that for one lease. It is reckoned back from now, so that a clock
-    /// that was set ahead meanwhile makes it no earlier.
-    pub(super) fn settled(&self, route: &Route, now: (Micros, Instant)) -> Micros {
-        if self.weakened.lease_unwaited {
-            return Micros(0);
-        }
-        now.0 - now.1.saturating_duration_since(route.since) + self.options.lease
-    }
-
-    /// How soon nodes are asked again how things stand: sooner where any tag is judged by nobody.
-    pub(super) fn pace(&self, now: Micros) -> Duration {
-        let routes = self.routes.load();
-        let is_judged =
-            |route: &Route| route.until > now && route.born.is_some() && route.server.is_usable();
-        let is_calm = routes.iter().all(|route| route.as_ref().is_some_and(is_judged));
-        self.options.lease / if is_calm { CALM } else { UNSETTLED }
-    }
-
-    /// A node sent us elsewhere: waits until we know where.
-    pub(super) async fn moved(
-        &self,
-        tag: u64,
-        from: &Route,
-        now: impl Fn() -> Micros,
-        deadline: tokio::time::Instant,
-    ) -> Option<Route> {
-        let mut is_asked = false;
-        loop {
-            let changed = self.changed.notified();
-            let mut changed = std::pin::pin!(changed);
-            changed.as_mut().enable();
-            if let Some(route) = self.route(tag, now()).filter(|route| !route.is_same(from)) {
-                return Some(route);
-            }
-            if !std::mem::replace(&mut is_asked, true) {
-                self.doubt.notify_waiters();
-            }
-            tokio::time::timeout_at(deadline, changed).await.ok()?;
-        }
     }
 
     /// The tags that a server is the primary of at `now`.
@@ -320,28 +252,6 @@ impl Cluster {
         }
     }
 
-    /// Since when most tags are judged, by whoever goes by nobody else: of those whose primary holds its lease, the one in
-    /// the middle. With one primary lost the others' accounts are served, and a gateway is ready.
-    pub(super) fn judged_since(&self, now: (Micros, Instant)) -> Option<Micros> {
-        let routes = self.routes.load();
-        let held =
-            routes.iter().flatten().filter(|route| route.until > now.0 && route.server.is_usable());
-        let births = held.filter_map(|route| Some(self.counted_from(route, route.born?, now)));
-        let mut births: Vec<Micros> = births.collect();
-        births.sort_unstable();
-        births.get(routes.len() / 2).copied()
-    }
-
-    /// The birth that counts, with no lease after it, where the server of a route was born at `born`.
-    pub(super) fn counted_from(
-        &self,
-        route: &Route,
-        born: Micros,
-        now: (Micros, Instant),
-    ) -> Micros {
-        born.max(self.settled(route, now)).min(born + self.options.lease)
-    }
-
     /// How long ago most nodes were asked who is the primary of what, and answered; `None` where that is too long.
     pub(super) fn age(&self, now: Micros) -> Option<Duration> {
         self.state().votes.asked(now).map(|asked| now.since(asked))
@@ -382,17 +292,6 @@ impl Cluster {
     }
 }
 
-impl Route {
-    /// When its server began to remember, where this gateway has made sure that it does.
-    pub(super) fn born(&self) -> Option<Micros> {
-        self.born
-    }
-
-    fn is_same(&self, other: &Self) -> bool {
-        self.owner == other.owner && Arc::ptr_eq(&self.server, &other.server)
-    }
-}
-
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("servers", &self.servers()).finish_non_exhaustive()
@@ -401,8 +300,5 @@ impl fmt::Debug for Cluster {
 
 /// The fewest nodes with slots: with fewer no failover comes about when one is lost.
 const PRIMARIES: usize = 3;
-/// How often they are asked within a lease: while all tags are judged, and while any is not.
-const CALM: u32 = 4;
-const UNSETTLED: u32 = 16;
 /// The most nodes, so that their metrics are bounded.
 const MOST: usize = 256;

@@ -13,13 +13,14 @@ use std::time::Duration;
 use redis::Cmd;
 
 use super::RedisStore;
-use super::cluster::{Cluster, Route};
+use super::cluster::Cluster;
 use super::keys::tag;
 use super::marks::{Known, Marks, Name};
 use super::numbers::ask_mark;
 use super::packed::{Said, Token};
+use super::route::Route;
 use super::tally::MARKED;
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::store::{Charge, Verdict};
 
 impl<C: Clock> RedisStore<C> {
@@ -72,7 +73,8 @@ impl<C: Clock> RedisStore<C> {
         account: u64,
         ask: &Cmd,
     ) -> Option<(Route, Said)> {
-        let (route, sent, bytes) = self.ask_primary(cluster, account, |_| ask.clone()).await?;
+        let (route, sent, bytes) =
+            self.ask_primary(cluster, account, Micros(0), |_| ask.clone()).await?;
         let vote = self.believe(&route.server, &bytes, &[], sent)?;
         Some((route, vote.said))
     }
@@ -83,6 +85,6 @@ impl<C: Clock> RedisStore<C> {
             return Duration::ZERO;
         }
         let after = self.margins.after_birth() + Duration::from_micros(1);
-        route.born().map_or(after, |born| (born + after).since(self.clock.now()))
+        route.born.map_or(after, |born| (born + after).since(self.clock.now()))
     }
 }

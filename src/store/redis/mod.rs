@@ -22,6 +22,7 @@ mod own;
 mod packed;
 mod primary;
 mod probe;
+mod route;
 mod server;
 mod slots;
 mod spanning;
@@ -248,7 +249,7 @@ impl<C: Clock> RedisStore<C> {
     /// Whether enough servers are used to judge requests.
     pub fn is_usable(&self) -> bool {
         if let Some(cluster) = &self.cluster {
-            return cluster.judged_since(self.clock.both()).is_some();
+            return cluster.judged_since(Duration::ZERO, self.clock.both()).is_some();
         }
         self.servers.iter().filter(|server| server.is_usable()).count() >= self.majority
     }
@@ -261,7 +262,9 @@ impl<C: Clock> RedisStore<C> {
     /// When the first stamp that is judged can be signed; `None` as long as too few servers are used.
     pub fn ready_at(&self) -> Option<Micros> {
         if let Some(cluster) = &self.cluster {
-            return Some(self.judged_from(cluster.judged_since(self.clock.both())?));
+            let judged =
+                cluster.judged_since(self.margins.after_a_predecessor(), self.clock.both());
+            return Some(self.judged_from(judged?));
         }
         let used = self.servers.iter().filter(|server| server.is_usable());
         let mut births: Vec<Micros> = used.map(|server| server.born()).collect();
@@ -283,7 +286,7 @@ impl<C: Clock> RedisStore<C> {
         command.arg(&Payer::of(account, key).key_tag()).arg(epoch);
         if let Some(cluster) = &self.cluster {
             return usize::from(
-                self.ask_primary(cluster, account, |_| command.clone()).await.is_some(),
+                self.ask_primary(cluster, account, Micros(0), |_| command.clone()).await.is_some(),
             );
         }
         let mut raised = 0;

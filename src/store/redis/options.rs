@@ -82,6 +82,8 @@ pub struct Weakened {
     pub lease_off: bool,
     /// Whether a successor judges as if nobody could go by its predecessor any longer.
     pub lease_unwaited: bool,
+    /// Whether by a lease may be accepted whatever its stamp.
+    pub reach_off: bool,
 }
 
 /// One server.

@@ -43,10 +43,21 @@ pub(super) struct Margins {
 impl Margins {
     /// What a stamp must lie later than a birth, at least.
     pub(super) fn of_stamps(self) -> Duration {
-        self.skew + self.after_birth()
+        self.reach() + self.bound * 2
     }
 
-    /// How long after a birth another may have gone on, by any gateway's clock.
+    /// What a stamp may lie later than the moment at which nodes were asked that confirmed a lease: so much that every
+    /// stamp that is not too far ahead of its time passes as long as they answer.
+    pub(super) fn reach(self) -> Duration {
+        self.skew + self.after_a_predecessor()
+    }
+
+    /// By how much more than after a birth a stamp must lie after the last lease of a predecessor began.
+    pub(super) fn after_a_predecessor(self) -> Duration {
+        (self.lease.saturating_sub(self.skew) + self.lease / 8).min(self.lease)
+    }
+
+    /// How long after a birth another may have gone on, by any gateway's clock, with what signs no stamp.
     pub(super) fn after_birth(self) -> Duration {
         self.bound * 2 + self.lease
     }

@@ -4,14 +4,15 @@ use redis::Cmd;
 use tokio::time::Instant;
 
 use super::RedisStore;
-use super::cluster::{Cluster, Route};
+use super::cluster::Cluster;
 use super::judge::command;
 use super::keys::{Keys, signed_at, tag};
 use super::packed::{Said, Spend, Token};
+use super::route::Route;
 use super::server::Fault;
 use super::tally::Tally;
 use crate::clock::{Clock, Micros};
-use crate::store::{Charge, Cost, Verdict};
+use crate::store::{Charge, Cost, SignedTime, Verdict};
 
 impl<C: Clock> RedisStore<C> {
     /// Whether the servers are nodes of a cluster.
@@ -32,20 +33,31 @@ impl<C: Clock> RedisStore<C> {
         costs: &[Cost],
         token: Token,
     ) -> Verdict {
-        let Some(late) = self.fence(charge, self.margins) else { return Verdict::Unavailable };
-        let keys = Keys::of(charge.account, signed_at(charge));
-        let asked = |route: &Route| {
-            let fence = self.fence_of(cluster, route, charge).unwrap_or(late);
-            command(&keys, &Spend::new(charge, token, fence), costs)
-        };
-        let Some((route, sent, bytes)) = self.ask_primary(cluster, charge.account, asked).await
-        else {
+        let (all, own) = (self.margins, self.margins.without_lease());
+        let (Some(late), Some(early)) = (self.fence(charge, all), self.fence(charge, own)) else {
             return Verdict::Unavailable;
         };
+        let keys = Keys::of(charge.account, signed_at(charge));
+        // Without a predecessor whom it matters to, nobody waits for a lease: a primary that forgot may be one still.
+        let asked = |route: &Route| {
+            let is_alone = cluster.named_since(route, self.clock.both()) < late;
+            let fence = if is_alone { early } else { late };
+            command(&keys, &Spend::new(charge, token, fence), costs)
+        };
+        // Later stamps a successor could not tell from its own.
+        let confirmed = match charge.time {
+            SignedTime::Stamp(at) => at - all.reach(),
+            SignedTime::Deadline { .. }
+            | SignedTime::Growing { .. }
+            | SignedTime::Unique { .. } => Micros(0),
+        };
+        let answer = self.ask_primary(cluster, charge.account, confirmed, asked).await;
+        let Some((route, sent, bytes)) = answer else { return Verdict::Unavailable };
         let vote = self.believe(&route.server, &bytes, costs, sent);
         let vote = vote.map(|mut vote| {
             if let Some(born) = birth(&vote.said, charge.now) {
-                vote.said = Said::Fenced(cluster.counted_from(&route, born, self.clock.both()));
+                let (later, now) = (all.after_a_predecessor(), self.clock.both());
+                vote.said = Said::Fenced(cluster.counted_from(&route, born, later, now));
             }
             (vote, bytes)
         });
@@ -54,37 +66,31 @@ impl<C: Clock> RedisStore<C> {
         if let [(_, told)] = *tally.unmarked {
             return self.mark_in(charge, &route, told);
         }
-        tally.verdict(1, charge, self.margins.without_lease())
+        tally.verdict(1, charge, own)
     }
 
-    /// The moment that the server of a route must have been born before, where that is all: nobody went by a
-    /// predecessor any longer at a time that matters to this request. A primary that forgot and is the primary still
-    /// makes nobody wait for a lease.
-    fn fence_of(&self, cluster: &Cluster, route: &Route, charge: &Charge) -> Option<Micros> {
-        let fence = self.fence(charge, self.margins.without_lease())?;
-        (cluster.settled(route, self.clock.both()) < fence).then_some(fence)
-    }
-
-    /// Asks the primary of an account, and once more where it says that it is none any longer. What comes when the
-    /// lease is over says nothing: the primary may have been stopped, or replaced, before it answered.
+    /// Asks the primary of an account, which nodes have confirmed that were asked at `confirmed` or later; and once more
+    /// where it says that it is none any longer. What comes when the lease is over says nothing: the primary may have
+    /// been stopped, or replaced, before it answered.
     pub(super) async fn ask_primary(
         &self,
         cluster: &Cluster,
         account: u64,
+        confirmed: Micros,
         command: impl Fn(&Route) -> Cmd,
     ) -> Option<(Route, Micros, Vec<u8>)> {
-        let tag = tag(account);
+        let (tag, now) = (tag(account), || self.clock.now());
         let deadline = Instant::now() + self.deadline;
-        let mut sent = self.clock.now();
-        let mut route = cluster.route(tag, sent)?;
+        let mut route = cluster.confirmed(tag, confirmed, now, deadline).await?;
+        let mut sent = now();
         let mut answer = route.server.call(&command(&route), deadline).await;
         if answer == Err(Fault::Moved) {
-            route = cluster.moved(tag, &route, || self.clock.now(), deadline).await?;
-            sent = self.clock.now();
+            route = cluster.moved(tag, &route, confirmed, now, deadline).await?;
+            sent = now();
             answer = route.server.call(&command(&route), deadline).await;
         }
         let bytes = answer.ok()?;
-        cluster.holds(tag, &route, self.clock.now()).then_some((route, sent, bytes))
+        cluster.holds(tag, &route, now()).then_some((route, sent, bytes))
     }
 }
 

@@ -2,6 +2,9 @@
 -- What several gateways remember together, as one library of functions for Redis 7: these files, joined. Its name
 -- carries the version of the format of keys and arguments: gateways of different ones are refused beside each other.
 --
+-- The code is what gateways agree by, in what they do besides too: by a lease in a cluster none accepts a stamp that lies
+-- further after it began than all of them wait for. So one whose rule is another must have other code.
+--
 -- Every key of one call carries the same tag in braces, so that a call touches one hash slot. Numbers are packed
 -- little-endian; moments are microseconds since the epoch, which a double holds exactly.
 --
