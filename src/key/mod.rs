@@ -72,14 +72,18 @@ impl Allowlist {
 
     /// Whether `address` may use the key. `::ffff:1.2.3.4` is 1.2.3.4.
     pub fn permits(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let permits = |networks: &Networks| networks.0.iter().any(|net| net.contains(&address));
-        self.0.as_deref().is_none_or(permits)
+        self.0.as_deref().is_none_or(|networks| networks.permit(address.to_canonical()))
     }
 
     /// Whether the key is bound to networks at all.
     pub fn is_bound(&self) -> bool {
         self.0.is_some()
+    }
+}
+
+impl Networks {
+    fn permit(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|net| net.contains(&address))
     }
 }
 
