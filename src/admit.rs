@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::checks::limit::{Costs, Payer};
 use crate::checks::load::Load;
+use crate::checks::signature::Signed;
 use crate::checks::{
     LEAKY, address, digest, freshness, limit, load, otp, passphrase, permission, replay, signature,
     state, symbol, syntax,
@@ -41,7 +42,6 @@ pub use crate::route::{Ask, Effect, Route};
 pub struct Permit {
     key: Option<Arc<Key>>,
     outgoing: Outgoing,
-    standing: Standing,
     /// Whether this gateway judged it alone.
     is_local: bool,
     good_until: Option<Micros>,
@@ -56,14 +56,14 @@ impl Permit {
         self.key.as_deref()
     }
 
+    /// The same for whoever keeps it.
+    pub fn shared_key(&self) -> Option<Arc<Key>> {
+        self.key.clone()
+    }
+
     /// What may reach the backend.
     pub fn outgoing(&self) -> &Outgoing {
         &self.outgoing
-    }
-
-    /// How full the limits are that were charged.
-    pub fn standing(&self) -> &Standing {
-        &self.standing
     }
 
     /// Whether this gateway judged it alone, since the shared store could not be asked.
@@ -134,22 +134,21 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
 
     /// Runs every check, cheapest first, and stops at the first that fails.
     ///
-    /// Nothing is written to any store before the signature holds.
+    /// Nothing is written to any store before the signature holds. What else is known of the request then stands in
+    /// `scratch`: how full limits are, and of one that is refused whose it was proved to be.
     pub async fn admit(
         &self,
         request: &Inbound<'_>,
         route: &Route,
         scratch: &mut Scratch,
     ) -> Result<Permit, Denial> {
-        let Scratch { room, bench, key: proved, standing } = scratch;
-        *proved = None;
+        let Scratch { room, bench, refused, standing } = scratch;
+        *refused = None;
         standing.clear();
         syntax::check(request, route.body_cap)?;
         let dialect = match &route.ask {
             Ask::Public => return self.admit_public(request, route, standing).await,
-            Ask::Key(named) => {
-                return self.admit_key(named, request, route, (proved, standing)).await;
-            }
+            Ask::Key(named) => return self.admit_key(named, request, route, standing).await,
             Ask::Signed(dialect) => dialect,
         };
         let now = self.clock.now();
@@ -166,7 +165,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let watch = self.guard.watch(request.peer, claim.key_id, now);
         let signed =
             signature::check(dialect, request, claim, looked, &self.decoys, &watch, bench)?;
-        *proved = Some(Arc::clone(signed.key()));
+        let signed = &*refused.insert(signed);
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);
         passphrase::check(signed.key(), claim.passphrase, &watch)?;
@@ -174,32 +173,32 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         self.check_key(signed.key(), request.peer, route, now, &mut shadowed)?;
         watching(route, symbol::check(signed.key(), route, request, claim), &mut shadowed)?;
         let load = load::of(route, request)?;
-        let (code, cut) = otp::ask(route, request, claim, &signed, &watch, &mut shadowed)?;
+        let (code, cut) = otp::ask(route, request, claim, signed, &watch, &mut shadowed)?;
 
-        let mut charge = replay::charge(&signed, dialect, claim, route, now);
+        let mut charge = replay::charge(signed, dialect, claim, route, now);
         limit::charge(Payer::Holder(signed.key()), route, request.peer, load, &mut charge.costs);
         otp::bind(code.as_ref(), &mut charge);
         let mut receipt = Receipt::of(&charge);
         freshness::after_doubt(self.clock.sure_since(), &charge, dialect.future())?;
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
         let spent =
-            settle(verdict, &charge.costs, standing).map_err(|denial| watch.disowned(denial));
+            settle(&verdict, &charge.costs, standing).map_err(|denial| watch.disowned(denial));
         let levels = otp::settle(code.as_ref(), spent, signed.key(), &watch)?;
         // Where nobody waited no time has passed.
         if waited || LEAKY {
             fresh(dialect, claim, route, self.clock.now())
-                .inspect_err(|_| *standing = Standing::new(&charge.costs, &levels))?;
+                .inspect_err(|_| standing.fill(&charge.costs, levels))?;
         }
         watch.proved(signed.secret().algorithm());
-        limit::complete(&charge.costs, &levels, receipt.as_deref_mut());
+        limit::complete(&charge.costs, levels, receipt.as_deref_mut());
+        tell(&charge.costs, levels, (&mut shadowed, standing));
         let code = code.and_then(otp::Code::into_cut).or(cut);
         Ok(Permit {
             outgoing: Outgoing::of(dialect, claim, signed.reading(), request, code),
-            standing: told(&charge.costs, &levels, &mut shadowed),
             is_local: levels.is_local,
             good_until: replay::good_until(dialect, claim),
-            seal: signature::seal(&signed, dialect, claim),
-            key: Some(signed.into_key()),
+            seal: signature::seal(signed, dialect, claim),
+            key: refused.take().map(Signed::into_key),
             shadowed,
             receipt,
         })
@@ -213,7 +212,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         dialect: &Dialect,
         request: &Inbound<'_>,
         route: &Route,
-        (named, refused): (&mut Option<Arc<Key>>, &mut Standing),
+        standing: &mut Standing,
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let room = &mut Room::default();
@@ -231,27 +230,25 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let load = load::of(route, request)?;
         let outgoing = Outgoing::unproven(dialect, request)?;
         let payer = Payer::Claimant(&key);
-        let standing = self.pay(payer, route, request, (load, &mut shadowed), refused).await?;
-        *named = Some(Arc::clone(&key));
+        self.pay(payer, route, request, load, (&mut shadowed, standing)).await?;
         let (key, good_until, seal) = (Some(key), None, None);
         let receipt = None;
-        Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
+        Ok(Permit { key, outgoing, is_local: false, good_until, seal, shadowed, receipt })
     }
 
     async fn admit_public(
         &self,
         request: &Inbound<'_>,
         route: &Route,
-        refused: &mut Standing,
+        standing: &mut Standing,
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
         let load = load::of(route, request)?;
         let mut shadowed = Shadowed::default();
-        let standing =
-            self.pay(Payer::Anyone, route, request, (load, &mut shadowed), refused).await?;
+        self.pay(Payer::Anyone, route, request, load, (&mut shadowed, standing)).await?;
         let outgoing = Outgoing::default();
         let (key, good_until, seal, receipt) = (None, None, None, None);
-        Ok(Permit { key, outgoing, standing, is_local: false, good_until, seal, shadowed, receipt })
+        Ok(Permit { key, outgoing, is_local: false, good_until, seal, shadowed, receipt })
     }
 
     /// Whether the key may be used from there, for that; rules in shadow only note what they think.
@@ -302,27 +299,28 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         payer: Payer<'_>,
         route: &Route,
         request: &Inbound<'_>,
-        (load, shadowed): (Load, &mut Shadowed),
-        refused: &mut Standing,
-    ) -> Result<Standing, Denial> {
+        load: Load,
+        (shadowed, standing): (&mut Shadowed, &mut Standing),
+    ) -> Result<(), Denial> {
         let mut costs = Costs::new();
         limit::charge(payer, route, request.peer, load, &mut costs);
         if costs.is_empty() {
-            return Ok(Standing::default());
+            return Ok(());
         }
         let verdict = self.store.pay(self.clock.now(), &costs).await;
-        let levels = settle(verdict, &costs, refused)?;
-        Ok(told(&costs, &levels, shadowed))
+        let levels = settle(&verdict, &costs, standing)?;
+        tell(&costs, levels, (shadowed, standing));
+        Ok(())
     }
 }
 
-/// How full the limits are; notes what those in shadow would have refused.
-fn told(costs: &Costs, levels: &Levels, shadowed: &mut Shadowed) -> Standing {
+/// Tells how full the limits are, and what those in shadow would have refused.
+fn tell(costs: &Costs, levels: &Levels, (shadowed, standing): (&mut Shadowed, &mut Standing)) {
     for denial in limit::beyond(costs, levels) {
         // Limits can all be in shadow.
         let _noted = shadowed.note(denial);
     }
-    Standing::new(costs, levels)
+    standing.fill(costs, levels);
 }
 
 /// What was checked, but where the route's permissions are in shadow: there it is noted alone.
@@ -366,7 +364,11 @@ fn fresh(dialect: &Dialect, claim: &Claim<'_>, route: &Route, now: Micros) -> Re
 
 /// What the store's verdict comes to. Whatever is not plainly new is a denial; with one by a limit goes how full the
 /// others are.
-fn settle(verdict: Verdict, costs: &Costs, refused: &mut Standing) -> Result<Levels, Denial> {
+fn settle<'v>(
+    verdict: &'v Verdict,
+    costs: &Costs,
+    standing: &mut Standing,
+) -> Result<&'v Levels, Denial> {
     match verdict {
         Verdict::New(levels) => Ok(levels),
         Verdict::Seen => Err(Denial::Replayed),
@@ -374,10 +376,10 @@ fn settle(verdict: Verdict, costs: &Costs, refused: &mut Standing) -> Result<Lev
         Verdict::StepSpent => Err(Denial::CodeSpent),
         Verdict::Outdated => Err(Denial::KeyInactive),
         Verdict::Over { cost, retry_after, level, beside } => {
-            *refused = Standing::of_some(costs, &beside);
-            Err(limit::exceeded(costs, cost, level, retry_after))
+            standing.fill_some(costs, beside);
+            Err(limit::exceeded(costs, *cost, *level, *retry_after))
         }
-        Verdict::Fenced { retry_after } => Err(Denial::Fenced(retry_after)),
+        Verdict::Fenced { retry_after } => Err(Denial::Fenced(*retry_after)),
         Verdict::Full => Err(Denial::StoreFull),
         Verdict::Unavailable => Err(Denial::Unavailable),
     }

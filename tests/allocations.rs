@@ -175,9 +175,8 @@ impl Party {
                 peer: std::net::Ipv4Addr::LOCALHOST.into(),
             };
             let permit = now_or_never(self.gate.admit(&inbound, &self.route, scratch));
-            let permit =
-                permit.unwrap_or_else(|denial| panic!("{}: {denial:?}", self.dialect.name()));
-            assert_eq!(permit.standing().limits().count(), 3);
+            permit.unwrap_or_else(|denial| panic!("{}: {denial:?}", self.dialect.name()));
+            assert_eq!(scratch.standing().limits().count(), 3);
         }
     }
 }

@@ -7,7 +7,7 @@
     reason = "a panic is how a test fails"
 )]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -87,6 +87,7 @@ struct World {
     config: Config,
     gate: Gate<FixedKeys, MemoryStore, ManualClock>,
     sent: Cell<u64>,
+    scratch: RefCell<Scratch>,
 }
 
 impl World {
@@ -103,7 +104,7 @@ impl World {
             guard: Guard::default(),
             switches: std::sync::Arc::default(),
         };
-        Self { config, gate, sent: Cell::new(0) }
+        Self { config, gate, sent: Cell::new(0), scratch: RefCell::default() }
     }
 
     /// A request unlike every other, of a key from an address.
@@ -162,7 +163,7 @@ impl World {
             body: sent_body.as_bytes(),
             peer: from.parse().unwrap(),
         };
-        let mut scratch = Scratch::new();
+        let mut scratch = self.scratch.borrow_mut();
         let admitted = std::pin::pin!(self.gate.admit(&inbound, &entry.demand, &mut scratch));
         match admitted.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(verdict) => verdict,
@@ -172,8 +173,13 @@ impl World {
 
     /// What is used of each limit after a request that passes.
     fn used(&self, key: &str, method: &Method, target: &str) -> Vec<u32> {
-        let permit = self.ask(key, HOME, method, target).unwrap();
-        permit.standing().limits().map(|(_, level)| level).collect()
+        self.ask(key, HOME, method, target).unwrap();
+        self.levels()
+    }
+
+    /// What is used of each limit after the last request.
+    fn levels(&self) -> Vec<u32> {
+        self.scratch.borrow().standing().limits().map(|(_, level)| level).collect()
     }
 }
 
@@ -246,8 +252,8 @@ fn a_batch_counts_each_of_its_orders_wherever_the_array_stands() {
         [2]
     );
     let form = world.unlike("batchOrders=[1,2,3]");
-    let in_form = world.send("a", HOME, &Method::POST, "/batch", "", &form).unwrap();
-    assert_eq!(in_form.standing().limits().map(|(_, level)| level).collect::<Vec<_>>(), [5]);
+    world.send("a", HOME, &Method::POST, "/batch", "", &form).unwrap();
+    assert_eq!(world.levels(), [5]);
     let twice = world.ask("a", HOME, &Method::POST, "/batch?batchOrders=[1]&batchOrders=[]");
     assert!(matches!(twice, Err(Denial::Malformed(_))), "{twice:?}");
     let spelled = world.ask("a", HOME, &Method::POST, "/batch?batch%4frders=[1]");
@@ -295,9 +301,8 @@ fn what_a_request_weighs_is_read_from_the_one_parameter_that_the_backend_reads()
     ] {
         spent += weight;
         let permit = world.ask("", HOME, &Method::GET, &format!("/depth?{query}"));
-        let permit = permit.unwrap_or_else(|denial| panic!("{query}: {denial:?} {spent}"));
-        let all: Vec<u32> = permit.standing().limits().map(|(_, level)| level).collect();
-        assert_eq!(all[0], spent, "{query}");
+        permit.unwrap_or_else(|denial| panic!("{query}: {denial:?} {spent}"));
+        assert_eq!(world.levels()[0], spent, "{query}");
         world.gate.clock.advance(Duration::ZERO);
     }
     for query in ["limit=5&limit=5000", "l%69mit=5000", "limit=5&LIMIT=5000", "Limit=5000"] {
@@ -305,9 +310,8 @@ fn what_a_request_weighs_is_read_from_the_one_parameter_that_the_backend_reads()
         assert!(matches!(refused, Err(Denial::Malformed(_))), "{query}");
     }
     // What is all's is spent by everybody.
-    let permit = world.ask("", "192.0.2.1", &Method::GET, "/depth?limit=5000").unwrap();
-    let all: Vec<u32> = permit.standing().limits().map(|(_, level)| level).collect();
-    assert_eq!(all, [spent + 250, 250]);
+    world.ask("", "192.0.2.1", &Method::GET, "/depth?limit=5000").unwrap();
+    assert_eq!(world.levels(), [spent + 250, 250]);
 }
 
 #[test]
@@ -426,7 +430,7 @@ fn an_order_that_the_backend_accepts_is_given_back_where_only_refused_ones_cost(
     let mut used = Vec::new();
     for status in [200, 201, 503, 400, 200] {
         let Ok(mut permit) = world.ask("a", HOME, &Method::POST, "/order") else { break };
-        used.push(permit.standing().limits().next().unwrap().1);
+        used.push(world.levels()[0]);
         let receipt = permit.take_receipt().unwrap();
         if let Some(receipt) = receipt.given_back(status) {
             world.gate.store.give_back(&receipt, world.gate.clock.now());

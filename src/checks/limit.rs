@@ -50,20 +50,16 @@ impl Filled {
 }
 
 impl Standing {
-    pub(crate) fn new(costs: &Costs, levels: &Levels) -> Self {
-        let mut standing = Self::default();
-        if costs.is_empty() {
-            return standing;
-        }
+    /// That of these costs; nothing else stands there yet.
+    pub(crate) fn fill(&mut self, costs: &Costs, levels: &Levels) {
         let filled = costs.iter().zip(levels.iter());
-        standing.0.extend(filled.map(|(cost, level)| Filled::of(cost, *level)));
-        standing
+        self.0.extend(filled.map(|(cost, level)| Filled::of(cost, *level)));
     }
 
     /// That of some of the costs, by their places.
-    pub(crate) fn of_some(costs: &Costs, levels: &[(usize, u32)]) -> Self {
+    pub(crate) fn fill_some(&mut self, costs: &Costs, levels: &[(usize, u32)]) {
         let known = levels.iter().filter_map(|(place, level)| Some((costs.get(*place)?, *level)));
-        Self(known.take(MAX_COSTS).map(|(cost, level)| Filled::of(cost, level)).collect())
+        self.0.extend(known.take(MAX_COSTS).map(|(cost, level)| Filled::of(cost, level)));
     }
 
     pub(crate) fn clear(&mut self) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::limit::Standing;
 use super::look::LONGEST;
+use super::signature::Signed;
 use crate::dialect::Room;
 use crate::key::Key;
 
@@ -13,8 +14,8 @@ pub struct Scratch {
     /// What a claim borrows.
     pub(crate) room: Room,
     pub(crate) bench: Bench,
-    pub(crate) key: Option<Arc<Key>>,
-    /// How full the limits are of a request that is refused.
+    /// The proof of a request that is refused.
+    pub(crate) refused: Option<Signed>,
     pub(crate) standing: Standing,
 }
 
@@ -40,18 +41,18 @@ impl Scratch {
                 signature: Box::new([0; LONGEST]),
                 verifications: 0,
             },
-            key: None,
+            refused: None,
             standing: Standing::default(),
         }
     }
 
-    /// Takes whose request was judged last, as far as that was proved: of one that was refused afterwards too.
+    /// Takes whose request was judged last, where that was proved, and it was refused nonetheless.
     pub fn take_key(&mut self) -> Option<Arc<Key>> {
-        self.key.take()
+        self.refused.take().map(Signed::into_key)
     }
 
-    /// How full the limits are of the request that was judged last, where it was refused, as far as that is known: all but
-    /// the one that refused it.
+    /// How full the limits are that the request which was judged last is charged to; where it was refused, as far as that
+    /// is known: all but the one that refused it.
     pub fn standing(&self) -> &Standing {
         &self.standing
     }

@@ -209,10 +209,11 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_default();
         let admitted = self.gate.admit(&inbound, &entry.demand, &mut scratch).await;
         // The key is told as soon as it is proved, for what is refused afterwards too.
-        let key = scratch.take_key();
-        if admitted.is_err() {
-            record.standing = standing(scratch.standing());
-        }
+        let key = match &admitted {
+            Ok(permit) => permit.shared_key(),
+            Err(_) => scratch.take_key(),
+        };
+        record.standing = standing(scratch.standing());
         self.scratches.borrow_mut().push(scratch);
         let (mut now, mut checked) = self.gate.clock.both();
         record.verify += checked - checking;
@@ -226,7 +227,6 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record.hold(endings);
         record.shadowed = permit.shadowed();
         record.is_local = permit.is_local();
-        record.standing = standing(permit.standing());
         if entry.audit.intent {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
         }
