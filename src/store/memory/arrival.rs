@@ -61,6 +61,11 @@ impl Rate {
         weight <= self.quota
     }
 
+    /// Whether an allowance that stands at `arrival` is within the quota at `now`.
+    pub(super) fn holds(self, arrival: Arrival, now: Micros) -> bool {
+        !arrival.is_after(Micros(now.0.saturating_add(self.period)))
+    }
+
     /// After how long an allowance that would then stand at `arrival` is within the quota; zero when it is now.
     pub(super) fn wait(self, arrival: Arrival, now: Micros) -> Duration {
         arrival.reached_from(Micros(now.0.saturating_add(self.period)))

@@ -39,8 +39,10 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     limits: &'a Limits,
+    costs: &'a [Cost],
     /// In ascending order of shards, so that two plans never wait for each other.
     shards: Held<'a>,
+    /// The subjects of the costs that are buckets, each once.
     steps: ArrayVec<Step, MAX_COSTS>,
     levels: Levels,
     /// The costs that are windows, where there are any.
@@ -94,19 +96,12 @@ impl Limits {
         Self { mixer, shards, heads, live, capacity, few, swept_at, windows }
     }
 
-    /// Starts to bring what belongs to `subject` into the cache.
-    pub(super) fn fetch(&self, subject: Subject) {
-        let hash = self.mixer.of_8(subject.0);
-        if let Some(heads) = self.heads.get(hash.shard()) {
-            heads.fetch(hash.chain());
-        }
-    }
-
     /// A plan that holds nothing yet.
     #[inline]
-    pub(super) fn plan(&self, now: Micros) -> Plan<'_> {
+    pub(super) fn plan<'a>(&'a self, now: Micros, costs: &'a [Cost]) -> Plan<'a> {
         Plan {
             limits: self,
+            costs,
             shards: ArrayVec::new(),
             steps: ArrayVec::new(),
             levels: Levels::default(),
@@ -119,8 +114,8 @@ impl Limits {
 
     /// A plan for what nobody has signed. It leaves a quarter of the room, so that a flood from many addresses
     /// takes it from no key.
-    pub(super) fn plan_unsigned(&self, now: Micros) -> Plan<'_> {
-        let mut plan = self.plan(now);
+    pub(super) fn plan_unsigned<'a>(&'a self, now: Micros, costs: &'a [Cost]) -> Plan<'a> {
+        let mut plan = self.plan(now, costs);
         plan.share = Share::Unsigned;
         plan
     }
@@ -185,17 +180,35 @@ impl From<Refusal> for Verdict {
 }
 
 impl Plan<'_> {
-    /// Works out, once, what `costs` would leave, and holds what they touch; nothing is spent until [`Plan::commit`].
-    pub(super) fn hold(&mut self, costs: &[Cost]) -> Result<(), Refusal> {
-        self.lock_shards(costs);
+    /// Starts to bring what it will touch into the cache.
+    pub(super) fn fetch(&mut self) {
+        for cost in self.costs.iter().filter(|cost| cost.window == Window::Bucket).take(MAX_COSTS) {
+            if self.steps.iter().any(|step| step.subject == cost.subject) {
+                continue;
+            }
+            let hash = self.limits.mixer.of_8(cost.subject.0);
+            if let Some(heads) = self.limits.heads.get(hash.shard()) {
+                heads.fetch(hash.chain());
+            }
+            self.steps.push(Step { subject: cost.subject, hash, slot: None, arrival: FREE });
+        }
+    }
+
+    /// Works out, once, what the costs would leave, and holds what they touch; nothing is spent until [`Plan::commit`].
+    pub(super) fn hold(&mut self) -> Result<(), Refusal> {
+        if self.steps.is_empty() {
+            self.fetch();
+        }
+        self.lock_shards();
+        self.look_up();
         self.levels.at = self.now;
-        if costs.iter().any(|cost| cost.window != Window::Bucket) {
+        if self.costs.iter().any(|cost| cost.window != Window::Bucket) {
             let mut windows = self.limits.windows.plan();
-            self.levels.at = windows.hold(costs, self.now);
+            self.levels.at = windows.hold(self.costs, self.now);
             self.windows = Some(windows);
         }
         let mut worst: Option<(bool, Duration, u32, usize)> = None;
-        for (cost, wanted) in costs.iter().enumerate() {
+        for (cost, wanted) in self.costs.iter().enumerate() {
             let over = self.add(wanted).map(|(never, wait, level)| (never, wait, level, cost));
             if let Some(over) = over
                 && worst.is_none_or(|(never, wait, ..)| (over.0, over.1) > (never, wait))
@@ -205,7 +218,7 @@ impl Plan<'_> {
         }
         match worst {
             Some((_, retry_after, level, cost)) => {
-                let beside = self.beside(costs, cost);
+                let beside = self.beside(cost);
                 Err(Refusal::Over { cost, retry_after, level, beside })
             }
             None => self.reserve(),
@@ -217,19 +230,20 @@ impl Plan<'_> {
         let limits = self.limits;
         // Those that are there first: adding a new one sweeps, and might take a slot that is still to be written.
         for &Step { subject: _, hash, slot, arrival } in &self.steps {
-            let shard = shard_of(&mut self.shards, hash);
-            if let Some(cell) = shard.zip(slot).and_then(|(shard, slot)| shard.cells.at_mut(slot)) {
+            if let Some(slot) = slot
+                && let Some(shard) = shard_of(&mut self.shards, hash)
+                && let Some(cell) = shard.cells.at_mut(slot)
+            {
                 cell.arrival = arrival;
             }
         }
         for &Step { subject, hash, slot, arrival } in &self.steps {
-            let now = self.now;
             if slot.is_none()
                 && let Some(shard) = shard_of(&mut self.shards, hash)
             {
                 // As long as there are few, none is in the way: it may be charged again before long.
                 if shard.cells.live() >= limits.few {
-                    let dropped = shard.sweep(now, A_FEW, limits.mixer);
+                    let dropped = shard.sweep(self.now, A_FEW, limits.mixer);
                     limits.live.fetch_sub(dropped, Ordering::Relaxed);
                 }
                 shard.cells.insert(hash.chain(), Cell { subject, arrival });
@@ -243,16 +257,16 @@ impl Plan<'_> {
     }
 
     /// How full all limits but the one that refuses are, where nothing is spent.
-    fn beside(&mut self, costs: &[Cost], refusing: usize) -> Box<[(usize, u32)]> {
-        if costs.len() < 2 {
+    fn beside(&mut self, refusing: usize) -> Box<[(usize, u32)]> {
+        if self.costs.len() < 2 {
             return Box::default();
         }
-        self.steps.clear();
+        self.look_up();
         self.levels.clear();
         if let Some(windows) = &mut self.windows {
             windows.spend_nothing();
         }
-        for cost in costs {
+        for cost in self.costs {
             // What takes nothing fits.
             let _fits = self.add(&Cost { weight: 0, ..*cost });
         }
@@ -282,11 +296,7 @@ impl Plan<'_> {
     /// Adds one cost to its bucket.
     fn fill(&mut self, cost: &Cost) -> Option<Result<u32, Beyond>> {
         let (now, rate) = (self.now, Rate::of(cost.limit));
-        let place = match self.steps.iter().position(|step| step.subject == cost.subject) {
-            Some(place) => place,
-            None => self.look_up(cost.subject)?,
-        };
-        let step = self.steps.get_mut(place)?;
+        let step = self.steps.iter_mut().find(|step| step.subject == cost.subject)?;
         let before = step.arrival;
         let after = before.or_now(now).plus(cost.weight, rate);
         if !cost.shadow {
@@ -297,9 +307,9 @@ impl Plan<'_> {
             let (wait, level) = (rate.period(), rate.level(before, now));
             return Some(Err(Beyond { never: true, wait, level }));
         }
-        let wait = rate.wait(after, now);
-        if cost.weight > 0 && wait > Duration::ZERO {
-            return Some(Err(Beyond { never: false, wait, level: rate.level(before, now) }));
+        if cost.weight > 0 && !rate.holds(after, now) {
+            let (wait, level) = (rate.wait(after, now), rate.level(before, now));
+            return Some(Err(Beyond { never: false, wait, level }));
         }
         if cost.shadow {
             step.arrival = after;
@@ -307,14 +317,15 @@ impl Plan<'_> {
         Some(Ok(rate.level(after, now)))
     }
 
-    fn look_up(&mut self, subject: Subject) -> Option<usize> {
-        let hash = self.limits.mixer.of_8(subject.0);
-        let shard = shard_of(&mut self.shards, hash)?;
-        let slot = shard.cells.find(hash.chain(), |cell| cell.subject == subject);
-        let cell = slot.and_then(|slot| shard.cells.at(slot));
-        let arrival = cell.map_or(Arrival::at(shard.dropped), |cell| cell.arrival);
-        self.steps.push(Step { subject, hash, slot, arrival });
-        Some(self.steps.len() - 1)
+    /// Finds how full each bucket is.
+    fn look_up(&mut self) {
+        for step in &mut self.steps {
+            let Some(shard) = shard_of(&mut self.shards, step.hash) else { continue };
+            let chain = step.hash.chain();
+            step.slot = shard.cells.find(chain, |cell| cell.subject == step.subject);
+            let cell = step.slot.and_then(|slot| shard.cells.at(slot));
+            step.arrival = cell.map_or(Arrival::at(shard.dropped), |cell| cell.arrival);
+        }
     }
 
     /// Takes room for the subjects that are new.
@@ -330,11 +341,9 @@ impl Plan<'_> {
         self.windows.as_mut().map_or(Ok(()), |windows| windows.reserve(self.share))
     }
 
-    fn lock_shards(&mut self, costs: &[Cost]) {
-        let mut wanted: ArrayVec<usize, MAX_COSTS> = ArrayVec::new();
-        for cost in costs.iter().filter(|cost| cost.window == Window::Bucket).take(MAX_COSTS) {
-            wanted.push(self.limits.mixer.of_8(cost.subject.0).shard());
-        }
+    fn lock_shards(&mut self) {
+        let wanted = self.steps.iter().map(|step| step.hash.shard());
+        let mut wanted: ArrayVec<usize, MAX_COSTS> = wanted.collect();
         wanted.sort_unstable();
         for index in wanted {
             if self.shards.last().is_none_or(|(last, _)| *last != index)
@@ -420,8 +429,8 @@ mod tests {
     }
 
     fn spend(limits: &Limits, now: Micros, costs: &[Cost]) -> Result<Levels, Refusal> {
-        let mut plan = limits.plan(now);
-        plan.hold(costs).map(|()| plan.commit())
+        let mut plan = limits.plan(now, costs);
+        plan.hold().map(|()| plan.commit())
     }
 
     /// A leaky bucket in whole numbers: `period` drops are one unit, and `quota` drops leak each microsecond.

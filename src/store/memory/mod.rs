@@ -132,8 +132,8 @@ impl MemoryStore {
     /// Charges limits alone, for what another store remembers.
     #[cfg(feature = "server")]
     pub(super) fn charge(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        let mut plan = self.limits.plan(now);
-        match plan.hold(costs) {
+        let mut plan = self.limits.plan(now, costs);
+        match plan.hold() {
             Ok(()) => Verdict::New(plan.commit()),
             Err(refusal) => refusal.into(),
         }
@@ -210,9 +210,11 @@ impl MemoryStore {
             return self.attempt_pair(charge, nonce);
         }
         // Before any lock is taken, since no later read overtakes one.
-        self.replay.fetch(charge);
-        charge.costs.iter().for_each(|cost| self.limits.fetch(cost.subject));
-        let Some(mut entered) = self.replay.enter(charge) else {
+        let spot = self.replay.spot(charge);
+        self.replay.fetch(spot, charge.account);
+        let mut plan = self.limits.plan(charge.now, &charge.costs);
+        plan.fetch();
+        let Some(mut entered) = self.replay.enter(charge, spot) else {
             return Verdict::Unavailable;
         };
         let standing = entered.standing(charge);
@@ -223,8 +225,7 @@ impl MemoryStore {
             Ok(step) => step,
             Err(verdict) => return verdict,
         };
-        let mut plan = self.limits.plan(charge.now);
-        if let Err(refusal) = plan.hold(&charge.costs) {
+        if let Err(refusal) = plan.hold() {
             return refusal.into();
         }
         if standing == Standing::Unseen && entered.record(charge).is_err() {
@@ -245,8 +246,8 @@ impl MemoryStore {
             Ok(step) => step,
             Err(verdict) => return verdict,
         };
-        let mut plan = self.limits.plan(charge.now);
-        if let Err(refusal) = plan.hold(&charge.costs) {
+        let mut plan = self.limits.plan(charge.now, &charge.costs);
+        if let Err(refusal) = plan.hold() {
             return refusal.into();
         }
         if pair.record(charge.account).is_err() {
@@ -274,8 +275,8 @@ impl MemoryStore {
             Ok(step) => step,
             Err(verdict) => return Settled::Done(verdict),
         };
-        let mut plan = self.limits.plan(charge.now);
-        if let Err(refusal) = plan.hold(&charge.costs) {
+        let mut plan = self.limits.plan(charge.now, &charge.costs);
+        if let Err(refusal) = plan.hold() {
             return Settled::Done(refusal.into());
         }
         step.spend();
@@ -295,8 +296,8 @@ impl MemoryStore {
             Ok(step) => step,
             Err(verdict) => return Settled::Done(verdict),
         };
-        let mut plan = self.limits.plan(charge.now);
-        if let Err(refusal) = plan.hold(&charge.costs) {
+        let mut plan = self.limits.plan(charge.now, &charge.costs);
+        if let Err(refusal) = plan.hold() {
             return Settled::Done(refusal.into());
         }
         let Ok(batch) = entering.record() else { return Settled::Done(Verdict::Full) };
@@ -331,8 +332,8 @@ impl Store for MemoryStore {
     }
 
     async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        let mut plan = self.limits.plan_unsigned(now);
-        match plan.hold(costs) {
+        let mut plan = self.limits.plan_unsigned(now, costs);
+        match plan.hold() {
             Ok(()) => Verdict::New(plan.commit()),
             Err(refusal) => refusal.into(),
         }

@@ -19,11 +19,11 @@ impl<'a> Pair<'a> {
     /// Locks both in the order of their parts, so that two pairs never wait for each other.
     pub(super) fn enter(set: &'a ReplaySet, charge: &Charge, nonce: Identity) -> Option<Self> {
         let mut records = [once(charge, charge.identity), once(charge, nonce)];
-        records.sort_by_key(|record| set.shard_of(record));
+        records.sort_by_key(|record| set.spot(record).shard);
         let [low, high] = &records;
-        let first = set.enter(low)?;
-        let second =
-            if set.shard_of(low) == set.shard_of(high) { None } else { Some(set.enter(high)?) };
+        let [at, other] = [set.spot(low), set.spot(high)];
+        let first = set.enter(low, at)?;
+        let second = if at.shard == other.shard { None } else { Some(set.enter(high, other)?) };
         Some(Self { set, first, second, records })
     }
 

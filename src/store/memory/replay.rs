@@ -90,18 +90,16 @@ impl ReplaySet {
         }
     }
 
-    /// Starts to bring what belongs to this request and its account into the cache.
-    pub(super) fn fetch(&self, charge: &Charge) {
-        let spot = self.spot(charge);
+    /// Starts to bring what belongs to a request and its account into the cache.
+    pub(super) fn fetch(&self, spot: Spot, account: u64) {
         if let Some(heads) = self.heads.get(spot.shard) {
             heads.fetch(spot.chain);
         }
-        self.accounts.fetch(charge.account);
+        self.accounts.fetch(account);
     }
 
-    /// Locks what belongs to the charge's identity, and clears away a little of what has expired there.
-    pub(super) fn enter(&self, charge: &Charge) -> Option<Entered<'_>> {
-        let spot = self.spot(charge);
+    /// Locks what belongs to the charge's identity, whose spot it is, and clears away a little of what has expired there.
+    pub(super) fn enter(&self, charge: &Charge, spot: Spot) -> Option<Entered<'_>> {
         let mut shard = lock(self.shards.get(spot.shard)?);
         self.sweep_some(&mut shard, second(charge.now), A_FEW);
         Some(Entered { set: self, shard, spot })
@@ -169,14 +167,9 @@ impl ReplaySet {
         done
     }
 
-    /// Which part of the set the charge's identity belongs to.
-    pub(super) fn shard_of(&self, charge: &Charge) -> usize {
-        self.spot(charge).shard
-    }
-
     /// Where the charge's identity belongs. Part of it is decided by when the request was signed, which is itself signed:
     /// so the same bytes always belong to the same place. A nonce may come again under another time.
-    fn spot(&self, charge: &Charge) -> Spot {
+    pub(super) fn spot(&self, charge: &Charge) -> Spot {
         let hash = self.mixer.of_16(charge.identity.0);
         match charge.time {
             SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ }
@@ -437,7 +430,7 @@ mod tests {
     /// The answer, and the record made if it was not seen; clears away as the store does.
     fn deliver(set: &ReplaySet, charge: &Charge) -> Result<Standing, Full> {
         let once = || {
-            let mut entered = set.enter(charge).unwrap();
+            let mut entered = set.enter(charge, set.spot(charge)).unwrap();
             match entered.standing(charge) {
                 Standing::Unseen => entered.record(charge).map(|()| Standing::Unseen),
                 known @ (Standing::Repeats | Standing::Seen) => Ok(known),

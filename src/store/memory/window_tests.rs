@@ -20,8 +20,8 @@ fn limits() -> Limits {
 }
 
 fn spend(limits: &Limits, now: Micros, costs: &[Cost]) -> Result<Levels, Refusal> {
-    let mut plan = limits.plan(now);
-    plan.hold(costs).map(|()| plan.commit())
+    let mut plan = limits.plan(now, costs);
+    plan.hold().map(|()| plan.commit())
 }
 
 fn cost(window: Window, quota: u32, period: u64, weight: u32) -> Cost {
