@@ -1,27 +1,21 @@
-//! Looks at the bytes of a text sixteen at a time.
+//! Looks at many bytes of a text at a time.
 
 /// Whether any byte of `text` is `odd`, which `x` must not be.
 ///
-/// Nearly always none is. So there is no early exit, and a flag for each of sixteen lanes: the compiler looks at as many
-/// bytes at once.
+/// It stops at the first sixteen of which one is, and not within them: so the compiler looks at as many bytes at once.
 #[inline]
 pub(crate) fn any(text: &[u8], odd: impl Fn(u8) -> bool) -> bool {
-    let mut found = [0_u8; LANES];
-    let mut note = |chunk: &[u8; LANES]| {
-        for (flag, byte) in found.iter_mut().zip(chunk) {
-            *flag |= u8::from(odd(*byte));
-        }
-    };
-    text.as_chunks().0.iter().for_each(&mut note);
+    let holds_odd =
+        |chunk: &[u8; LANES]| chunk.iter().fold(false, |found, byte| found | odd(*byte));
     // The last chunk overlaps the one before it; what is shorter than one is filled up.
     if let Some(last) = text.last_chunk() {
-        note(last);
-    } else {
-        let mut filled = [b'x'; LANES];
-        filled.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-        note(&filled);
+        return text.as_chunks().0.iter().any(holds_odd) || holds_odd(last);
     }
-    u128::from_ne_bytes(found) != 0
+    let mut filled = [b'x'; LANES];
+    if let Some(to) = filled.get_mut(..text.len()) {
+        to.copy_from_slice(text);
+    }
+    holds_odd(&filled)
 }
 
 const LANES: usize = 16;

@@ -63,7 +63,7 @@ impl Dialect {
             BodyKind::Form => {
                 // Unlike a target, a body may hold raw spaces and UTF-8: ccxt sends withdrawals so.
                 let text = std::str::from_utf8(request.body).ok();
-                let is_control = |byte| u8::from(byte < b' ') | u8::from(byte == 0x7f) != 0;
+                let is_control = |byte: u8| byte.is_ascii_control();
                 text.filter(|text| !lanes::any(text.as_bytes(), is_control)).ok_or(
                     Denial::Malformed("a form body that is no UTF-8, or holds control bytes"),
                 )
