@@ -73,14 +73,16 @@ fn bytes_of(row: &[u8; ROW], wrong: &mut [u8; ROW]) -> [u8; ROW / 2] {
         *wrong |= u8::from(!(is_digit | is_letter));
     }
     let mut bytes = [0; ROW / 2];
-    for (byte, [high, low]) in bytes.iter_mut().zip(values.as_chunks().0) {
-        *byte = high << 4 | low;
+    for (byte, pair) in bytes.iter_mut().zip(values.as_chunks().0) {
+        // Both nibbles at once: the other half of the pair goes.
+        let pair = u16::from_le_bytes(*pair);
+        [*byte, _] = (pair << 4 | pair >> 8).to_le_bytes();
     }
     bytes
 }
 
 /// Digits that are decoded at once.
-const ROW: usize = 16;
+const ROW: usize = 32;
 
 #[cfg(test)]
 mod tests {
