@@ -235,6 +235,12 @@ impl TimeUnit {
 /// Milliseconds with up to three decimals, in microseconds.
 pub(super) fn decimal_millis(text: &str) -> Result<u64, Denial> {
     let garbled = Denial::Garbled(Credential::Window);
+    // Hardly any has decimals.
+    if text.len() <= 15
+        && let Some(whole) = whole_number(text)
+    {
+        return Ok(whole.saturating_mul(1_000));
+    }
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     if whole.len() > 15 || decimals.len() > 3 {
         return Err(garbled);
@@ -260,22 +266,30 @@ fn micros(decimals: &str) -> Option<u64> {
 
 /// The number that `text` writes in digits alone; `None` when it holds anything else, nothing, or more than 64 bits.
 fn whole_number(text: &str) -> Option<u64> {
-    // So many nines fit.
-    let (first, last) = text.as_bytes().split_at_checked(19).unwrap_or((text.as_bytes(), &[]));
-    let mut wrong = first.is_empty();
-    let number = first.iter().fold(0_u64, |number, byte| {
-        let digit = byte.wrapping_sub(b'0');
-        wrong |= digit > 9;
-        number.wrapping_mul(10).wrapping_add(u64::from(digit))
-    });
-    if wrong {
-        return None;
-    }
-    last.iter().try_fold(number, |number, byte| {
+    let (eights, rest) = text.as_bytes().as_chunks();
+    let number = eights.iter().try_fold(0_u64, |number, digits| {
+        number.checked_mul(100_000_000)?.checked_add(eight(*digits)?)
+    })?;
+    let number = rest.iter().try_fold(number, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
         let number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
         (digit < 10).then_some(number)
-    })
+    });
+    number.filter(|_| !text.is_empty())
+}
+
+/// The number that eight digits write: neighbours are joined to pairs, these to fours, and these to all.
+const fn eight(text: [u8; 8]) -> Option<u64> {
+    let digits = u64::from_le_bytes(text) ^ u64::from_ne_bytes([b'0'; 8]);
+    // More than nine would reach the highest bit of its byte.
+    let low = digits & u64::from_ne_bytes([0x7f; 8]);
+    let over = digits | (low + u64::from_ne_bytes([0x7f - 9; 8]));
+    if over & u64::from_ne_bytes([0x80; 8]) != 0 {
+        return None;
+    }
+    let pairs = (digits * 10 + (digits >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    Some((fours * 10_000 + (fours >> 32)) & 0xffff_ffff)
 }
 
 /// The same without leading zeros: a zero that could come from the text before it would change nothing.
@@ -359,7 +373,28 @@ mod tests {
         assert_eq!(whole_number("007"), Some(7));
         assert_eq!(plain_number("007"), None);
         assert_eq!(plain_number("0"), Some(0));
-        for text in ["", "18446744073709551616", "+1", "-1", "1 ", "1.0", "\u{661}", ":", "/"] {
+        assert_eq!(whole_number("0000000000000000000000012345678"), Some(12_345_678));
+        for place in 0..17 {
+            for byte in 0..=0x7f_u8 {
+                let mut text = *b"12345678987654321";
+                text[place] = byte;
+                let text = std::str::from_utf8(&text).unwrap();
+                let number = text.parse().ok().filter(|_| byte != b'+');
+                assert_eq!(whole_number(text), number, "{text:?}");
+            }
+        }
+        for text in [
+            "",
+            "18446744073709551616",
+            "99999999999999999999999999999999",
+            "+1",
+            "-1",
+            "1 ",
+            "1.0",
+            "\u{661}",
+            ":",
+            "/",
+        ] {
             assert_eq!(whole_number(text), None, "{text}");
         }
     }
