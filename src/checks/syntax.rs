@@ -28,17 +28,18 @@ fn path(path: &[u8]) -> Result<(), Denial> {
     if path.first() != Some(&b'/') {
         return Err(Denial::Malformed("a target that is no path"));
     }
-    let (mut found, mut before) = (0, 0);
+    let (mut found, mut twice, mut before) = (0, 0, 0);
     for byte in path {
         let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or(OUTSIDE);
-        found |= kind | (kind & before & SLASH) << 1;
+        found |= kind;
+        twice |= kind & before;
         before = kind;
     }
     printable(path, found & OUTSIDE != 0, found & HASH != 0, found & ESCAPE != 0)?;
     if found & SEPARATOR != 0 {
         return Err(Denial::Malformed("`\\` or `;` in the path"));
     }
-    if found & SLASHES != 0 {
+    if twice & SLASH != 0 {
         return Err(Denial::Malformed("an empty path segment"));
     }
     // Neither dots nor escapes can spell a dot segment or a separator if there are none.
@@ -125,8 +126,6 @@ const ESCAPE: u8 = 4;
 const SEPARATOR: u8 = 8;
 const DOT: u8 = 16;
 const SLASH: u8 = 32;
-/// Two in a row.
-const SLASHES: u8 = SLASH << 1;
 
 const KINDS: [u8; 256] = kinds();
 
