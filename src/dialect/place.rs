@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::Inbound;
 use crate::denial::{Credential, Denial};
+use crate::lanes;
 
 /// Where a recipe says that a credential travels.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -123,7 +124,11 @@ impl<'r> Offers<'r> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     headers: Box<[(Credential, HeaderName, Box<str>)]>,
+    /// How long their names are.
+    lengths: Few,
     pub(super) params: Box<[(Credential, Box<str>)]>,
+    /// How their names begin.
+    initials: Few,
     pub(super) fields: Box<[(Credential, Box<str>)]>,
     items: Box<[(Credential, Box<str>)]>,
     /// The scheme of the `Authorization` header field that holds the items.
@@ -148,8 +153,14 @@ impl Places {
                 Place::TokenHeader(_) | Place::TokenPayload(_) => {}
             }
         }
+        let length = |(_, name, _): &(Credential, HeaderName, Box<str>)| name.as_str().len();
+        let initial = |(_, name): &(Credential, Box<str>)| {
+            name.as_bytes().first().copied().map_or(0, usize::from)
+        };
         Self {
+            lengths: headers.iter().map(length).collect(),
             headers: headers.into(),
+            initials: params.iter().map(initial).collect(),
             params: params.into(),
             fields: fields.into(),
             items: items.into(),
@@ -164,11 +175,15 @@ impl Places {
         offers: &mut Offers<'r>,
     ) -> Result<(), Denial> {
         for (name, value) in request.headers {
-            for (credential, _, word) in self.headers.iter().filter(|(_, wanted, _)| wanted == name)
-            {
-                let value = printable(value).ok_or(Denial::Garbled(*credential))?;
-                let value = after_word(value, word).ok_or(Denial::Garbled(*credential))?;
-                offers.put(*credential, value)?;
+            // Most have the name of none, which their length tells.
+            if self.lengths.may_hold(name.as_str().len()) {
+                for (credential, _, word) in
+                    self.headers.iter().filter(|(_, wanted, _)| wanted == name)
+                {
+                    let value = printable(value).ok_or(Denial::Garbled(*credential))?;
+                    let value = after_word(value, word).ok_or(Denial::Garbled(*credential))?;
+                    offers.put(*credential, value)?;
+                }
             }
             if !self.items.is_empty() && *name == AUTHORIZATION {
                 let value = printable(value).ok_or(Denial::Garbled(Credential::Signature))?;
@@ -204,19 +219,66 @@ impl Places {
             return Ok(());
         }
         for (side, text) in [(Side::Query, query), (Side::Body, form)] {
+            if text.is_empty() {
+                continue;
+            }
             let escaped = memchr::memchr(b'%', text.as_bytes()).is_some();
-            for (range, pair) in split(text) {
-                let found = self.params.iter().find(|(_, wanted)| {
-                    is_named(pair, wanted) || escaped && decodes_to(name_of(pair), wanted)
-                });
-                let Some((credential, _)) = found else { continue };
-                offers.put(*credential, parted(pair).1)?;
-                if *credential == Credential::Signature {
-                    offers.cut = Some((side, range));
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'&', text.as_bytes()).chain([text.len()]) {
+                let first = text.as_bytes().get(start).copied().unwrap_or_default();
+                // Most pairs are none of these, which their first byte tells.
+                if escaped || self.initials.may_hold(usize::from(first)) {
+                    self.in_pair((text, start..end), side, escaped, offers)?;
                 }
+                start = end + 1;
             }
         }
         Ok(())
+    }
+
+    /// Takes a pair of a query or form, if it is wanted.
+    fn in_pair<'r>(
+        &self,
+        (text, range): (&'r str, Range<usize>),
+        side: Side,
+        escaped: bool,
+        offers: &mut Offers<'r>,
+    ) -> Result<(), Denial> {
+        let pair = text.get(range.clone()).unwrap_or_default();
+        let named = |wanted: &str| {
+            // No such name holds a `=`.
+            is_named(pair, wanted).then(|| pair.get(wanted.len() + 1..).unwrap_or_default())
+        };
+        let spelled = |wanted: &str| {
+            let (name, value) = escaped.then(|| parted(pair))?;
+            decodes_to(name, wanted).then_some(value)
+        };
+        let found = self.params.iter().find_map(|(credential, wanted)| {
+            Some((*credential, named(wanted).or_else(|| spelled(wanted))?))
+        });
+        let Some((credential, value)) = found else { return Ok(()) };
+        offers.put(credential, value)?;
+        if credential == Credential::Signature {
+            offers.cut = Some((side, range));
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of which few are in it: it tells most others at once.
+#[derive(Clone, Copy, Debug, Default)]
+struct Few(u64);
+
+impl Few {
+    /// Whether it may hold `number`; if it does not say so, it does not.
+    const fn may_hold(self, number: usize) -> bool {
+        self.0 >> (number % 64) & 1 != 0
+    }
+}
+
+impl FromIterator<usize> for Few {
+    fn from_iter<I: IntoIterator<Item = usize>>(numbers: I) -> Self {
+        Self(numbers.into_iter().fold(0, |all, number| all | 1 << (number % 64)))
     }
 }
 
@@ -243,16 +305,14 @@ pub(crate) fn parameter<'r>(
     Ok(found)
 }
 
-/// The value of a header field as text, where it is printable ASCII and tabs. Looked at to the end, so that the compiler
-/// looks at many bytes at once: signatures are long.
+/// The value of a header field as text, where it is printable ASCII and tabs.
 fn printable(value: &HeaderValue) -> Option<&str> {
-    let bytes = value.as_bytes();
     let is_odd = |byte: u8| {
         let (outside, other) = (byte.wrapping_sub(b' ') > b'~' - b' ', byte != b'\t');
         outside & other
     };
-    let odd = bytes.iter().fold(false, |odd, byte| odd | is_odd(*byte));
-    if odd { None } else { std::str::from_utf8(bytes).ok() }
+    let text = std::str::from_utf8(value.as_bytes()).ok()?;
+    if lanes::any(text.as_bytes(), is_odd) { None } else { Some(text) }
 }
 
 /// What follows `word` and a space; all of `value` where there is no word.
