@@ -10,6 +10,7 @@ use super::time::{NonceKind, TimeUnit};
 use super::{BodyKind, Dialect, Inbound, Message, NonceRule, PathRule, Place};
 use crate::denial::Denial;
 use crate::dialect::percent_decoded;
+use crate::lanes;
 
 /// A place in a message that has no separator, so that requests are held to a rule.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -258,9 +259,12 @@ impl Dialect {
             Seam::NumberThenBody => (!request.body.first().copied().is_some_and(lengthens), digits),
             Seam::TextThenBody => {
                 let bodiless = message.signs_method && *request.method == Method::GET;
-                let bytes = path.bytes().chain(query.bytes()).chain(decoded());
+                let open = |text: &str| lanes::any(text.as_bytes(), opens);
+                // Without a `%` it is its own decoding.
+                let hidden = || query.contains('%') && decoded().any(opens);
+                let may_hold = || open(path) || open(query) || hidden();
                 (
-                    bodiless || body == BodyKind::Form || !bytes.into_iter().any(opens),
+                    bodiless || body == BodyKind::Form || !may_hold(),
                     "a brace in the path or query could begin a body",
                 )
             }
