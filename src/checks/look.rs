@@ -30,12 +30,14 @@ pub(super) fn settle(
         };
         dialect.encodings.iter().filter(alike).map(|(algorithm, _)| *algorithm)
     };
-    let count = alike().count();
-    // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
-    let drawn = alike().nth(if count > 1 { decoys.draw(claim.key_id, count) } else { 0 });
     // Through all of them, whether it is found at once or there is no key: time must not tell which.
     #[expect(clippy::needless_bitwise_bool, reason = "`||` would stop where it is found")]
-    let is_alike = alike().fold(false, |found, algorithm| found | (algorithm == own));
+    let (count, first, is_alike) =
+        alike().fold((0, None, false), |(count, first, found), algorithm| {
+            (count + 1, first.or(Some(algorithm)), found | (algorithm == own))
+        });
+    // Most dialects have no two algorithms of one look; the draw is made whether the key is known or not.
+    let drawn = if count > 1 { alike().nth(decoys.draw(claim.key_id, count)) } else { first };
     let settled = select_unpredictable(is_alike & is_known, Some(own), drawn);
     settled.map(|algorithm| (algorithm, length))
 }
