@@ -270,12 +270,14 @@ fn is_suffixed(secret: &Secret, message: &impl Message, offered: &[u8]) -> Optio
 /// Reads what verifying with a secret reads.
 pub(crate) fn fetch(secret: &Secret) {
     match secret.open(&Opener(())) {
-        Material::HmacSha256(prepared) => drop(black_box(prepared.clone())),
+        Material::HmacSha256(prepared) => {
+            black_box(&prepared.clone());
+        }
         Material::HmacSha384(prepared) => {
-            black_box((**prepared).clone());
+            black_box(&(**prepared).clone());
         }
         Material::HmacSha512(prepared) => {
-            black_box((**prepared).clone());
+            black_box(&(**prepared).clone());
         }
         Material::Ed25519(public) => {
             black_box(**public);
