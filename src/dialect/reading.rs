@@ -104,6 +104,9 @@ impl Reading {
 
     /// Writes `text`, read this way.
     pub(super) fn write(self, text: &[u8], sink: &mut impl Sink) {
+        if text.is_empty() {
+            return;
+        }
         if self == Self::ReEncoded {
             lenient::re_encode(text, sink);
         } else if self.decodes() {
