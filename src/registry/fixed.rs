@@ -196,11 +196,12 @@ impl FixedKeys {
         let [first, second] = self.homes(hash).map(|at| self.buckets.get(at));
         let [Bucket(first), Bucket(second)] = [first?, second?];
         let drawn = usize::try_from(hash >> 59 & 0x7).unwrap_or(0);
-        let places = (0..).zip(first.iter().chain(second));
-        let (at, is_alike) = places.fold((drawn, false), |(at, is_alike), (number, place)| {
-            let this = place.hash == hash;
-            (select_unpredictable(this, number, at), is_alike | this)
-        });
+        // A bit for each place, and one behind them. No two keys hash alike.
+        let places = first.iter().chain(second);
+        let alike = places.rfold(1_u32, |bits, place| bits << 1 | u32::from(place.hash == hash));
+        let found = usize::try_from(alike.trailing_zeros()).unwrap_or(0);
+        let is_alike = found < 2 * PLACES;
+        let at = select_unpredictable(is_alike, found, drawn);
         let key =
             select_unpredictable(at < PLACES, first, second).get(at % PLACES)?.key.as_ref()?;
         Some((key, is_named(key, id, is_alike)))
