@@ -41,7 +41,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use redis::cmd;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::backlog::Backlog;
@@ -85,7 +84,7 @@ pub struct RedisStore<C> {
     /// What of those limits is settled with the servers.
     tabs: Tabs,
     /// Who may ask for the others where one of them refuses.
-    asking: Semaphore,
+    asking: beside::Asking,
     /// What this gateway let through itself.
     own: Own,
     /// What it judges alone, and what of that the servers do not know of yet.
@@ -166,7 +165,7 @@ impl<C: Clock> RedisStore<C> {
             alone: Alone::new(options.local),
             backlog,
             tabs: Tabs::default(),
-            asking: Semaphore::new(beside::ASKING),
+            asking: beside::Asking::default(),
             clock,
             deadline: options.deadline,
             margins,
