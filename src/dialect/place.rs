@@ -123,7 +123,7 @@ impl<'r> Offers<'r> {
 /// Where each credential of a dialect travels, by kind of place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Places {
-    headers: Box<[(Credential, HeaderName, Box<str>)]>,
+    headers: Box<[InHeader]>,
     /// How long their names are.
     lengths: Few,
     pub(super) params: Box<[(Credential, Box<str>)]>,
@@ -135,6 +135,9 @@ pub(super) struct Places {
     scheme: Box<str>,
 }
 
+/// A credential in a header field: the field's name, and the word before the value.
+type InHeader = (Credential, Box<str>, Box<str>);
+
 impl Places {
     pub(super) fn new<'p>(
         all: impl Iterator<Item = (Credential, &'p Place)>,
@@ -144,8 +147,10 @@ impl Places {
         let (mut fields, mut items) = (Vec::new(), Vec::new());
         for (credential, place) in all {
             match place.clone() {
-                Place::Header(name) => headers.push((credential, name, "".into())),
-                Place::After(name, word) => headers.push((credential, name, word)),
+                Place::Header(name) => headers.push((credential, name.as_str().into(), "".into())),
+                Place::After(name, word) => {
+                    headers.push((credential, name.as_str().into(), word));
+                }
                 Place::Param(name) => params.push((credential, name)),
                 Place::Field(name) => fields.push((credential, name)),
                 Place::Auth(name) => items.push((credential, name)),
@@ -153,7 +158,7 @@ impl Places {
                 Place::TokenHeader(_) | Place::TokenPayload(_) => {}
             }
         }
-        let length = |(_, name, _): &(Credential, HeaderName, Box<str>)| name.as_str().len();
+        let length = |(_, name, _): &InHeader| name.len();
         let initial = |(_, name): &(Credential, Box<str>)| {
             name.as_bytes().first().copied().map_or(0, usize::from)
         };
@@ -175,11 +180,11 @@ impl Places {
         offers: &mut Offers<'r>,
     ) -> Result<(), Denial> {
         for (name, value) in request.headers {
+            let text = name.as_str();
             // Most have the name of none, which their length tells.
-            if self.lengths.may_hold(name.as_str().len()) {
-                for (credential, _, word) in
-                    self.headers.iter().filter(|(_, wanted, _)| wanted == name)
-                {
+            if self.lengths.may_hold(text.len()) {
+                let wanted = self.headers.iter().filter(|(_, wanted, _)| **wanted == *text);
+                for (credential, _, word) in wanted {
                     let value = printable(value).ok_or(Denial::Garbled(*credential))?;
                     let value = after_word(value, word).ok_or(Denial::Garbled(*credential))?;
                     offers.put(*credential, value)?;
