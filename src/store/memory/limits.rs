@@ -8,9 +8,10 @@ use arrayvec::ArrayVec;
 
 use super::arrival::{Arrival, Rate};
 use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
+use super::refusal::Refusal;
 use super::windows::{self, Beyond, Share, Windows};
 use crate::clock::Micros;
-use crate::store::{Cost, Levels, MAX_COSTS, Subject, Verdict, Window};
+use crate::store::{Cost, Levels, MAX_COSTS, Subject, Window};
 
 /// What every subject has spent.
 #[derive(Debug)]
@@ -24,15 +25,6 @@ pub(super) struct Limits {
     few: usize,
     swept_at: AtomicU64,
     windows: Windows,
-}
-
-/// Why a charge does not fit.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Refusal {
-    /// Over the limit of the cost at this index; how full the others are.
-    Over { cost: usize, retry_after: Duration, level: u32, beside: Box<[(usize, u32)]> },
-    /// No room for another subject.
-    Full,
 }
 
 /// A charge that fits. What it touches stays locked until it is committed or dropped; dropping spends nothing.
@@ -165,17 +157,6 @@ impl Limits {
     pub(super) fn memory_bytes(&self) -> usize {
         let cells: usize = self.shards.iter().map(|shard| lock(shard).cells.memory_bytes()).sum();
         cells + size_of_val(&*self.shards) + self.windows.memory_bytes()
-    }
-}
-
-impl From<Refusal> for Verdict {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Over { cost, retry_after, level, beside } => {
-                Self::Over { cost, retry_after, level, beside }
-            }
-            Refusal::Full => Self::Full,
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod open_error;
 mod options;
 mod pace;
 mod pair;
+mod refusal;
 mod replay;
 mod span;
 mod state;

@@ -8,7 +8,8 @@ use governor::{Quota, RateLimiter};
 use proptest::prelude::*;
 
 use super::chains::Mixer;
-use super::limits::{Limits, Refusal};
+use super::limits::Limits;
+use super::refusal::Refusal;
 use crate::clock::Micros;
 use crate::store::{Cost, Levels, Limit, Subject, Window};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::chains::{Chains, Hash, MOST_SLOTS, Mixer, Padded, SHARDS};
-use super::limits::Refusal;
+use super::refusal::Refusal;
 use crate::clock::Micros;
 use crate::store::grid::{Grid, MOST_SPANS};
 use crate::store::{Cost, MAX_COSTS, Subject, Window};
