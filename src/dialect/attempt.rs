@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::claim::Signed;
 use super::json_rendering::Style;
-use super::place::{Side, pairs};
+use super::pairs::{Side, pairs};
 use super::reading::percent_decoded;
 use super::template::{self, Field, Sink, Values};
 use super::{BodyKind, Claim, Dialect, Inbound, Message, Reading, Room, Scheme, lenient};

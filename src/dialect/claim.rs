@@ -8,7 +8,8 @@ use http::Method;
 
 use super::json::{Node, Object};
 use super::jwt::{self, Token};
-use super::place::{Offers, Side};
+use super::pairs::Side;
+use super::place::Offers;
 use super::reading::Order;
 use super::rfc9421::{self, Input};
 use super::time::{Nonce, Time, decimal_millis};

@@ -1,6 +1,6 @@
 //! What a request says, apart from its credentials: the same when a client signs it again.
 
-use super::place::{name_of, split};
+use super::pairs::{name_of, split};
 use super::{BodyKind, Claim, Dialect, Inbound, Place};
 
 impl Dialect {

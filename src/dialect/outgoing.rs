@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::attempt::without;
-use super::place::Side;
+use super::pairs::Side;
 use super::reading::{Reading, canonical, sorted};
 use super::{BodyKind, Claim, Dialect, Inbound, json, lenient};
 use crate::denial::Denial;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::lenient;
-use super::place::{name_of, pairs, split};
+use super::pairs::{name_of, pairs, split};
 use super::template::Sink;
 use crate::denial::Denial;
 

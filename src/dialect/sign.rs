@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::place::{Side, pairs};
+use super::pairs::{Side, pairs};
 use super::reading::sorted;
 use super::{
     Attempt, BodyKind, Dialect, Encoding, Fate, Inbound, NonceRule, Place, Reading, Room, Scheme,

@@ -1,7 +1,7 @@
 //! Defeats two readings of one request: what policy reads stands there once, spelled plainly, or the request is refused.
 
 use super::json::{self, Kind};
-use super::place::{pairs, spells};
+use super::pairs::{pairs, spells};
 
 /// It stands there twice, or in a spelling that some backends take for it and others do not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
