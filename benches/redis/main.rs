@@ -9,14 +9,13 @@
     reason = "a panic is how a bench fails, and its figures are estimates"
 )]
 
-use std::cell::RefCell;
+mod half_load;
+mod server;
+
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::ops::Range;
 use std::pin::Pin;
-use std::process::{Child, Command, Stdio};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign::clock::{Clock as _, Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
@@ -24,85 +23,15 @@ use countersign::store::redis::{Address, Local, Options, RedisStore, Topology, W
 use countersign::store::{
     Charge, Cost, Identity, Limit, Repeat, Scope, SignedTime, Store, Subject, Verdict, Window,
 };
-use hdrhistogram::Histogram;
+use half_load::at_half_load;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, cmd};
-use tempfile::TempDir;
+use redis::cmd;
+use server::{Server, own_cpu};
 
 /// Calls under way, as of a busy worker. Two of them ask the server, which so has no time to fall asleep between the
 /// batches of one: to be woken costs it more than a call.
 const IN_FLIGHT: u64 = 64;
 const ACCOUNTS: u64 = 1_000;
-/// The pauses of a shared machine fall into few of so many.
-const ROUNDS: u64 = 15;
-/// The first of the calls at a steady rate: none was made before.
-const LATER: u64 = u64::MAX / 2;
-
-/// A server of its own.
-struct Server {
-    child: Child,
-    port: u16,
-    _dir: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let port =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let dir = TempDir::new().unwrap();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--appendonly", "no", "--dir"])
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "redis-server does not come up");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Self { child, port, _dir: dir }
-    }
-
-    fn client(&self) -> Client {
-        Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap()
-    }
-
-    /// A figure of INFO.
-    fn info(&self, section: &str, name: &str) -> f64 {
-        let mut connection = self.client().get_connection().unwrap();
-        let told: String = cmd("INFO").arg(section).query(&mut connection).unwrap();
-        let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap().trim().parse().unwrap()
-    }
-
-    /// Processor seconds so far.
-    fn cpu(&self) -> f64 {
-        self.info("cpu", "used_cpu_user") + self.info("cpu", "used_cpu_sys")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _ended = self.child.wait();
-    }
-}
-
-/// Processor seconds of this process so far.
-fn own_cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks = |place: usize| fields[place].parse::<f64>().unwrap();
-    (ticks(11) + ticks(12)) / 100.0
-}
-
-/// For how many milliseconds a process has had work and no processor, as the scheduler counts it.
-fn starved(process: u32) -> f64 {
-    let told = std::fs::read_to_string(format!("/proc/{process}/schedstat")).unwrap();
-    told.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1e6
-}
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -176,30 +105,6 @@ async fn spend<S: Store>(store: &S, n: u64, costs: &[Cost], keep: Duration) {
     assert!(matches!(verdict, Verdict::New(_)), "{verdict:?}");
 }
 
-/// How long calls take that begin at a steady rate, from when each was due. Waiting is busy: timers are too coarse.
-async fn paced(calls: Range<u64>, rate: f64, call: impl AsyncFn(u64)) -> Histogram<u64> {
-    let taken = RefCell::new(Histogram::new(3).unwrap());
-    let begun = Instant::now();
-    let lane = |lane: u64| {
-        let (taken, call, calls) = (&taken, &call, &calls);
-        async move {
-            let mut n = calls.start + lane;
-            while n < calls.end {
-                let due = begun + Duration::from_secs_f64((n - calls.start) as f64 / rate);
-                while Instant::now() < due {
-                    tokio::task::yield_now().await;
-                }
-                call(n).await;
-                let micros = u64::try_from(due.elapsed().as_micros()).unwrap();
-                taken.borrow_mut().record(micros).unwrap();
-                n += IN_FLIGHT;
-            }
-        }
-    };
-    all((0..IN_FLIGHT).map(|n| Box::pin(lane(n))).collect()).await;
-    taken.into_inner()
-}
-
 /// Drives all to their ends.
 async fn all<F: Future<Output = ()> + Unpin>(mut lanes: Vec<F>) {
     std::future::poll_fn(|context| {
@@ -268,80 +173,6 @@ async fn shared(server: &Server) -> RedisStore<SystemClock> {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     store
-}
-
-/// How long a request with five limits waits for its verdict while the server has half of what it can do, beside a bare
-/// SET at the same pace, which waits for the machine alone.
-async fn at_half_load(out: &mut impl std::io::Write, calls: u64) {
-    let (_, costs) = cases().pop().unwrap();
-    let (server, embedded) = (Server::start(), local());
-    let store = shared(&server).await;
-    let plain = server.client().get_multiplexed_async_connection().await.unwrap();
-    let begun = Instant::now();
-    drive(&store, 0, calls, &costs, Duration::from_secs(5)).await;
-    let rate = calls as f64 / begun.elapsed().as_secs_f64() / 2.0;
-    // The caller never sleeps, and a server that wakes beside it would wait for its turn.
-    let _alone = PinnedApart::new(&server);
-    writeln!(
-        out,
-        "us from when a call is due, {rate:.0} a second, which is half load: p50, p99, p99.9 (medians of {ROUNDS} rounds)"
-    )
-    .unwrap();
-    // What else runs on the machine makes calls wait as well, and that is none of the store's doing.
-    let (theirs, ours) = (starved(server.child.id()), starved(std::process::id()));
-    let mut taken: [Vec<Histogram<u64>>; 3] = Default::default();
-    for round in 0..ROUNDS {
-        let these = LATER + round * calls / ROUNDS..LATER + (round + 1) * calls / ROUNDS;
-        let [bare, spent, alone] = &mut taken;
-        bare.push(paced(these.clone(), rate, async |n| set_one(&mut plain.clone(), n).await).await);
-        let call = async |n| spend(&store, n, &costs, Duration::from_secs(5)).await;
-        spent.push(paced(these.clone(), rate, call).await);
-        let call = async |n| spend(&embedded, n, &costs, Duration::from_secs(5)).await;
-        alone.push(paced(these, rate, call).await);
-    }
-    let (theirs, ours) = (starved(server.child.id()) - theirs, starved(std::process::id()) - ours);
-    for (name, rounds) in ["SET NX PX", "redis", "embedded"].into_iter().zip(&taken) {
-        let [half, most, nearly_all] = [0.5, 0.99, 0.999].map(|part| {
-            let mut each: Vec<_> =
-                rounds.iter().map(|taken| taken.value_at_quantile(part)).collect();
-            each.sort_unstable();
-            each[each.len() / 2]
-        });
-        writeln!(out, "{name:<44} {half:>8} {most:>9} {nearly_all:>9}").unwrap();
-    }
-    let seconds = calls as f64 / rate * 3.0;
-    writeln!(
-        out,
-        "ms in these {seconds:.1} s without a processor: redis {theirs:.0}, gateway {ours:.0}"
-    )
-    .unwrap();
-}
-
-/// Lets the caller and the server each have a core, where there are two; ends with it.
-struct PinnedApart {
-    cores: usize,
-}
-
-impl PinnedApart {
-    fn new(server: &Server) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        pin(std::process::id(), "0");
-        pin(server.child.id(), "1");
-        Self { cores }
-    }
-}
-
-impl Drop for PinnedApart {
-    fn drop(&mut self) {
-        pin(std::process::id(), &format!("0-{}", self.cores - 1));
-    }
-}
-
-/// A machine without the command, or with one core, measures without.
-fn pin(process: u32, cores: &str) {
-    let pid = process.to_string();
-    let mut taskset = Command::new("taskset");
-    let _pinned = taskset.args(["-acp", cores, &pid]).stdout(Stdio::null()).status();
 }
 
 fn main() {
