@@ -64,6 +64,27 @@ struct Allowed {
 const LITTLE: Allowed = Allowed { skew: SKEW, bound: BOUND };
 const MUCH: Allowed = Allowed { skew: LEASE, bound: Duration::from_millis(50) };
 
+/// What the requests of a test sign.
+#[derive(Clone, Copy)]
+enum Signed {
+    Stamps,
+    Deadlines,
+}
+
+impl Signed {
+    /// From as far ahead as a gateway takes to less: what is too late by the lease it waits with.
+    fn times(self, allowed: Allowed) -> Vec<SignedTime> {
+        let stamp = |part| SignedTime::Stamp(now() + allowed.skew * part / 10);
+        match self {
+            Self::Stamps => (0..=10).rev().map(stamp).collect(),
+            Self::Deadlines => vec![SignedTime::Deadline { at: now() + LEAD, lead: LEAD }],
+        }
+    }
+}
+
+/// How long before its deadline a request is signed.
+const LEAD: Duration = Duration::from_mins(1);
+
 fn start(
     nodes: &Nodes,
     Allowed { skew, bound }: Allowed,
@@ -85,7 +106,12 @@ fn start(
 
 /// A gateway hears of no other node when a primary is replaced that has not noticed, and goes by that one for the rest of
 /// its lease: how much of what it accepts meanwhile the successor accepts as well, by the word of another gateway.
-async fn accepted_twice(allowed: Allowed, before: Weakened, after: Weakened) -> usize {
+async fn accepted_twice(
+    signed: Signed,
+    allowed: Allowed,
+    before: Weakened,
+    after: Weakened,
+) -> usize {
     let nodes = Nodes::start();
     let account = accounts_of(0)[0];
     let mut links = HashMap::new();
@@ -108,10 +134,8 @@ async fn accepted_twice(allowed: Allowed, before: Weakened, after: Weakened) -> 
     let mut accepted = Vec::new();
     let begun = Instant::now();
     while begun.elapsed() < LEASE * 2 {
-        // As far ahead as a gateway takes, and less: what is too late by the lease it waits with.
-        for part in (0..=10).rev() {
-            let at = now() + allowed.skew * part / 10;
-            let once = Charge { time: SignedTime::Stamp(at), ..fresh(account) };
+        for time in signed.times(allowed) {
+            let once = Charge { time, ..fresh(account) };
             if first.accepts(&once).await {
                 accepted.push(once);
                 break;
@@ -131,28 +155,32 @@ async fn accepted_twice(allowed: Allowed, before: Weakened, after: Weakened) -> 
 
 #[tokio::test]
 async fn what_passed_by_a_predecessors_lease_its_successor_does_not_accept() {
-    for allowed in [LITTLE, MUCH] {
-        let none = Weakened::default;
-        assert_eq!(accepted_twice(allowed, none(), none()).await, 0);
+    for signed in [Signed::Stamps, Signed::Deadlines] {
+        for allowed in [LITTLE, MUCH] {
+            let none = Weakened::default;
+            assert_eq!(accepted_twice(signed, allowed, none(), none()).await, 0);
+        }
     }
 }
 
 #[tokio::test]
 async fn control_a_successor_that_waits_for_no_lease_accepts_again() {
     let unwaited = Weakened { lease_unwaited: true, ..Weakened::default() };
-    until_found(LITTLE, &Weakened::default(), &unwaited).await;
+    until_found(Signed::Stamps, LITTLE, &Weakened::default(), &unwaited).await;
+    until_found(Signed::Deadlines, MUCH, &Weakened::default(), &unwaited).await;
 }
 
 #[tokio::test]
-async fn control_what_passed_by_a_lease_whatever_its_stamp_is_accepted_again() {
+async fn control_what_passed_by_a_lease_however_old_its_word_is_accepted_again() {
     let reach_off = Weakened { reach_off: true, ..Weakened::default() };
-    until_found(MUCH, &reach_off, &Weakened::default()).await;
+    until_found(Signed::Stamps, MUCH, &reach_off, &Weakened::default()).await;
+    until_found(Signed::Deadlines, MUCH, &reach_off, &Weakened::default()).await;
 }
 
 /// On a busy machine all may be noticed so late that the lease is over.
-async fn until_found(allowed: Allowed, before: &Weakened, after: &Weakened) {
+async fn until_found(signed: Signed, allowed: Allowed, before: &Weakened, after: &Weakened) {
     let mut tries = 0..5;
-    while accepted_twice(allowed, before.clone(), after.clone()).await == 0 {
+    while accepted_twice(signed, allowed, before.clone(), after.clone()).await == 0 {
         assert!(tries.next().is_some(), "nothing was ever accepted twice");
     }
 }

@@ -66,8 +66,9 @@ impl<C: Clock> RedisStore<C> {
         let keys = Keys::of(charge.account, signed_at(charge));
         let command = command(&keys, &spend, &costs);
         let votes = if let Some(cluster) = &self.cluster {
-            let (route, sent, bytes) =
-                self.ask_primary(cluster, charge.account, Micros(0), |_| command.clone()).await?;
+            let (route, sent, bytes) = self
+                .ask_primary(cluster, charge.account, |_| Micros(0), |_| command.clone())
+                .await?;
             self.believe(&route.server, &bytes, &costs, sent).into_iter().collect()
         } else {
             let counters = self.counters_of(charge, fence)?;

@@ -74,7 +74,7 @@ impl<C: Clock> RedisStore<C> {
         ask: &Cmd,
     ) -> Option<(Route, Said)> {
         let (route, sent, bytes) =
-            self.ask_primary(cluster, account, Micros(0), |_| ask.clone()).await?;
+            self.ask_primary(cluster, account, |_| Micros(0), |_| ask.clone()).await?;
         let vote = self.believe(&route.server, &bytes, &[], sent)?;
         Some((route, vote.said))
     }

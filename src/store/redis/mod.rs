@@ -285,7 +285,9 @@ impl<C: Clock> RedisStore<C> {
         command.arg(&Payer::of(account, key).key_tag()).arg(epoch);
         if let Some(cluster) = &self.cluster {
             return usize::from(
-                self.ask_primary(cluster, account, Micros(0), |_| command.clone()).await.is_some(),
+                self.ask_primary(cluster, account, |_| Micros(0), |_| command.clone())
+                    .await
+                    .is_some(),
             );
         }
         let mut raised = 0;

@@ -57,7 +57,26 @@ impl Margins {
         (self.lease.saturating_sub(self.skew) + self.lease / 8).min(self.lease)
     }
 
-    /// How long after a birth another may have gone on, by any gateway's clock, with what signs no stamp.
+    /// How long after nodes were asked that confirmed a lease what signs a deadline passes by it. A deadline does not tell
+    /// when it was signed, so the whole of that is waited for; nodes are asked several times meanwhile.
+    pub(super) fn for_deadlines(self) -> Duration {
+        self.lease * 3 / 8
+    }
+
+    /// The same as `after_a_predecessor` for what a request is told to wait. One whose key the registry must vouch for, or
+    /// a second factor, waits for that as long as for a stamp.
+    pub(super) fn after_last_word(self, charge: &Charge) -> Duration {
+        let is_alone = charge.step.is_none() && charge.epoch == 0;
+        match charge.time {
+            SignedTime::Deadline { .. } if is_alone => self.for_deadlines(),
+            SignedTime::Deadline { .. }
+            | SignedTime::Stamp(_)
+            | SignedTime::Growing { .. }
+            | SignedTime::Unique { .. } => self.after_a_predecessor(),
+        }
+    }
+
+    /// How long after a birth another may have gone on, by any gateway's clock, with what signs neither.
     pub(super) fn after_birth(self) -> Duration {
         self.bound * 2 + self.lease
     }
@@ -152,7 +171,9 @@ pub(super) fn field(digest: [u8; 16]) -> [u8; FIELD] {
 pub(super) fn fence(time: SignedTime, margins: Margins) -> Option<Micros> {
     match time {
         SignedTime::Stamp(at) => Some(at - margins.of_stamps()),
-        SignedTime::Deadline { at, lead } => Some(at - lead - margins.after_birth()),
+        SignedTime::Deadline { at, lead } => {
+            Some(at - lead - margins.bound * 2 - margins.for_deadlines())
+        }
         SignedTime::Growing { key: _, nonce: _, window: _ }
         | SignedTime::Unique { key: _, nonce: _ } => None,
     }

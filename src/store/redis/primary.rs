@@ -44,19 +44,18 @@ impl<C: Clock> RedisStore<C> {
             let fence = if is_alone { early } else { late };
             command(&keys, &Spend::new(charge, token, fence), costs)
         };
-        // Later stamps a successor could not tell from its own.
-        let confirmed = match charge.time {
+        // What passes by an older word a successor could not tell from its own.
+        let confirmed = |now: Micros| match charge.time {
             SignedTime::Stamp(at) => at - all.reach(),
-            SignedTime::Deadline { .. }
-            | SignedTime::Growing { .. }
-            | SignedTime::Unique { .. } => Micros(0),
+            SignedTime::Deadline { .. } => now - all.for_deadlines(),
+            SignedTime::Growing { .. } | SignedTime::Unique { .. } => Micros(0),
         };
         let answer = self.ask_primary(cluster, charge.account, confirmed, asked).await;
         let Some((route, sent, bytes)) = answer else { return Verdict::Unavailable };
         let vote = self.believe(&route.server, &bytes, costs, sent);
         let vote = vote.map(|mut vote| {
             if let Some(born) = birth(&vote.said, charge.now) {
-                let (later, now) = (all.after_a_predecessor(), self.clock.both());
+                let (later, now) = (all.after_last_word(charge), self.clock.both());
                 vote.said = Said::Fenced(cluster.counted_from(&route, born, later, now));
             }
             (vote, bytes)
@@ -69,28 +68,28 @@ impl<C: Clock> RedisStore<C> {
         tally.verdict(1, charge, own)
     }
 
-    /// Asks the primary of an account, which nodes have confirmed that were asked at `confirmed` or later; and once more
-    /// where it says that it is none any longer. What comes when the lease is over says nothing: the primary may have
-    /// been stopped, or replaced, before it answered.
+    /// Asks the primary of an account, which nodes have confirmed that were asked at `confirmed` of that moment or later;
+    /// and once more where it says that it is none any longer. What comes when nodes have not confirmed it since then says
+    /// nothing: the primary may have been stopped, or replaced, before it answered.
     pub(super) async fn ask_primary(
         &self,
         cluster: &Cluster,
         account: u64,
-        confirmed: Micros,
+        confirmed: impl Fn(Micros) -> Micros,
         command: impl Fn(&Route) -> Cmd,
     ) -> Option<(Route, Micros, Vec<u8>)> {
         let (tag, now) = (tag(account), || self.clock.now());
         let deadline = Instant::now() + self.deadline;
-        let mut route = cluster.confirmed(tag, confirmed, now, deadline).await?;
+        let mut route = cluster.confirmed(tag, &confirmed, now, deadline).await?;
         let mut sent = now();
         let mut answer = route.server.call(&command(&route), deadline).await;
         if answer == Err(Fault::Moved) {
-            route = cluster.moved(tag, &route, confirmed, now, deadline).await?;
+            route = cluster.moved(tag, &route, &confirmed, now, deadline).await?;
             sent = now();
             answer = route.server.call(&command(&route), deadline).await;
         }
         let bytes = answer.ok()?;
-        cluster.holds(tag, &route, now()).then_some((route, sent, bytes))
+        cluster.holds(tag, &route, &confirmed, now()).then_some((route, sent, bytes))
     }
 }
 

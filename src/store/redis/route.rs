@@ -35,20 +35,21 @@ impl Cluster {
         (route.until > now && route.born.is_some()).then(|| route.clone())
     }
 
-    /// The same, of nodes that were asked at `asked` or later. Where there is a route, but an older one, they are asked
-    /// anew.
+    /// The same, of nodes that were asked at `asked` of that moment or later. Where there is a route, but an older one,
+    /// they are asked anew.
     pub(super) async fn confirmed(
         &self,
         tag: u64,
-        asked: Micros,
+        asked: impl Fn(Micros) -> Micros,
         now: impl Fn() -> Micros,
         deadline: tokio::time::Instant,
     ) -> Option<Route> {
-        let route = self.route(tag, now())?;
-        if self.is_confirmed(&route, asked) {
+        let at = now();
+        let route = self.route(tag, at)?;
+        if self.is_confirmed(&route, asked(at)) {
             return Some(route);
         }
-        self.until(tag, |route| self.is_confirmed(route, asked), now, deadline).await
+        self.until(tag, |route, now| self.is_confirmed(route, asked(now)), now, deadline).await
     }
 
     /// A node sent us elsewhere: waits until we know where.
@@ -56,11 +57,13 @@ impl Cluster {
         &self,
         tag: u64,
         from: &Route,
-        asked: Micros,
+        asked: impl Fn(Micros) -> Micros,
         now: impl Fn() -> Micros,
         deadline: tokio::time::Instant,
     ) -> Option<Route> {
-        let is_wanted = |route: &Route| !route.is_same(from) && self.is_confirmed(route, asked);
+        let is_wanted = |route: &Route, now: Micros| {
+            !route.is_same(from) && self.is_confirmed(route, asked(now))
+        };
         self.until(tag, is_wanted, now, deadline).await
     }
 
@@ -72,7 +75,7 @@ impl Cluster {
     async fn until(
         &self,
         tag: u64,
-        is_wanted: impl Fn(&Route) -> bool,
+        is_wanted: impl Fn(&Route, Micros) -> bool,
         now: impl Fn() -> Micros,
         deadline: tokio::time::Instant,
     ) -> Option<Route> {
@@ -81,7 +84,8 @@ impl Cluster {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
-            if let Some(route) = self.route(tag, now()).filter(&is_wanted) {
+            let at = now();
+            if let Some(route) = self.route(tag, at).filter(|route| is_wanted(route, at)) {
                 return Some(route);
             }
             if !std::mem::replace(&mut is_asked, true) {
@@ -91,9 +95,17 @@ impl Cluster {
         }
     }
 
-    /// Whether what the server of a route said by `now` counts: it may have stood still before it answered, or we.
-    pub(super) fn holds(&self, tag: u64, route: &Route, now: Micros) -> bool {
-        self.route(tag, now).is_some_and(|present| present.is_same(route))
+    /// Whether what the server of a route said by `now` counts, by nodes that were asked at `asked` of that moment or
+    /// later: it may have stood still before it answered, or we.
+    pub(super) fn holds(
+        &self,
+        tag: u64,
+        route: &Route,
+        asked: impl Fn(Micros) -> Micros,
+        now: Micros,
+    ) -> bool {
+        let present = self.route(tag, now).filter(|present| present.is_same(route));
+        present.is_some_and(|present| self.is_confirmed(&present, asked(now)))
     }
 
     /// Since when most nodes have named the owner of a route, told at `now`.
@@ -143,5 +155,5 @@ impl Cluster {
 }
 
 /// How often nodes are asked within a lease: while all tags are judged, and while any is not.
-const CALM: u32 = 5;
+const CALM: u32 = 8;
 const UNSETTLED: u32 = 16;

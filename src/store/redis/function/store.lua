@@ -3,7 +3,8 @@
 -- carries the version of the format of keys and arguments: gateways of different ones are refused beside each other.
 --
 -- The code is what gateways agree by, in what they do besides too: by a lease in a cluster none accepts a stamp that lies
--- further after it began than all of them wait for. So one whose rule is another must have other code.
+-- further after it began than all of them wait for, nor a deadline when more than three eighths of it are over. So one
+-- whose rule is another must have other code.
 --
 -- Every key of one call carries the same tag in braces, so that a call touches one hash slot. Numbers are packed
 -- little-endian; moments are microseconds since the epoch, which a double holds exactly.
