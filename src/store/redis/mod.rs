@@ -93,7 +93,7 @@ pub struct RedisStore<C> {
     clock: C,
     deadline: Duration,
     margins: Margins,
-    /// Tells this gateway's calls from those of others.
+    /// Tells this gateway's calls from those of others, together with the number of each.
     gateway: u16,
     calls: AtomicU32,
     /// How many servers decide.
@@ -114,8 +114,7 @@ impl<C: Clock> RedisStore<C> {
     /// have agreed, so that all together admit at most the limit and that much each; while the servers do not answer,
     /// each grants the whole.
     pub fn new(options: Options, local: MemoryStore, clock: C) -> Result<Self, getrandom::Error> {
-        let mut gateway = [0; 2];
-        getrandom::fill(&mut gateway)?;
+        let (gateway, first_call) = numbers_of_calls(getrandom::u64()?);
         let connect_timeout = options.deadline.max(Duration::from_secs(1));
         let Weakened { votes, counters, .. } = options.weakened;
         let majority = votes.unwrap_or(options.servers.len() / 2 + 1);
@@ -169,8 +168,8 @@ impl<C: Clock> RedisStore<C> {
             clock,
             deadline: options.deadline,
             margins,
-            gateway: u16::from_le_bytes(gateway),
-            calls: AtomicU32::new(0),
+            gateway,
+            calls: AtomicU32::new(first_call),
         })
     }
 
@@ -299,6 +298,17 @@ impl<C: Clock> RedisStore<C> {
     }
 }
 
+/// What tells a gateway's calls from others', of so many random bits: its own number, and that of its first call.
+///
+/// Gateways draw the first without asking each other, so that some day two have the same. What one of them accepted the
+/// other takes for its own retry where both come to the same number of a call, so they do not begin alike. None has the
+/// number 0: calls with nothing but zeros stand for what was given back.
+fn numbers_of_calls(random: u64) -> (u16, u32) {
+    let [first, second, third, fourth, low, high, ..] = random.to_le_bytes();
+    let gateway = u16::from_le_bytes([low, high]).max(1);
+    (gateway, u32::from_le_bytes([first, second, third, fourth]))
+}
+
 impl<C: Clock> Store for RedisStore<C> {
     async fn spend(&self, charge: &Charge) -> Verdict {
         let verdict = self.settle(charge).await;
@@ -365,5 +375,19 @@ impl<C: Clock> RedisStore<C> {
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gateways_that_draw_one_number_begin_with_calls_far_apart_and_none_is_what_was_given_back() {
+        let of = |call: u32, gateway: u16| u64::from(call) | u64::from(gateway) << 32;
+        assert_eq!(numbers_of_calls(of(7, 3)), (3, 7));
+        assert_eq!(numbers_of_calls(of(1 << 31, 3)), (3, 1 << 31));
+        assert_eq!(numbers_of_calls(0).0, 1);
+        assert_eq!(numbers_of_calls(u64::MAX), (u16::MAX, u32::MAX));
     }
 }
