@@ -156,6 +156,62 @@ async fn a_nonce_passes_once_whatever_comes_with_it() {
     assert_eq!(store.spend(&other).await, Verdict::Seen);
 }
 
+/// A request with this nonce, signed so much before the present.
+fn signed_before(identity: u8, nonce: u8, age: Duration) -> Charge {
+    let one = charge(identity);
+    let time = SignedTime::Stamp(one.now - age);
+    Charge { time, nonce: Some(Identity([nonce; 16])), ..one }
+}
+
+#[tokio::test]
+async fn a_nonce_passes_once_whenever_what_comes_with_it_was_signed() {
+    let servers = [(); 3].map(|()| RedisServer::start(&[]));
+    let [one, quorum @ ..] = &servers;
+    let [two, three] = quorum;
+    for servers in [&[one][..], &[one, two, three]] {
+        for server in servers {
+            drop(server.run(&["FLUSHALL"]));
+        }
+        let (store, other) = (gateway(servers).await, gateway(servers).await);
+        past_fence().await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let first = signed_before(1, 200, Duration::ZERO);
+        assert!(matches!(store.spend(&first).await, Verdict::New(_)));
+        // Records that were signed two seconds apart lie apart.
+        for (identity, age) in (2..).zip([0, 1_000, 2_000]) {
+            let again = signed_before(identity, 200, Duration::from_millis(age));
+            assert_eq!(other.spend(&again).await, Verdict::Seen, "{age}");
+            let unlike = signed_before(identity, 200 + identity, Duration::from_millis(age));
+            assert!(matches!(other.spend(&unlike).await, Verdict::New(_)), "{age}");
+        }
+        assert_eq!(other.spend(&first).await, Verdict::Seen);
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_of_what_is_over_a_limit_may_come_again_and_lasts_as_long_as_its_request() {
+    let servers = [(); 3].map(|()| RedisServer::start(&[]));
+    let store = gateway(&servers.each_ref()).await;
+    past_fence().await;
+    let with = |identity, nonce| Charge { nonce: Some(Identity([nonce; 16])), ..charge(identity) };
+    assert_eq!(levels(&store.spend(&limited(with(1, 100), 10, 8)).await), [8]);
+    let over = limited(with(2, 101), 10, 3);
+    for _ in 0..2 {
+        assert!(matches!(store.spend(&over).await, Verdict::Over { .. }));
+    }
+    assert_eq!(levels(&store.spend(&limited(with(3, 101), 10, 2)).await), [10]);
+    for server in &servers {
+        let keys: Vec<Vec<u8>> =
+            redis::from_redis_value(server.run(&["KEYS", "c2:{7}:g:*"])).unwrap();
+        assert_eq!(keys.iter().filter(|key| key.ends_with(&[101; 14])).count(), 1);
+        for key in keys {
+            let mut connection = server.client().get_connection().unwrap();
+            let left: i64 = redis::cmd("PTTL").arg(key).query(&mut connection).unwrap();
+            assert!((10_000..16_000).contains(&left), "{left}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_read_repeats_on_its_own_route_and_pays_each_time() {
     let server = RedisServer::start(&[]);

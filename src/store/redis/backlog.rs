@@ -122,7 +122,7 @@ impl Backlog {
                 let Some(fence) = packed::fence(charge.time, self.margins) else { continue };
                 let spend = Spend::new(&charge, pending.token, fence);
                 let keys = Keys::of(charge.account, signed_at(&charge));
-                pipe.add_command(command(&keys, &spend, &[]));
+                pipe.add_command(command(&keys, &charge, &spend, &[]));
                 count += 1;
             }
             let sent = timeout(PATIENCE, connection.send_packed_commands(&pipe, 0, count)).await;

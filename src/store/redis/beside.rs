@@ -64,7 +64,7 @@ impl<C: Clock> RedisStore<C> {
             .collect();
         let spend = Spend::new(charge, self.token(), fence);
         let keys = Keys::of(charge.account, signed_at(charge));
-        let command = command(&keys, &spend, &costs);
+        let command = command(&keys, charge, &spend, &costs);
         let votes = if let Some(cluster) = &self.cluster {
             let (route, sent, bytes) = self
                 .ask_primary(cluster, charge.account, |_| Micros(0), |_| command.clone())

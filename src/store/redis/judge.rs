@@ -87,8 +87,9 @@ impl<C: Clock> RedisStore<C> {
         let keys = Keys::of(charge.account, signed_at(charge));
         let sent = self.clock.now();
         let deadline = Instant::now() + self.deadline;
-        let with_costs = command(&keys, spend, costs);
-        let without = (self.servers.len() > counters.len()).then(|| command(&keys, spend, &[]));
+        let with_costs = command(&keys, charge, spend, costs);
+        let without =
+            (self.servers.len() > counters.len()).then(|| command(&keys, charge, spend, &[]));
         let mut calls: Vec<(usize, Asked<'_>)> = Vec::new();
         for (place, server) in self.servers.iter().enumerate() {
             let counts = counters.contains(&place);
@@ -157,14 +158,15 @@ impl<C: Clock> RedisStore<C> {
 /// A server that was asked.
 type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, Fault>> + 'a>>;
 
-/// The call that asks about a request.
-pub(super) fn command(keys: &Keys, spend: &Spend, costs: &[Cost]) -> Cmd {
+/// The call that asks about a request, which `spend` was made of.
+pub(super) fn command(keys: &Keys, charge: &Charge, spend: &Spend, costs: &[Cost]) -> Cmd {
     let mut command = cmd("FCALL");
     if spend.growing.is_some() {
         command.arg("countersign_2_grow").arg(2).arg(&keys.generation).arg(&keys.account);
     } else {
-        command.arg("countersign_2_spend").arg(3);
-        command.arg(&keys.generation).arg(&keys.records).arg(&keys.account);
+        let nonce = charge.nonce.map(|nonce| keys.nonce(nonce));
+        command.arg("countersign_2_spend").arg(3 + usize::from(nonce.is_some()));
+        command.arg(&keys.generation).arg(&keys.records).arg(&keys.account).arg(nonce);
     }
     command.arg(spend.packed(costs));
     command

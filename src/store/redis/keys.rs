@@ -1,7 +1,8 @@
 //! Under which keys a request's records and epoch lie.
 
+use super::packed::field;
 use crate::clock::Micros;
-use crate::store::{Charge, SignedTime};
+use crate::store::{Charge, Identity, SignedTime};
 
 /// The keys of one call, all in one hash slot.
 pub(super) struct Keys {
@@ -18,6 +19,13 @@ impl Keys {
             records: format!("c2:{{{tag}}}:r{}", signed.0 / SPAN),
             account: format!("c2:{{{tag}}}:a{account:x}"),
         }
+    }
+
+    /// Where a nonce lies: for itself, since other content may come under it that was signed at another time, whose
+    /// records lie elsewhere.
+    pub(super) fn nonce(&self, Identity(nonce): Identity) -> Vec<u8> {
+        let generation = self.generation.bytes();
+        generation.chain(*b":").chain(field(nonce)).collect()
     }
 }
 

@@ -17,7 +17,6 @@ pub(super) struct Spend {
     head: [u8; HEAD],
     payer: Payer,
     pub(super) identity: [u8; FIELD],
-    nonce: Option<[u8; FIELD]>,
     pub(super) record: [u8; RECORD],
     /// Its number, where it signs one that grows and no time.
     pub(super) growing: Option<Growing>,
@@ -94,23 +93,16 @@ impl Spend {
         let mut head = [0; HEAD];
         let numbers = [fence.0, charge.keep_until.0].map(|number| exact(number).to_le_bytes());
         let key = [payer.key_tag(), exact(charge.epoch).to_le_bytes()];
-        let flags = u8::from(charge.repeat == Repeat::SameRoute)
-            | u8::from(charge.nonce.is_some()) << 1
-            | u8::from(charge.step.is_some()) << 2;
+        let flags =
+            u8::from(charge.repeat == Repeat::SameRoute) | u8::from(charge.step.is_some()) << 1;
         let bytes = numbers.into_iter().chain(key).flatten().chain([flags]);
         head.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
         let mut record = [0; RECORD];
         let bytes = charge.route.to_le_bytes().into_iter().chain(token.0);
         record.iter_mut().zip(bytes).for_each(|(place, byte)| *place = byte);
-        let nonce = charge.nonce.map(|nonce| field(nonce.0));
         let growing = Growing::of(charge);
         let identity = field(charge.identity.0);
-        Self { head, payer, identity, nonce, record, growing, step: charge.step }
-    }
-
-    /// The nonce as an argument.
-    pub(super) fn nonce(&self) -> &[u8] {
-        self.nonce.as_ref().map_or(&[], |nonce| nonce)
+        Self { head, payer, identity, record, growing, step: charge.step }
     }
 
     /// All of it in one argument, with what it costs.
@@ -121,10 +113,7 @@ impl Spend {
         packed.push(u8::try_from(costs.len()).unwrap_or(u8::MAX));
         packed.extend_from_slice(&self.identity);
         packed.extend_from_slice(&self.record);
-        match &self.growing {
-            Some(growing) => packed.extend(growing.packed()),
-            None => packed.extend_from_slice(self.nonce()),
-        }
+        packed.extend(self.growing.iter().flat_map(Growing::packed));
         packed.extend(self.step.into_iter().flat_map(|step| exact(step).to_le_bytes()));
         pack(costs, Some(self.payer), &mut packed);
         packed

@@ -42,7 +42,7 @@ impl<C: Clock> RedisStore<C> {
         let asked = |route: &Route| {
             let is_alone = cluster.named_since(route, self.clock.both()) < late;
             let fence = if is_alone { early } else { late };
-            command(&keys, &Spend::new(charge, token, fence), costs)
+            command(&keys, charge, &Spend::new(charge, token, fence), costs)
         };
         // What passes by an older word a successor could not tell from its own.
         let confirmed = |now: Micros| match charge.time {

@@ -97,8 +97,10 @@ fn forget(
     if let Some(growing) = &spend.growing {
         growing.forget(&mut command, &keys, spend);
     } else {
-        command.arg("countersign_2_forget").arg(2).arg(&keys.generation).arg(&keys.records);
-        command.arg(&spend.identity).arg(spend.nonce()).arg(&spend.record);
+        let nonce = charge.nonce.map(|nonce| keys.nonce(nonce));
+        command.arg("countersign_2_forget").arg(2 + usize::from(nonce.is_some()));
+        command.arg(&keys.generation).arg(&keys.records).arg(nonce);
+        command.arg(&spend.identity).arg(&spend.record);
     }
     command.arg(if keeps_record { "1" } else { "" });
     command.arg(answer).arg(packed::costs(costs, Some(payer)));

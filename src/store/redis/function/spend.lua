@@ -2,8 +2,8 @@
 -- What both kinds of requests say first, in their one argument: the fence, until when it is good, its key as `is_outdated`
 -- has it, what holds of it, how many costs it has, its identity and its record, which is its route and the call's token.
 local HEAD = '<I8I8c16I1I1c14c8'
--- What may hold of it: it may repeat on its route, a nonce follows, or the step of a second factor does.
-local MAY_REPEAT, HAS_NONCE, HAS_STEP = 1, 2, 4
+-- What may hold of it: it may repeat on its route, or the step of a second factor follows.
+local MAY_REPEAT, HAS_STEP = 1, 2
 -- What stands in a record instead of a call's token once its charge was given back.
 local GIVEN_BACK = '\0\0\0\0\0\0'
 
@@ -16,7 +16,8 @@ local function spend_step(account, step)
   call('PEXPIRE', account, ACCOUNT_LIFE)
 end
 
--- KEYS: generation, records of two seconds, account. ARGV: head, nonce, step, and costs.
+-- KEYS: generation, records of two seconds, account, and where it has a nonce that one's: other content may come under it
+-- that was signed at another time, whose records lie elsewhere. ARGV: head, step, and costs.
 local function spend(keys, args)
   local packed, bucket, account = args[1], keys[2], keys[3]
   local mine, now, is_old = find(keys[1], bucket)
@@ -27,8 +28,7 @@ local function spend(keys, args)
     return pack('<I1I8I8', FENCED, now, born)
   end
   if is_outdated(mine, account, key) then return pack('<I1I8', OUTDATED, now) end
-  local nonce, step, refused, seen
-  if flags % HAS_STEP >= HAS_NONCE then nonce, at = read('<c14', packed, at) end
+  local nonce, step, refused, seen = keys[4]
   if flags >= HAS_STEP then step, at = read('<I8', packed, at) end
   if step and step_is_spent(account, step) then
     refused = pack('<I1I8', STEP_SPENT, now)
@@ -39,19 +39,19 @@ local function spend(keys, args)
   if refused or nonce then
     seen = call('HGET', bucket, identity)
     if not seen then
-      if nonce and call('HEXISTS', bucket, nonce) == 1 then return pack('<I1I8', SEEN, now) end
+      if nonce and call('EXISTS', nonce) == 1 then return pack('<I1I8', SEEN, now) end
       if refused then return refused end
     end
   end
   if not seen and call('HSETNX', bucket, identity, record) == 0 then seen = call('HGET', bucket, identity) end
   if not seen then
-    if nonce then call('HSET', bucket, nonce, record) end
+    if nonce then call('SET', nonce, record, 'PXAT', ceil(keep_until / 1000 + MARGIN)) end
     outlive(mine, bucket, is_old, keep_until)
   elseif seen == record then
     -- The same token is our own retry: it was charged, and passes.
     plan(mine.limits, packed, at, count, latest, true)
     return passes(now, count)
-  elseif flags % HAS_NONCE < MAY_REPEAT or sub(seen, 1, 2) ~= sub(record, 1, 2) then
+  elseif flags % HAS_STEP < MAY_REPEAT or sub(seen, 1, 2) ~= sub(record, 1, 2) then
     -- Only a read may repeat, on its own route.
     return pack('<I1I8', SEEN, now)
   elseif refused then
@@ -62,19 +62,19 @@ local function spend(keys, args)
   return passes(now, count)
 end
 
--- KEYS: generation, records. ARGV: identity, nonce or nothing, record, whether that stays, what was said to it, and costs.
+-- KEYS: generation, records, nonce if it has one. ARGV: identity, record, whether that stays, what was said to it, and costs.
 -- Takes back what this very call of ours charged, where it was not forwarded: another server of a quorum said no. Its
 -- record stays where it is a copy of what passed, and goes where it may come again.
 local function forget(keys, args)
   clock()
-  local mine, is_ours = generations[keys[1]], call('HGET', keys[2], args[1]) == args[3]
-  if is_ours and mine then undo(mine, args[6], args[5]) end
-  if #args[4] > 0 then
-    if is_ours then call('HSET', keys[2], args[1], sub(args[3], 1, 2) .. GIVEN_BACK) end
+  local mine, is_ours = generations[keys[1]], call('HGET', keys[2], args[1]) == args[2]
+  if is_ours and mine then undo(mine, args[5], args[4]) end
+  if #args[3] > 0 then
+    if is_ours then call('HSET', keys[2], args[1], sub(args[2], 1, 2) .. GIVEN_BACK) end
     return ''
   end
   if is_ours then call('HDEL', keys[2], args[1]) end
-  if #args[2] > 0 and call('HGET', keys[2], args[2]) == args[3] then call('HDEL', keys[2], args[2]) end
+  if keys[3] and call('GET', keys[3]) == args[2] then call('DEL', keys[3]) end
   if mine and call('EXISTS', keys[2]) == 0 then mine.filled[keys[2]] = nil end
   return ''
 end
