@@ -59,7 +59,7 @@ pub(super) fn is_local(table: &Table<'_>, route: &Asks<'_>) -> Option<bool> {
 }
 
 /// Whether every message of a dialect covers method and path.
-fn signs_where(dialect: &Dialect) -> bool {
+pub(super) fn signs_where(dialect: &Dialect) -> bool {
     let has = |signed: &[&str]| signed.contains(&"method") && signed.contains(&"path");
     dialect.coverage().iter().all(|message| has(&message.signed))
 }

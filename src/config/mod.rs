@@ -8,6 +8,7 @@ mod document;
 mod down;
 mod guard;
 mod keys;
+mod lead;
 mod limits;
 mod load;
 mod problem;

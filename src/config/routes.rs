@@ -11,6 +11,7 @@ use super::charges::{Of, charges};
 use super::dialects::Dialects;
 use super::document::{Table, text};
 use super::down::{Asks, is_local};
+use super::lead::{lead, refuse_unlike};
 use super::load::{one_or_more, refuse_repeats};
 use super::problem::{Fault, shown};
 use super::replay::{refuse_reopening, repeat};
@@ -72,6 +73,9 @@ pub(super) fn routes(
         let entry = scene.entry(&table, rule.as_ref());
         if let Some(rule) = &rule {
             refuse_shadowed(&table, rule, &rules);
+            if let Some((entry, _)) = &entry {
+                refuse_unlike(&table, rule, &entry.demand, &rules);
+            }
         }
         table.finish();
         if let (Some(name), Some(rule), Some((mut entry, is_local))) = (name, rule, entry) {
@@ -145,15 +149,6 @@ fn refuse_shadowed(table: &Table<'_>, rule: &Rule, earlier: &[(Rule, Entry)]) {
     ));
 }
 
-/// What the dialect's clients sign, where it says so.
-fn default_lead(ask: Option<&Ask>) -> Duration {
-    let dialect = match ask {
-        Some(Ask::Key(dialect) | Ask::Signed(dialect)) => Some(dialect),
-        Some(Ask::Public) | None => None,
-    };
-    dialect.and_then(|dialect| dialect.lead()).unwrap_or(Duration::from_mins(1))
-}
-
 impl Scene<'_, '_> {
     fn entry(&mut self, table: &Table<'_>, rule: Option<&Rule>) -> Option<(Entry, bool)> {
         let target = self.target(table, rule);
@@ -176,8 +171,7 @@ impl Scene<'_, '_> {
             let problem = "a gateway looks for changes of keys every half second, so it would refuse in between";
             Err(Fault::cured(problem, "allow \"1s\" or more: a revocation is heard of at once all the same"))
         });
-        let lead =
-            table.or("lead", default_lead(ask.as_ref()), span(Duration::from_millis(1)..=hour));
+        let lead = lead(table, ask.as_ref());
         let repeat = repeat(table, ask.as_ref(), effect);
         refuse_reopening(table, target.as_ref(), repeat);
         let moves = class.holds_any(moves());
