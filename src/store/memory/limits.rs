@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use super::arrival::{Arrival, Rate};
 use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
 use super::refusal::Refusal;
-use super::windows::{self, Beyond, Share, Windows};
+use super::windows::{self, Beyond, MANY, Share, Windows};
 use crate::clock::Micros;
 use crate::store::{Cost, Levels, MAX_COSTS, Subject, Window};
 
@@ -316,10 +316,19 @@ impl Plan<'_> {
             self.reserved = new;
             let before = self.limits.live.fetch_add(new, Ordering::Relaxed);
             if before + new > self.share.of(self.limits.capacity) {
+                self.make_room();
                 return Err(Refusal::Full);
             }
         }
-        self.windows.as_mut().map_or(Ok(()), |windows| windows.reserve(self.share))
+        let (share, at) = (self.share, self.levels.at);
+        self.windows.as_mut().map_or(Ok(()), |windows| windows.reserve(share, at))
+    }
+
+    /// Drops some of what is paid off, for those who come next: where nothing is added, nothing else does.
+    fn make_room(&mut self) {
+        let (now, limits) = (self.now, self.limits);
+        let dropped = self.shards.iter_mut().map(|(_, shard)| shard.sweep(now, MANY, limits.mixer));
+        limits.live.fetch_sub(dropped.sum(), Ordering::Relaxed);
     }
 
     fn lock_shards(&mut self) {

@@ -35,7 +35,7 @@ pub(super) use self::arrival::Rate;
 use self::chains::Mixer;
 use self::durable::{Durable, Writer};
 use self::fence::{Fence, Mark};
-use self::limits::Limits;
+use self::limits::{Limits, Plan};
 use self::marks::{Judged, Keeping, Marks};
 pub use self::open_error::OpenError;
 pub use self::options::Options;
@@ -130,14 +130,12 @@ impl MemoryStore {
         self.durable.failures()
     }
 
-    /// Charges limits alone, for what another store remembers.
+    /// Charges limits alone, for what another store remembers; where room is lacking, once more.
     #[cfg(feature = "server")]
     pub(super) fn charge(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        let mut plan = self.limits.plan(now, costs);
-        match plan.hold() {
-            Ok(()) => Verdict::New(plan.commit()),
-            Err(refusal) => refusal.into(),
-        }
+        let attempt = || pay(self.limits.plan(now, costs));
+        let settled = attempt();
+        if settled == Verdict::Full { attempt() } else { settled }
     }
 
     /// Gives back what [`MemoryStore::charge`] took at `at`.
@@ -333,11 +331,15 @@ impl Store for MemoryStore {
     }
 
     async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
-        let mut plan = self.limits.plan_unsigned(now, costs);
-        match plan.hold() {
-            Ok(()) => Verdict::New(plan.commit()),
-            Err(refusal) => refusal.into(),
-        }
+        pay(self.limits.plan_unsigned(now, costs))
+    }
+}
+
+/// Charges what a plan holds, if it does.
+fn pay(mut plan: Plan<'_>) -> Verdict {
+    match plan.hold() {
+        Ok(()) => Verdict::New(plan.commit()),
+        Err(refusal) => refusal.into(),
     }
 }
 

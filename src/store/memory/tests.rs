@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use super::*;
-use crate::store::{Cost, Identity, Limit, Repeat, Subject};
+use crate::store::{Cost, Identity, Limit, Repeat, Subject, Window};
 
 pub(super) const BIRTH: Micros = Micros(1_760_000_000_000_000);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -374,4 +374,45 @@ fn the_writer_wakes_those_who_wait_for_it() {
         assert_eq!(block_on(store.spend(&growing(nonce, BIRTH))), Verdict::Seen);
     }
     assert_eq!(store.write_failures(), 0);
+}
+
+#[test]
+fn who_finds_no_room_among_limits_that_are_paid_off_makes_some_though_nothing_is_recorded() {
+    for window in [Window::Bucket, Window::Sliding, Window::Fixed] {
+        let store = open(&Options { max_subjects: 4_096, max_windows: 4_096, ..small() }, BIRTH);
+        let limit = Limit { quota: 1, period: SECOND };
+        let paid = |subject, now| {
+            let cost = Cost { window, ..Cost::of_key(Subject(subject), limit, 1) };
+            let costs = [cost];
+            let mut paying = pin!(store.pay(now, &costs));
+            let paid = paying.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(paid, Poll::Ready(Verdict::New(_) | Verdict::Full)), "{paid:?}");
+            matches!(paid, Poll::Ready(Verdict::New(_)))
+        };
+        // From that many addresses, of whom a quarter of the room is kept free.
+        assert!((0..3_072).all(|subject| paid(subject, BIRTH)), "{window:?}");
+        assert!((3_072..6_000).all(|subject| !paid(subject, BIRTH)), "{window:?}");
+        let later = BIRTH + SECOND * 3;
+        let refused = (10_000..13_000).filter(|subject| !paid(*subject, later)).count();
+        assert!(refused < 300, "{window:?}: {refused}");
+    }
+}
+
+#[cfg(feature = "server")]
+#[test]
+fn what_another_store_remembers_finds_room_among_limits_that_are_paid_off() {
+    for window in [Window::Bucket, Window::Sliding, Window::Fixed] {
+        let store = open(&Options { max_subjects: 4_096, max_windows: 4_096, ..small() }, BIRTH);
+        let limit = Limit { quota: 1, period: SECOND };
+        let charge = |subject, now| {
+            store.charge(now, &[Cost { window, ..Cost::of_key(Subject(subject), limit, 1) }])
+        };
+        for subject in 0..4_096 {
+            assert_eq!(charge(subject, BIRTH), new(&[1]), "{window:?}");
+        }
+        assert_eq!(charge(4_096, BIRTH), Verdict::Full, "{window:?}");
+        for subject in 5_000..7_000 {
+            assert_eq!(charge(subject, BIRTH + SECOND * 3), new(&[1]), "{window:?}");
+        }
+    }
 }

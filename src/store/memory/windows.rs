@@ -184,13 +184,18 @@ impl Plan<'_> {
         self.steps.iter_mut().for_each(|step| step.added = 0);
     }
 
-    /// Takes room for the subjects that are new, leaving `spare` of it.
-    pub(super) fn reserve(&mut self, share: Share) -> Result<(), Refusal> {
+    /// Takes room for the subjects that are new, at the moment that [`Plan::hold`] told; or makes some for those who come
+    /// next.
+    pub(super) fn reserve(&mut self, share: Share, at: Micros) -> Result<(), Refusal> {
         let new = self.steps.iter().filter(|step| step.slot.is_none()).count();
         if new > 0 {
             self.reserved = new;
             let before = self.windows.live.fetch_add(new, Ordering::Relaxed);
             if before + new > share.of(self.windows.capacity) {
+                let windows = self.windows;
+                let shards = self.shards.iter_mut();
+                let dropped = shards.map(|(_, shard)| shard.sweep(at, MANY, windows.mixer));
+                windows.live.fetch_sub(dropped.sum(), Ordering::Relaxed);
                 return Err(Refusal::Full);
             }
         }
@@ -349,3 +354,5 @@ fn lock(shard: &Padded<Mutex<Shard>>) -> MutexGuard<'_, Shard> {
 const NEVER: Micros = Micros(u64::MAX);
 /// Cells that a charge of a new subject looks at: more than the one it adds, so that sweeping keeps up.
 const A_FEW: usize = 2;
+/// Cells of each shard that a charge looks at which finds no room.
+pub(super) const MANY: usize = 64;
