@@ -236,6 +236,50 @@ async fn limits_that_are_over_leave_the_servers_memory_and_a_full_one_refuses() 
     assert_eq!(levels(&spend(30, HOUR).await), [1]);
 }
 
+/// Asks a server for a unit of a limit that more accounts share, which is `micros` long; whether there was room for it.
+fn settles(connection: &mut redis::Connection, subject: u64, micros: u64) -> bool {
+    let mut cost = subject.to_le_bytes().to_vec();
+    cost.push(0);
+    cost.extend(1_u32.to_le_bytes());
+    cost.extend([micros, micros].map(u64::to_le_bytes).concat());
+    cost.extend(0_u32.to_le_bytes());
+    let mut settle = redis::cmd("FCALL");
+    settle.arg("countersign_2_settle").arg(1).arg(format!("c2:{{{}}}:g", subject % 1_024));
+    let said: Vec<u8> = settle.arg(cost).query(connection).unwrap();
+    match said[0] {
+        0 => true,
+        10 => false,
+        _ => panic!("{said:?}"),
+    }
+}
+
+#[tokio::test]
+async fn limits_that_all_share_leave_the_servers_memory_a_part_at_a_time() {
+    let few = FUNCTION
+        .replace("MOST_KNOWN = 1000000,", "MOST_KNOWN = 3000,")
+        .replace("SWEPT_AT_ONCE = 10000000, 10000\n", "SWEPT_AT_ONCE = 0, 100\n");
+    assert_eq!(few.matches("= 3000,").count() + few.matches("= 0, 100\n").count(), 2);
+    let server = RedisServer::start(&[]);
+    let weakened = Weakened { function: Some(few.into()), ..Weakened::default() };
+    let options = Options { weakened, ..options(&[&server]) };
+    let store = RedisStore::new(options, local(), SystemClock::start()).unwrap();
+    assert_eq!(store.look().await, []);
+    let mut connection = server.client().get_connection().unwrap();
+    let fill = (0..3_000).filter(|subject| settles(&mut connection, *subject, 1_000)).count();
+    assert_eq!(fill, 3_000, "and all of them are over");
+    let mut room = 0;
+    for look in 1..=80 {
+        assert_eq!(store.look().await, []);
+        // Those that come last for long, so that what is swept is what was over.
+        let hour = 3_600_000_000;
+        let from = 10_000 * look;
+        let found = (from..from + 3_000).take_while(|s| settles(&mut connection, *s, hour)).count();
+        assert!(found <= 103, "{look}: {found}");
+        room += found;
+    }
+    assert_eq!(room, 3_000);
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ask {
     window: Window,

@@ -193,19 +193,25 @@ end
 
 -- KEYS: the subject's generation, for its slot. ARGV: cost. What a gateway let run up of a limit that more accounts
 -- share: whether it fits, or when.
-local function settle(_keys, args)
+local function settle(keys, args)
   clock()
-  local said = plan(spanning.limits, args[1], 1, 1, latest)
+  local held = spanning[keys[1]]
+  if not held then
+    held = generation('', '', 0)
+    spanning[keys[1]] = held
+  end
+  local said = plan(held.limits, args[1], 1, 1, latest)
   if said then return pack('<I1I8', said, worst_wait or 0) end
-  charge(spanning, 1)
+  charge(held, 1)
   return passes(latest, 1)
 end
 
 -- KEYS: the subject's generation, for its slot. ARGV: cost, what was said to it. Takes back what was granted here, and
 -- not by another that counts as well.
-local function unsettle(_keys, args)
+local function unsettle(keys, args)
   clock()
-  undo(spanning, args[1], args[2])
+  local held = spanning[keys[1]]
+  if held then undo(held, args[1], args[2]) end
   return ''
 end
 

@@ -25,8 +25,9 @@
 --   marks           of growing numbers, by their name
 --   swept           when it was last rid of what is over
 local generations = {}
--- What was spent of limits that more accounts share: no generation, but swept as one.
-local spanning
+-- What was spent of limits that more accounts share, by the key of the generation whose slot they belong to: none of
+-- them itself, but swept as one.
+local spanning = {}
 -- How many limits and marks there are in all.
 local limits_held, marks_held = 0, 0
 -- How many keys the server had evicted when it was last looked at.
@@ -82,7 +83,7 @@ local function drop(mine)
 end
 
 local function forget_all()
-  generations, spanning = {}, generation('', '', 0)
+  generations, spanning = {}, {}
   limits_held, marks_held = 0, 0
 end
 
@@ -196,16 +197,17 @@ end
 
 -- Sweeps those whose turn it is, as long as that takes no time to speak of.
 local function sweep_some(keys, now)
-  if now > spanning.swept + SWEEP then sweep(spanning, now) end
   local left = SWEPT_AT_ONCE
   for _ = 1, #keys do
     turn = turn % #keys + 1
-    local mine = generations[keys[turn]]
-    if mine and now > mine.swept + SWEEP then
-      left = left - mine.count - mine.marked
-      sweep(mine, now)
-      if left <= 0 then return end
+    for _, all in ipairs({ generations, spanning }) do
+      local held = all[keys[turn]]
+      if held and now > held.swept + SWEEP then
+        left = left - held.count - held.marked
+        sweep(held, now)
+      end
     end
+    if left <= 0 then return end
   end
 end
 
