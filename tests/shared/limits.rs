@@ -1,16 +1,20 @@
 //! Limits of accounts over several gateways: counted as one, in every kind of window, and as the embedded store counts.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use countersign::clock::{Micros, SystemClock};
 use countersign::store::memory::{MemoryStore, Options as MemoryOptions};
-use countersign::store::redis::{FUNCTION, Options, RedisStore, Weakened};
+use countersign::store::redis::{Address, FUNCTION, Options, RedisStore, Weakened};
 use countersign::store::{Charge, Cost, Identity, Limit, Scope, Store, Subject, Verdict, Window};
 use countersign::store::{Charged, Receipt};
 use proptest::prelude::*;
 
+use crate::fault_proxy::{FaultProxy, Mode};
 use crate::server::RedisServer;
 use crate::{HOUR, charge, gateway, levels, local, now, options, past_fence};
 
@@ -545,5 +549,115 @@ async fn what_nobody_has_signed_is_counted_by_each_gateway_and_written_to_no_ser
     while calls() < before + 2 {
         assert!(begun.elapsed() < Duration::from_secs(20), "never settled");
         tokio::task::yield_now().await;
+    }
+}
+
+/// What each of so many requests comes to that one gateway has at a time.
+async fn at_a_time(store: &RedisStore<SystemClock>, requests: &[Charge]) -> Vec<Verdict> {
+    type Asked<'a> = Pin<Box<dyn Future<Output = Verdict> + 'a>>;
+    let asked = requests.iter().map(|one| Box::pin(store.spend(one)) as Asked<'_>);
+    let mut asked: Vec<_> = asked.collect();
+    let mut verdicts = Vec::new();
+    poll_fn(|context| {
+        asked.retain_mut(|one| match one.as_mut().poll(context) {
+            Poll::Ready(verdict) => {
+                verdicts.push(verdict);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if asked.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    verdicts
+}
+
+/// A proxy in front of a port, on a thread of its own.
+fn proxy_of(port: u16) -> FaultProxy {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            tell.send(FaultProxy::start(port).await).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    told.recv().unwrap()
+}
+
+fn passed(verdicts: &[Verdict]) -> usize {
+    verdicts.iter().filter(|verdict| matches!(verdict, Verdict::New(_))).count()
+}
+
+#[tokio::test]
+async fn what_all_share_holds_for_many_at_a_time_though_the_server_is_far_away() {
+    let server = RedisServer::start(&[]);
+    let proxy = proxy_of(server.port);
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", proxy.port)).unwrap();
+        let servers = vec![Address { name: "far".to_owned(), client }];
+        let deadline = Duration::from_millis(200);
+        let options = Options { servers, deadline, ..options(&[&server]) };
+        stores.push(Arc::new(RedisStore::new(options, local(), SystemClock::start()).unwrap()));
+    }
+    proxy.set(Mode::Delay(Duration::from_millis(8)));
+    for store in &stores {
+        assert_eq!(store.look().await, []);
+    }
+    past_fence().await;
+    for (salt, window) in (1..).zip(KINDS) {
+        for (also, (scope, quota)) in (1..).zip([(Scope::Address, 60_u32), (Scope::Global, 96)]) {
+            let limit = Limit { quota, period: 200_000 * HOUR };
+            let one = Cost { spans_accounts: true, ..cost(window, scope, limit, 1) };
+            let one = Cost { subject: Subject(salt * 1_000 + also), ..one };
+            let admitted: usize = std::thread::scope(|scope| {
+                let send = |(place, store): (u64, &Arc<RedisStore<SystemClock>>)| {
+                    let number = |n| salt << 48 | also << 44 | place << 32 | n;
+                    let requests: Vec<_> = (0..100).map(|n| request(number(n), &[one])).collect();
+                    let store = Arc::clone(store);
+                    let runtime = tokio::runtime::Builder::new_current_thread();
+                    let runtime = { runtime }.enable_all().build().unwrap();
+                    scope.spawn(move || passed(&runtime.block_on(at_a_time(&store, &requests))))
+                };
+                let sending: Vec<_> = (0..).zip(&stores).map(send).collect();
+                sending.into_iter().map(|sent| sent.join().unwrap()).sum()
+            });
+            let batch = usize::try_from(quota / 32).unwrap().max(1);
+            let most = usize::try_from(quota).unwrap() + 4 * batch;
+            assert!((most / 2..=most).contains(&admitted), "{window:?} {quota}: {admitted}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_limit_of_its_own_refuses_takes_nothing_of_what_all_share() {
+    let server = RedisServer::start(&[]);
+    let (first, second) = (gateway(&[&server]).await, gateway(&[&server]).await);
+    past_fence().await;
+    for (salt, window) in (1..).zip(KINDS) {
+        let limit = Limit { quota: 320, period: 200_000 * HOUR };
+        let none = Limit { quota: 1, ..limit };
+        let own = Cost { subject: Subject(salt), ..cost(window, Scope::Account, none, 1) };
+        let all = Cost { spans_accounts: true, ..cost(window, Scope::Global, limit, 1) };
+        let all = Cost { subject: Subject(salt + 100), ..all };
+        let greedy = |n: u64| request(salt << 32 | n, &[own, all]);
+        let others = |n: u64| Charge { account: 8, ..request(salt << 32 | 1 << 20 | n, &[all]) };
+        let mut number = 0;
+        for _ in 0..100 {
+            let requests: Vec<_> = (number..number + 30).map(greedy).collect();
+            number += 30;
+            assert!(passed(&at_a_time(&first, &requests).await) <= 1);
+        }
+        // What nobody used goes back with the next request, and comes before what that asks.
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        for n in 0..2 {
+            let _refused = first.spend(&greedy(number + n)).await;
+        }
+        let mut left = 0;
+        while matches!(second.spend(&others(left)).await, Verdict::New(_)) {
+            left += 1;
+        }
+        assert!(left >= 320 - 10 - 10, "{window:?}: {left}");
     }
 }

@@ -26,6 +26,7 @@ mod route;
 mod server;
 mod slots;
 mod spanning;
+mod tab;
 mod tabs;
 mod taken_back;
 mod tally;

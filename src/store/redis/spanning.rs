@@ -1,7 +1,5 @@
 //! The limits that span accounts: counted here, and settled with the servers on tabs.
 
-use tokio::time::Instant;
-
 use super::RedisStore;
 use super::tabs::{Tabs, Taken};
 use crate::clock::{Clock, Micros};
@@ -27,9 +25,9 @@ impl<C: Clock> RedisStore<C> {
             let Subject(subject) = cost.subject;
             let keepers = is_shared(cost).then(|| self.keepers(subject, Micros(u64::MAX)));
             if let Some(keepers) = keepers.filter(|keepers| !keepers.is_empty()) {
-                let deadline = Instant::now() + self.deadline;
-                match self.tabs.take(cost, &keepers, now, deadline).await {
-                    Taken::Yes => {}
+                match self.tabs.take(cost, &keepers, now, self.deadline).await {
+                    Taken::OnTab => refund.on_tab |= 1 << place,
+                    Taken::Alone => {}
                     Taken::Over(retry_after) => {
                         let level = cost.limit.quota;
                         let mut beside = given_back(&levels, costs, 0);
@@ -39,7 +37,6 @@ impl<C: Clock> RedisStore<C> {
                     }
                 }
             }
-            refund.on_tab = place + 1;
         }
         Ok((levels, refund))
     }
@@ -58,8 +55,8 @@ pub(super) struct Refund<'a, C: Clock> {
     clock: &'a C,
     at: Micros,
     costs: &'a [Cost],
-    /// How many of the costs are on their tabs.
-    on_tab: usize,
+    /// Which of the costs are on their tabs, as bits.
+    on_tab: u8,
 }
 
 impl<C: Clock> Refund<'_, C> {
@@ -71,9 +68,13 @@ impl<C: Clock> Refund<'_, C> {
 impl<C: Clock> Drop for Refund<'_, C> {
     fn drop(&mut self) {
         if !self.costs.is_empty() {
-            self.local.refund(self.at, self.clock.now(), self.costs);
-            let on_tab = self.costs.iter().take(self.on_tab).filter(|cost| is_shared(cost));
-            on_tab.for_each(|cost| self.tabs.give_back(cost));
+            let now = self.clock.now();
+            self.local.refund(self.at, now, self.costs);
+            for (place, cost) in self.costs.iter().enumerate() {
+                if self.on_tab >> place & 1 == 1 {
+                    self.tabs.give_back(cost, now);
+                }
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Limits that more accounts share, as an address's: each gateway lets a bounded part of them run up, and settles it
 //! with the store behind the requests' backs.
 //!
-//! A tab holds no more than a batch, a thirty-second of the quota, or one request that weighs more. What was settled
-//! never exceeds the quota, so that all gateways together admit at most the quota and one batch each. While the store
-//! does not answer, each gateway counts for itself.
+//! A tab holds no more than a batch, a thirty-second of the quota, or one request that weighs more; who comes beside waits
+//! until the store has granted that too. What was settled never exceeds the quota, so that all gateways together admit at
+//! most the quota and one batch each. While the store does not answer, each gateway counts for itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use redis::cmd;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::keys::generation_of;
 use super::packed::{self, Settled};
 use super::server::Server;
+use super::tab::{Attempt, Granted, Tab, Told};
 use crate::clock::Micros;
-use crate::store::{Cost, Subject};
+use crate::store::{Cost, Scope, Subject};
 
 /// The tabs of one gateway.
 #[derive(Debug, Default)]
@@ -29,46 +29,19 @@ pub(super) struct Tabs {
 #[derive(Debug, Default)]
 struct Open {
     tabs: HashMap<Subject, Arc<Tab>, RandomState>,
-    /// Whose they are, the one looked at longest ago first.
+    /// Whose those are that are closed again, the one looked at longest ago first.
     order: VecDeque<Subject>,
-}
-
-/// What one subject has run up here.
-#[derive(Debug, Default)]
-struct Tab {
-    state: Mutex<State>,
-    /// Rung when the store has answered.
-    settled: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Units that the store was not asked for yet.
-    owed: u32,
-    /// When what is owed would be back if the store had been asked: then nothing is owed.
-    lapses: Micros,
-    /// Units that it is being asked for.
-    asked: u32,
-    /// Until when nothing more fits.
-    closed_until: Micros,
-    /// Until when this gateway counts for itself, since the store did not answer.
-    alone_until: Micros,
 }
 
 /// What became of a charge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Taken {
-    /// It is on the tab, or this gateway counts for itself.
-    Yes,
-    /// The store has no more.
+    /// It is on the tab.
+    OnTab,
+    /// This gateway counts for itself.
+    Alone,
+    /// The store has no more, or did not come to it in time.
     Over(Duration),
-}
-
-enum Attempt {
-    Taken,
-    Over(Duration),
-    /// The store must answer first.
-    Wait,
 }
 
 impl Tabs {
@@ -77,58 +50,65 @@ impl Tabs {
         &self,
         cost: &Cost,
         keepers: &[Arc<Server>],
-        now: Micros,
-        deadline: Instant,
+        begun_at: Micros,
+        patience: Duration,
     ) -> Taken {
-        let Some(tab) = self.tab(cost.subject, now) else { return Taken::Yes };
+        let Some(tab) = self.tab(cost, begun_at) else { return Taken::Alone };
+        let begun = Instant::now();
+        let mut was_answered = false;
         loop {
+            let now = begun_at + begun.elapsed();
             let answered = tab.settled.notified();
             let mut answered = std::pin::pin!(answered);
             answered.as_mut().enable();
-            let (attempt, ask) = tab.attempt(cost, now);
+            let (attempt, Told { ask, back }) = tab.attempt(cost, now);
+            if let Some((units, granted)) = back {
+                tokio::spawn(unsettle(granted, *cost, units, patience));
+            }
             if let Some(units) = ask {
-                tokio::spawn(settle(
-                    Arc::clone(&tab),
-                    keepers.to_vec(),
-                    *cost,
-                    units,
-                    now,
-                    deadline,
-                ));
+                let (tab, keepers) = (Arc::clone(&tab), keepers.to_vec());
+                // Others wait for it too, so it has its own time.
+                tokio::spawn(settle(tab, keepers, *cost, units, now, patience));
             }
             match attempt {
-                Attempt::Taken => return Taken::Yes,
+                Attempt::Taken => return Taken::OnTab,
+                Attempt::Alone => return Taken::Alone,
                 Attempt::Over(wait) => return Taken::Over(wait),
-                Attempt::Wait => {
-                    if tokio::time::timeout_at(deadline, answered).await.is_err() {
-                        return Taken::Yes;
-                    }
-                }
+                Attempt::Wait => {}
+            }
+            let _waiting = tab.wait(cost.weight);
+            match tokio::time::timeout_at(begun + patience, answered).await {
+                Ok(()) => was_answered = true,
+                // The store answers, and there are too many before this one.
+                Err(_) if was_answered && !tab.is_alone(now) => return Taken::Over(SOON),
+                Err(_) => return Taken::Alone,
             }
         }
     }
 
-    /// Takes a cost off again, where the store was not asked for it yet.
-    pub(super) fn give_back(&self, cost: &Cost) {
+    /// Takes a cost off again that is on its tab.
+    pub(super) fn give_back(&self, cost: &Cost, now: Micros) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(tab) = open.tabs.get(&cost.subject) {
-            let mut state = tab.lock();
-            state.owed = state.owed.saturating_sub(cost.weight);
+            tab.give_back(cost, now);
         }
     }
 
-    /// The tab of a subject; `None` where there are too many that are in use.
-    fn tab(&self, subject: Subject, now: Micros) -> Option<Arc<Tab>> {
+    /// The tab of a cost's subject; `None` where there are too many that are in use. What all share always has one: of
+    /// addresses there may come any number.
+    fn tab(&self, cost: &Cost, now: Micros) -> Option<Arc<Tab>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tab) = open.tabs.get(&subject) {
+        if let Some(tab) = open.tabs.get(&cost.subject) {
             return Some(Arc::clone(tab));
         }
-        open.sweep_some(now);
-        if open.tabs.len() >= MOST {
-            return None;
+        if cost.scope != Scope::Global {
+            open.sweep_some(now);
+            if open.tabs.len() >= MOST {
+                return None;
+            }
+            open.order.push_back(cost.subject);
         }
-        open.order.push_back(subject);
-        Some(Arc::clone(open.tabs.entry(subject).or_default()))
+        Some(Arc::clone(open.tabs.entry(cost.subject).or_default()))
     }
 }
 
@@ -138,7 +118,7 @@ impl Open {
     fn sweep_some(&mut self, now: Micros) {
         for _ in 0..LOOKED_AT.min(self.order.len()) {
             let Some(subject) = self.order.pop_front() else { return };
-            let is_free = |tab: &Arc<Tab>| Arc::strong_count(tab) == 1 && tab.lock().is_idle(now);
+            let is_free = |tab: &Arc<Tab>| Arc::strong_count(tab) == 1 && tab.is_idle(now);
             if self.tabs.get(&subject).is_none_or(is_free) {
                 self.tabs.remove(&subject);
             } else {
@@ -148,73 +128,6 @@ impl Open {
     }
 }
 
-impl Tab {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tries to put a cost on it, and says how many units the store is to be asked for.
-    fn attempt(&self, cost: &Cost, now: Micros) -> (Attempt, Option<u32>) {
-        let mut state = self.lock();
-        state.lapses = state.lapses.max(now + cost.limit.period);
-        if now < state.alone_until {
-            return (Attempt::Taken, None);
-        }
-        let batch = batch(cost);
-        let run_up = state.owed.saturating_add(state.asked);
-        if now < state.closed_until {
-            return (Attempt::Over(state.closed_until.since(now)), None);
-        }
-        // What did not fit before comes first.
-        let fits = state.closed_until == Micros(0)
-            && (run_up == 0 || run_up.saturating_add(cost.weight) <= batch);
-        if fits {
-            state.owed = state.owed.saturating_add(cost.weight);
-        }
-        let is_due = state.owed > batch / 2 || !fits;
-        let ask = (state.asked == 0 && state.owed > 0 && is_due).then(|| {
-            state.asked = std::mem::take(&mut state.owed);
-            state.asked
-        });
-        if !fits && ask.is_none() && state.asked == 0 {
-            // Nothing is owed any more.
-            state.closed_until = Micros(0);
-            state.owed = cost.weight;
-            return (Attempt::Taken, None);
-        }
-        (if fits { Attempt::Taken } else { Attempt::Wait }, ask)
-    }
-
-    fn answered(&self, settled: Option<Settled>, now: Micros) {
-        let mut state = self.lock();
-        let asked = std::mem::take(&mut state.asked);
-        match settled {
-            Some(Settled::Granted) => state.closed_until = Micros(0),
-            Some(Settled::Over(wait)) => {
-                state.owed = state.owed.saturating_add(asked);
-                state.closed_until = now + wait.max(Duration::from_micros(1));
-            }
-            Some(Settled::Full) | None => {
-                *state = State { alone_until: now + ALONE, ..State::default() };
-            }
-        }
-        drop(state);
-        self.settled.notify_waiters();
-    }
-}
-
-impl State {
-    fn is_idle(&self, now: Micros) -> bool {
-        let is_settled = self.owed == 0 || self.lapses <= now;
-        is_settled && self.asked == 0 && self.closed_until <= now && self.alone_until <= now
-    }
-}
-
-/// The most that one gateway lets run up of a limit, but for a single request that weighs more.
-fn batch(cost: &Cost) -> u32 {
-    (cost.limit.quota / BATCHES).max(1)
-}
-
 /// Asks those that count it. None of them may have too little; where one has, the others take it back.
 async fn settle(
     tab: Arc<Tab>,
@@ -222,14 +135,13 @@ async fn settle(
     cost: Cost,
     units: u32,
     now: Micros,
-    deadline: Instant,
+    patience: Duration,
 ) {
-    let Subject(subject) = cost.subject;
-    let whole = Cost { weight: units, shadow: false, scope: crate::store::Scope::Key, ..cost };
-    let packed = packed::costs(&[whole], None);
+    let (generation, packed) = packed(&cost, units);
     let mut command = cmd("FCALL");
-    command.arg("countersign_2_settle").arg(1).arg(generation_of(subject)).arg(&packed);
+    command.arg("countersign_2_settle").arg(1).arg(generation).arg(packed);
     let begun = Instant::now();
+    let deadline = begun + patience;
     let calls = keepers.iter().map(|server| {
         let (server, command) = (Arc::clone(server), command.clone());
         tokio::spawn(async move { server.call(&command, deadline).await })
@@ -250,27 +162,38 @@ async fn settle(
         None if !granted.is_empty() => Some(Settled::Granted),
         None => is_full.then_some(Settled::Full),
     };
-    tab.answered(settled, now + begun.elapsed());
-    if over.is_none() {
-        return;
-    }
-    for (server, answer) in granted {
-        let mut command = cmd("FCALL");
-        command.arg("countersign_2_unsettle").arg(1).arg(generation_of(subject));
-        command.arg(&packed).arg(answer);
-        // Where it fails, the others have less to give for a while.
-        let _ = server.call(&command, Instant::now() + deadline.duration_since(begun)).await;
+    let granted: Granted = granted.into();
+    tab.answered(settled, Arc::clone(&granted), now + begun.elapsed());
+    if over.is_some() {
+        unsettle(granted, cost, units, patience).await;
     }
 }
 
-/// Into how many batches a quota is divided.
-const BATCHES: u32 = 32;
+/// Gives units back to those that granted them, or more.
+async fn unsettle(granted: Granted, cost: Cost, units: u32, patience: Duration) {
+    let (generation, packed) = packed(&cost, units);
+    let deadline = Instant::now() + patience;
+    for (server, answer) in granted.iter() {
+        let mut command = cmd("FCALL");
+        command.arg("countersign_2_unsettle").arg(1).arg(&generation).arg(&packed).arg(answer);
+        // Where it fails, all have less to take for a while.
+        let _ = server.call(&command, deadline).await;
+    }
+}
+
+/// The key of the generation whose slot a cost's subject belongs to, and so many units of it.
+fn packed(cost: &Cost, units: u32) -> (String, Vec<u8>) {
+    let Subject(subject) = cost.subject;
+    let whole = Cost { weight: units, shadow: false, scope: Scope::Key, ..*cost };
+    (generation_of(subject), packed::costs(&[whole], None))
+}
+
 /// The most subjects with a tab; those beyond are counted here alone.
 const MOST: usize = 65_536;
 /// For each that is opened: so that those are found which are idle.
 const LOOKED_AT: usize = 4;
-/// How long a gateway counts for itself after the store did not answer.
-const ALONE: Duration = Duration::from_millis(500);
+/// After how long room may be found again where too many came at a time.
+const SOON: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -279,55 +202,17 @@ mod tests {
 
     const NOW: Micros = Micros(1_000_000);
 
-    fn cost(quota: u32, weight: u32) -> Cost {
-        Cost::of_key(Subject(1), Limit { quota, period: Duration::from_secs(1) }, weight)
-    }
-
-    #[test]
-    fn a_tab_holds_a_batch_and_is_settled_from_its_half_on() {
-        let tab = Tab::default();
-        let mut asked = Vec::new();
-        for _ in 0..10 {
-            let (attempt, ask) = tab.attempt(&cost(320, 1), NOW);
-            assert!(matches!(attempt, Attempt::Taken));
-            asked.extend(ask);
-        }
-        assert_eq!(asked, [6]);
-        assert!(matches!(tab.attempt(&cost(320, 1), NOW), (Attempt::Wait, None)));
-        tab.answered(Some(Settled::Granted), NOW);
-        assert!(matches!(tab.attempt(&cost(320, 1), NOW), (Attempt::Taken, None)));
-    }
-
-    #[test]
-    fn what_the_store_has_no_more_of_is_refused_and_stays_owed() {
-        let tab = Tab::default();
-        assert!(matches!(tab.attempt(&cost(10, 1), NOW), (Attempt::Taken, Some(1))));
-        tab.answered(Some(Settled::Over(Duration::from_millis(300))), NOW);
-        let (over, ask) = tab.attempt(&cost(10, 1), NOW + Duration::from_millis(100));
-        assert!(matches!(over, Attempt::Over(wait) if wait == Duration::from_millis(200)));
-        assert_eq!(ask, None);
-        // Then what is owed comes first.
-        let later = NOW + Duration::from_millis(300);
-        assert!(matches!(tab.attempt(&cost(10, 1), later), (Attempt::Wait, Some(1))));
-        tab.answered(Some(Settled::Granted), later);
-        assert!(matches!(tab.attempt(&cost(10, 1), later), (Attempt::Taken, Some(1))));
-    }
-
-    #[test]
-    fn a_request_that_weighs_more_than_a_batch_has_the_tab_for_itself() {
-        let tab = Tab::default();
-        assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Taken, Some(50))));
-        assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Wait, None)));
-        tab.answered(Some(Settled::Granted), NOW);
-        assert!(matches!(tab.attempt(&cost(320, 50), NOW), (Attempt::Taken, Some(50))));
+    fn cost(subject: u64) -> Cost {
+        let limit = Limit { quota: 320, period: Duration::from_secs(1) };
+        Cost { scope: Scope::Address, ..Cost::of_key(Subject(subject), limit, 1) }
     }
 
     #[test]
     fn a_tab_is_closed_once_what_is_owed_would_be_back_and_not_before() {
         let tabs = Tabs::default();
-        let open = |subject, now| tabs.tab(Subject(subject), now).expect("there is room");
+        let open = |subject, now| tabs.tab(&cost(subject), now).expect("there is room");
         let held = |subject| tabs.open.lock().unwrap().tabs.contains_key(&Subject(subject));
-        assert!(matches!(open(1, NOW).attempt(&cost(320, 1), NOW), (Attempt::Taken, None)));
+        assert_eq!(open(1, NOW).attempt(&cost(1), NOW).0, Attempt::Taken);
         let back = NOW + Duration::from_secs(1);
         open(2, back - Duration::from_micros(1));
         assert!(held(1), "it still owes");
@@ -344,25 +229,22 @@ mod tests {
     fn tabs_that_are_all_in_use_leave_no_room_and_few_are_looked_at_for_that() {
         let tabs = Tabs::default();
         for subject in 0..MOST as u64 {
-            let tab = tabs.tab(Subject(subject), NOW).expect("there is room");
-            let _attempt = tab.attempt(&cost(320, 1), NOW);
+            let tab = tabs.tab(&cost(subject), NOW).expect("there is room");
+            let _attempt = tab.attempt(&cost(subject), NOW);
         }
-        assert!(tabs.tab(Subject(u64::MAX), NOW).is_none());
+        assert!(tabs.tab(&cost(u64::MAX), NOW).is_none());
         let at = |place: usize| tabs.open.lock().unwrap().order.get(place).copied();
         let next = at(LOOKED_AT);
-        assert!(tabs.tab(Subject(u64::MAX), NOW).is_none());
+        assert!(tabs.tab(&cost(u64::MAX), NOW).is_none());
         assert_eq!(at(0), next);
-        assert!(tabs.tab(Subject(u64::MAX), NOW + Duration::from_secs(1)).is_some());
-    }
-
-    #[test]
-    fn without_an_answer_a_gateway_counts_for_itself_for_a_while() {
-        let tab = Tab::default();
-        assert!(matches!(tab.attempt(&cost(10, 1), NOW), (Attempt::Taken, Some(1))));
-        tab.answered(None, NOW);
-        for _ in 0..50 {
-            assert!(matches!(tab.attempt(&cost(10, 1), NOW), (Attempt::Taken, None)));
+        // Whoever comes from many addresses takes nothing from what all share.
+        let global = Cost { scope: Scope::Global, ..cost(u64::MAX - 1) };
+        assert!(tabs.tab(&global, NOW).is_some());
+        let back = NOW + Duration::from_secs(1);
+        assert!(tabs.tab(&cost(u64::MAX), back).is_some());
+        for subject in 0..MOST as u64 {
+            let _tab = tabs.tab(&cost(1 << 32 | subject), back);
         }
-        assert!(matches!(tab.attempt(&cost(10, 1), NOW + ALONE), (Attempt::Taken, Some(1))));
+        assert!(tabs.open.lock().unwrap().tabs.contains_key(&global.subject), "it is idle");
     }
 }
