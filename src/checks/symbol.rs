@@ -7,7 +7,7 @@
 use crate::admit::{Effect, Route};
 use crate::denial::Denial;
 use crate::dialect::json::{self, Object, Value};
-use crate::dialect::{BodyKind, Claim, Inbound, pairs, percent_decoded};
+use crate::dialect::{BodyKind, Claim, Inbound, pairs, percent_decoded, spells};
 use crate::key::{Key, Symbols};
 
 /// Where the requests of a route name the symbol that they are for.
@@ -41,7 +41,7 @@ pub(crate) fn check(
             let whole = whole.or_else(|| json::parse(request.body, nodes).ok());
             let name = path.last().map_or("", |name| name);
             let beside = [request.query.unwrap_or_default(), claim.form];
-            !beside.into_iter().any(|text| pairs(text).any(|(other, _)| is_like(other, name)))
+            !beside.into_iter().any(|text| pairs(text).any(|(other, _)| spells(other, name)))
                 && whole.is_some_and(|whole| {
                     stands_at(symbols, path, whole) && every_one(symbols, name, whole)
                 })
@@ -70,25 +70,13 @@ fn names_one(symbols: &Symbols, name: &str, texts: [&str; 2]) -> bool {
     if texts.iter().any(|text| text.contains(';')) {
         return false;
     }
-    let mut found = texts.into_iter().flat_map(pairs).filter(|(other, _)| is_like(other, name));
+    let mut found = texts.into_iter().flat_map(pairs).filter(|(other, _)| spells(other, name));
     match (found.next(), found.next()) {
         (Some((spelled, value)), None) => {
             spelled == name && symbols.hold(percent_decoded(value.as_bytes()))
         }
         (_, Some(_)) | (None, None) => false,
     }
-}
-
-/// Whether some reader could take `other` for `name`: in another case, escaped, or as an element of it.
-fn is_like(other: &str, name: &str) -> bool {
-    let decoded: Vec<u8> = percent_decoded(other.as_bytes()).map(plus_as_space).collect();
-    let decoded = decoded.trim_ascii();
-    let (head, rest) = decoded.split_at_checked(name.len()).unwrap_or((decoded, &[]));
-    head.eq_ignore_ascii_case(name.as_bytes()) && matches!(rest.first(), None | Some(b'[' | b'.'))
-}
-
-fn plus_as_space(byte: u8) -> u8 {
-    if byte == b'+' { b' ' } else { byte }
 }
 
 /// Whether the way leads to one of the symbols, and to nothing else, through every element of every array.
@@ -119,8 +107,7 @@ fn every_one(symbols: &Symbols, name: &str, value: Value<'_>) -> bool {
             if written == name {
                 return is_one(symbols, member.value);
             }
-            let is_like = written.trim().eq_ignore_ascii_case(name);
-            !is_like && every_one(symbols, name, member.value)
+            !spells(written.trim(), name) && every_one(symbols, name, member.value)
         })
 }
 

@@ -77,7 +77,7 @@ pub(crate) use jwt_rule::Content;
 pub(crate) use message::{Fate, Message};
 pub(crate) use outgoing::CodeCut;
 pub use outgoing::Outgoing;
-pub(crate) use pairs::{Side, pairs, parameter};
+pub(crate) use pairs::{Side, pairs, parameter, spells};
 pub use place::Place;
 pub use reading::Reading;
 pub(crate) use reading::{hex_digit, percent_decoded};

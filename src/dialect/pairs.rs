@@ -89,10 +89,42 @@ pub(super) fn decodes_to(name: &str, wanted: &str) -> bool {
     wanted.bytes().all(|byte| decoded.next() == Some(byte)) && decoded.next().is_none()
 }
 
-/// Whether some backend takes `name` for `wanted`, though it is spelled in another way.
-pub(super) fn spells(name: &str, wanted: &str) -> bool {
-    let spaces = [b' ', b'+', b'\t'];
-    let mut decoded = percent_decoded(name.as_bytes()).skip_while(|byte| spaces.contains(byte));
-    wanted.bytes().all(|byte| decoded.next().is_some_and(|next| next.eq_ignore_ascii_case(&byte)))
-        && decoded.all(|byte| spaces.contains(&byte))
+/// Whether some backend takes `name` for `wanted`, or for a part of it, though it is spelled in another way: escaped, in
+/// another case (Go's also makes a `k` of U+212A and an `s` of U+017F), among spaces, as an element, or up to a NUL or with
+/// a `.` for a `_` (PHP).
+pub(crate) fn spells(name: &str, wanted: &str) -> bool {
+    let mut decoded = percent_decoded(name.as_bytes()).skip_while(|byte| is_space(*byte));
+    wanted.bytes().all(|byte| takes(&mut decoded, byte))
+        && match decoded.next() {
+            None | Some(b'[' | b'.' | 0) => true,
+            Some(byte) if is_space(byte) => {
+                decoded.find(|byte| !is_space(*byte)).is_none_or(|byte| byte == 0)
+            }
+            Some(_) => false,
+        }
+}
+
+/// Whether what comes next is taken for `wanted`.
+fn takes(decoded: &mut impl Iterator<Item = u8>, wanted: u8) -> bool {
+    match decoded.next() {
+        Some(byte) if byte.eq_ignore_ascii_case(&wanted) => true,
+        Some(byte) if wanted == b'_' => byte == b'.' || is_space(byte),
+        // U+017F and U+212A.
+        Some(0xc5) => wanted.eq_ignore_ascii_case(&b's') && decoded.next() == Some(0xbf),
+        Some(0xe2) => {
+            let is_kelvin = [0x84, 0xaa].into_iter().all(|byte| decoded.next() == Some(byte));
+            wanted.eq_ignore_ascii_case(&b'k') && is_kelvin
+        }
+        Some(_) | None => false,
+    }
+}
+
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'+' | b'\t'..=b'\r')
+}
+
+/// The pairs that a backend finds which takes a `;` for a `&`, but those that everybody finds.
+pub(super) fn hidden(text: &str) -> impl Iterator<Item = &str> {
+    let pairs = memchr::memchr(b';', text.as_bytes()).map(|_| split(text));
+    pairs.into_iter().flatten().flat_map(|(_, pair)| pair.split(';').skip(1))
 }

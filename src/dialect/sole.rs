@@ -1,7 +1,7 @@
 //! Defeats two readings of one request: what policy reads stands there once, spelled plainly, or the request is refused.
 
 use super::json::{self, Kind};
-use super::pairs::{pairs, spells};
+use super::pairs::{hidden, name_of, pairs, spells};
 
 /// It stands there twice, or in a spelling that some backends take for it and others do not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +23,9 @@ pub(crate) fn sole_parameter<'r>(
             return Err(NotSole);
         }
     }
+    if [query, form].into_iter().flat_map(hidden).any(|pair| spells(name_of(pair), name)) {
+        return Err(NotSole);
+    }
     Ok(found)
 }
 
@@ -39,8 +42,14 @@ pub(crate) fn sole_member<'r>(body: &'r [u8], name: &str) -> Result<Option<&'r s
             let is_plain = member.value.text().is_some_and(|text| text.plain().is_some());
             let range = if is_plain { range.start + 1..range.end - 1 } else { range };
             found = body.get(range).and_then(|text| std::str::from_utf8(text).ok());
-        } else if member.name.plain().is_some_and(|called| spells(called, name)) {
-            return Err(NotSole);
+        } else {
+            let spells = match member.name.plain() {
+                Some(called) => spells(called, name),
+                None => spells(&member.name.chars().collect::<String>(), name),
+            };
+            if spells {
+                return Err(NotSole);
+            }
         }
     }
     Ok(found)
@@ -77,6 +86,13 @@ mod tests {
             ("%4cimit=500", ""),
             ("+limit=5", ""),
             ("limit%20=5", ""),
+            ("limit%09%00=5", ""),
+            ("limit=5&limit[]=500", ""),
+            ("limit=5&limit%5b0%5D=500", ""),
+            ("limit=5&limit%00x=500", ""),
+            ("limit=5&a=1;limit=500", ""),
+            ("a=1", "b;limit=500&c=1"),
+            ("a=1;x;Limit=500", ""),
         ] {
             assert_eq!(sole_parameter(query, form, "limit"), Err(NotSole), "{query} {form}");
         }
@@ -92,7 +108,29 @@ mod tests {
         assert_eq!(find(r#"{"limit":5,"limit":6}"#), Err(NotSole));
         assert_eq!(find(r#"{"limit":5,"\u006cimit":6}"#), Err(NotSole));
         assert_eq!(find(r#"{"limit":5,"Limit":6}"#), Err(NotSole));
+        assert_eq!(find(r#"{"limit":5,"\u004cimit":6}"#), Err(NotSole));
+        assert_eq!(find(r#"{"limit":5,"limit\u0000":6}"#), Err(NotSole));
         assert_eq!(find("{"), Err(NotSole));
+    }
+
+    #[test]
+    fn what_some_readers_fold_or_write_otherwise_is_another_spelling() {
+        for (called, name) in [
+            ("\u{17f}ymbol", "symbol"),
+            ("%C5%BFymbol", "symbol"),
+            ("SYMBOL\u{17f}", "symbols"),
+            ("bu\u{212a}et", "buKet"),
+            ("order.id", "order_id"),
+            ("order+id", "order_id"),
+        ] {
+            let (query, body) = (format!("{name}=1&{called}=2"), format!(r#"{{"{called}":1}}"#));
+            assert_eq!(sole_parameter(&query, "", name), Err(NotSole), "{called}");
+            assert_eq!(sole_member(body.as_bytes(), name), Err(NotSole), "{called}");
+        }
+        for called in ["symbo\u{17f}l", "\u{17f}", "\u{212a}ymbol", "zymbol", "symbolx", "sym"] {
+            assert_eq!(sole_parameter(&format!("{called}=2"), "", "symbol"), Ok(None), "{called}");
+        }
+        assert_eq!(sole_parameter("a=1;b&limit=5;c", "d=limit;", "limit"), Ok(Some("5;c")));
     }
 
     #[test]
