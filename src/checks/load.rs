@@ -5,6 +5,7 @@ use super::meter::Meter;
 use crate::admit::Route;
 use crate::denial::Denial;
 use crate::dialect::{Inbound, array_length, percent_decoded, sole_member, sole_parameter};
+use crate::lanes;
 
 /// What a request takes of limits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -109,8 +110,9 @@ fn value<'r>(
     name: &str,
     problem: &Problem,
 ) -> Result<Option<&'r str>, Denial> {
-    let is_json = matches!(request.body.first(), Some(b'{' | b'['));
-    let form = if is_json { "" } else { std::str::from_utf8(request.body).unwrap_or_default() };
+    let is_json = is_json(request.body);
+    let form = if is_json { Some("") } else { form(request.body) };
+    let form = form.ok_or(Denial::Malformed(problem.unreadable))?;
     let query = request.query.unwrap_or_default();
     let in_text =
         sole_parameter(query, form, name).map_err(|_| Denial::Malformed(problem.twice))?;
@@ -122,6 +124,18 @@ fn value<'r>(
         (Some(_), Some(_)) => Err(Denial::Malformed(problem.twice)),
         (found, None) | (None, found) => Ok(found),
     }
+}
+
+/// Whether some reader takes it for a JSON object or array: all pass over white space, and some over a byte order mark.
+fn is_json(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// A body as parameters; `None` where it holds what no form does, as multipart and UTF-16 do.
+fn form(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?;
+    (!lanes::any(body, |byte| byte.is_ascii_control())).then_some(text)
 }
 
 /// The orders of a batch, which may be written as a parameter.
@@ -147,9 +161,50 @@ struct Problem {
 
 const WEIGHT: Problem = Problem {
     twice: "the parameter that says what it weighs stands twice, or in another spelling",
-    unreadable: "",
+    unreadable: "what it weighs is to stand in a body that is neither a form nor JSON",
 };
 const BATCH: Problem = Problem {
     twice: "the batch of orders stands twice, or in another spelling",
     unreadable: "a batch of orders that is no JSON array",
 };
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method};
+
+    use super::*;
+
+    fn batch(body: &[u8]) -> Result<Option<String>, Denial> {
+        let (headers, peer) = (HeaderMap::new(), [192, 0, 2, 1].into());
+        let (method, path, host) = (&Method::POST, "/a", "a");
+        let request = Inbound { method, path, query: None, host, headers: &headers, body, peer };
+        Ok(value(&request, "batch", &BATCH)?.map(str::to_owned))
+    }
+
+    #[test]
+    fn json_is_read_as_json_whatever_white_space_stands_before_it() {
+        for before in ["", " ", "\r\n", "\t \n"] {
+            for batched in ["[1,2]", "7"] {
+                let body = format!("{before}{{\"batch\":{batched}}}");
+                assert_eq!(batch(body.as_bytes()), Ok(Some(batched.to_owned())), "{body:?}");
+            }
+        }
+        assert_eq!(batch(b"a=1&batch=[1]"), Ok(Some("[1]".to_owned())));
+        assert_eq!(batch("a=\u{e9} {".as_bytes()), Ok(None));
+    }
+
+    #[test]
+    fn a_body_that_only_some_can_read_is_refused() {
+        let bodies: [&[u8]; 6] = [
+            b"\xef\xbb\xbf{\"batch\":[1,2]}",
+            b"\x0c{\"batch\":[1,2]}",
+            b"\0{\0\"\0b\0\"",
+            b"\xfe\xff\0{",
+            b"--x\r\ncontent-disposition: form-data; name=\"batch\"\r\n\r\n[1,2]\r\n--x--",
+            b" {\"batch\":[1,2]",
+        ];
+        for body in bodies {
+            assert!(matches!(batch(body), Err(Denial::Malformed(_))), "{body:?}");
+        }
+    }
+}
