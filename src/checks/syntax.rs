@@ -49,6 +49,7 @@ fn path(path: &[u8]) -> Result<(), Denial> {
     if path.split(|byte| *byte == b'/').any(is_dots) {
         return Err(Denial::Malformed("a dot segment in the path"));
     }
+    let mut is_ascii = true;
     for place in memchr::memchr_iter(b'%', path) {
         let decoded = decoded(path.get(place + 1..place + 3).unwrap_or_default());
         // A backend that decodes `/withdra%77` would serve a route that another rule guards.
@@ -57,8 +58,18 @@ fn path(path: &[u8]) -> Result<(), Denial> {
                 "an encoded byte in the path that stands for itself, separates or controls",
             ));
         }
+        is_ascii &= decoded.is_some_and(|byte| byte.is_ascii());
+    }
+    // Who decodes UTF-8 loosely takes `%C0%AF` for a `/`.
+    if !is_ascii && !is_text(path) {
+        return Err(Denial::Malformed("encoded bytes in the path that are no UTF-8"));
     }
     Ok(())
+}
+
+fn is_text(path: &[u8]) -> bool {
+    let decoded: Vec<u8> = crate::dialect::percent_decoded(path).collect();
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 /// `.` and `..`, however spelled.
@@ -196,6 +207,16 @@ mod tests {
             "/a%2fb", "/a%5Cb", "/a\\b", "/a%00", "/a;b", "/a%", "/a%2", "/a%zz", "/a b", "/a#b",
             "/\u{e9}", "/a%252e", "/a%0d", "/%61", "/a%3F", "/a%23", "/a%7b", "/a%3a",
         ] {
+            assert!(matches!(verdict(path, None), Err(Denial::Malformed(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn encoded_bytes_of_a_path_are_utf_8_in_its_shortest_form() {
+        for path in ["/%c3%a9", "/%E2%82%AC/b", "/%f0%9f%92%b0%20"] {
+            assert_eq!(verdict(path, Some("a=%c0%af")), Ok(()), "{path}");
+        }
+        for path in ["/%c0%af", "/%C0%AE%c0%ae/a", "/%e0%80%af", "/%ff", "/%c3", "/%c3/%a9"] {
             assert!(matches!(verdict(path, None), Err(Denial::Malformed(_))), "{path}");
         }
     }
