@@ -12,6 +12,7 @@ use toml::value::{Datetime, Offset};
 use super::document::{mistyped, text};
 use super::problem::{Fault, shown};
 use crate::clock::Micros;
+use crate::key::unmapped;
 
 /// A whole number in `range`.
 pub(super) fn whole<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, Fault>
@@ -154,7 +155,8 @@ pub(super) fn network(text: &str) -> Result<IpNet, Fault> {
             format!("did you mean \"{}\"?", network.trunc()),
         ));
     }
-    Ok(network)
+    // No address is compared in its mapped form.
+    Ok(unmapped(network))
 }
 
 /// A header field that may be passed on to backends.
@@ -250,6 +252,19 @@ mod tests {
             let found = text.parse::<Datetime>().ok().and_then(|moment| since_epoch(&moment));
             assert_eq!(found.map(Micros::as_millis), ms, "{text}");
         }
+    }
+
+    #[test]
+    fn a_mapped_network_is_the_one_it_maps() {
+        for (text, read) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.0.0.7", "10.0.0.7/32"),
+            ("10.0.0.7", "10.0.0.7/32"),
+            ("2001:db8::/32", "2001:db8::/32"),
+        ] {
+            assert_eq!(network(text).ok().map(|read| read.to_string()).as_deref(), Some(read));
+        }
+        assert!(network("::ffff:0.0.0.0/96").is_err());
     }
 
     #[test]

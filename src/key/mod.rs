@@ -88,7 +88,7 @@ impl Networks {
 }
 
 /// `::ffff:a.b.c.d/96+n` names the IPv4 network `a.b.c.d/n`.
-fn unmapped(network: IpNet) -> IpNet {
+pub(crate) fn unmapped(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
     match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
         (Some(v4), Some(length)) => {
