@@ -215,6 +215,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         standing: &mut Standing,
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
+        syntax::check_unsigned(request)?;
         let room = &mut Room::default();
         let looked = self.look(dialect.key_id(request, room)?, route).await?;
         let key = looked.and_then(Nearest::into_key).ok_or(Denial::UnknownKey)?;
@@ -243,6 +244,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         standing: &mut Standing,
     ) -> Result<Permit, Denial> {
         self.guard.welcomes(request.peer, &self.clock)?;
+        syntax::check_unsigned(request)?;
         let load = load::of(route, request)?;
         let mut shadowed = Shadowed::default();
         self.pay(Payer::Anyone, route, request, load, (&mut shadowed, standing)).await?;

@@ -1,5 +1,7 @@
 //! Defeats ambiguity: what two parsers could read differently is refused, never normalised.
 
+use http::Method;
+
 use crate::denial::Denial;
 use crate::dialect::{Inbound, hex_digit};
 
@@ -20,6 +22,15 @@ pub(crate) fn check(request: &Inbound<'_>, body_cap: usize) -> Result<(), Denial
     // Some backends read `x_y` as `x-y`, so that one name could pass for another.
     if request.headers.keys().any(|name| holds_underscore(name.as_str().as_bytes())) {
         return Err(Denial::Malformed("an underscore in a header name"));
+    }
+    Ok(())
+}
+
+/// Holds when what nobody signed has no body where one has no meaning: many backends leave the body of a GET unread, and
+/// take it for the next request on their connection.
+pub(crate) fn check_unsigned(request: &Inbound<'_>) -> Result<(), Denial> {
+    if !request.body.is_empty() && matches!(*request.method, Method::GET | Method::HEAD) {
+        return Err(Denial::Malformed("a body on a GET or HEAD"));
     }
     Ok(())
 }
