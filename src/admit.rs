@@ -132,15 +132,27 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
     }
 
-    /// Runs every check, cheapest first, and stops at the first that fails.
-    ///
-    /// Nothing is written to any store before the signature holds. What else is known of the request then stands in
-    /// `scratch`: how full limits are, and of one that is refused whose it was proved to be.
-    pub async fn admit(
+    /// Judges a request that has just come: as [`Gate::admit_at`] now.
+    pub fn admit(
         &self,
         request: &Inbound<'_>,
         route: &Route,
         scratch: &mut Scratch,
+    ) -> impl Future<Output = Result<Permit, Denial>> {
+        self.admit_at(request, route, scratch, self.clock.now())
+    }
+
+    /// Runs every check, cheapest first, and stops at the first that fails. `now` is the moment by [`Gate::clock`] at
+    /// which the last of the request had come: for whoever has just looked.
+    ///
+    /// Nothing is written to any store before the signature holds. What else is known of the request then stands in
+    /// `scratch`: how full limits are, and of one that is refused whose it was proved to be.
+    pub async fn admit_at(
+        &self,
+        request: &Inbound<'_>,
+        route: &Route,
+        scratch: &mut Scratch,
+        now: Micros,
     ) -> Result<Permit, Denial> {
         let Scratch { room, bench, refused, standing } = scratch;
         *refused = None;
@@ -151,7 +163,6 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
             Ask::Key(named) => return self.admit_key(named, request, route, standing).await,
             Ask::Signed(dialect) => dialect,
         };
-        let now = self.clock.now();
         // Looked at where it was made: it is large.
         let claim = dialect.claim(request, room);
         let claim = claim.as_ref().map_err(|denial| *denial)?;

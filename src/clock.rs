@@ -43,7 +43,7 @@ impl Add<Duration> for Micros {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(micros(span)))
     }
 }
 
@@ -51,8 +51,13 @@ impl Sub<Duration> for Micros {
     type Output = Self;
 
     fn sub(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_sub(micros(span)))
     }
+}
+
+/// Whole microseconds, as many as there can be at most; without the wide arithmetic of [`Duration::as_micros`].
+fn micros(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000).saturating_add(span.subsec_micros().into())
 }
 
 impl fmt::Display for Micros {
@@ -164,8 +169,8 @@ impl Clock for SystemClock {
 
     fn both(&self) -> (Micros, Instant) {
         let instant = Instant::now();
-        let ahead = Duration::from_micros(self.ahead.load(Ordering::Relaxed));
-        (self.wall_at_start + instant.duration_since(self.start) + ahead, instant)
+        let since_start = self.wall_at_start + instant.duration_since(self.start);
+        (Micros(since_start.0.saturating_add(self.ahead.load(Ordering::Relaxed))), instant)
     }
 
     fn sure_since(&self) -> Option<Micros> {
@@ -282,6 +287,13 @@ mod tests {
     fn arithmetic_saturates_at_both_ends() {
         assert_eq!(Micros(u64::MAX) + Duration::from_secs(1), Micros(u64::MAX));
         assert_eq!(Micros(1) - Duration::from_secs(1), Micros(0));
+        for long in [Duration::MAX, Duration::from_micros(u64::MAX), Duration::from_secs(u64::MAX)]
+        {
+            assert_eq!(Micros(1) + long, Micros(u64::MAX));
+            assert_eq!(Micros(u64::MAX - 1) - long, Micros(0));
+        }
+        let odd = Duration::new(1_234_567, 891_234_999);
+        assert_eq!(Micros(5) + odd, Micros(1_234_567_891_239));
         assert_eq!(Micros(1).since(Micros(5)), Duration::ZERO);
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Record<T: Tally> {
     status: Option<StatusCode>,
     complete: bool,
     pub(super) request_id: RequestId,
-    at: Micros,
+    pub(super) at: Micros,
     pub(super) peer: IpAddr,
     pub(super) proven: Option<Known>,
     pub(super) route: Option<u16>,

@@ -185,11 +185,15 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let handshake = Handshake::read(entry, headers)?;
 
         let inbound = Inbound { method, path, query, host, headers, body: &[], peer };
-        let mut checking = record.started;
+        // When all of it had come.
+        let (mut come, mut checking) = (record.at, record.started);
         let mut body = Bytes::new();
         if arrival != Arrival::None {
             let mut reading = pin!(read(entry.demand.body_cap));
-            body = if let Some(body) = has_arrived(&mut reading, arrival).await {
+            body = if let Some((body, waited)) = has_arrived(&mut reading, arrival).await {
+                if waited {
+                    come = self.gate.clock.now();
+                }
                 body?
             } else {
                 // Nobody waits for a body, or asks for it, before the head has been judged.
@@ -197,7 +201,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 record.verify = checking.elapsed();
                 screened.map_err(|denial| self.measured(denial, entry, &inbound))?;
                 let body = reading.await?;
-                checking = Instant::now();
+                (come, checking) = self.gate.clock.both();
                 body
             };
             line.pulse.set_unread(false);
@@ -207,7 +211,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         // What ends from here on is noticed, be it before the key is found or after.
         let endings = line.pulse.endings.as_ref().map_or(0, |endings| endings.count());
         let mut scratch = self.scratches.borrow_mut().pop().unwrap_or_default();
-        let admitted = self.gate.admit(&inbound, &entry.demand, &mut scratch).await;
+        let admitted = self.gate.admit_at(&inbound, &entry.demand, &mut scratch, come).await;
         // The key is told as soon as it is proved, for what is refused afterwards too.
         let key = match &admitted {
             Ok(permit) => permit.shared_key(),
@@ -372,17 +376,17 @@ impl Kept<'_> {
     }
 }
 
-/// The body, if it came along with the head; judging the head twice would cost more than to take it.
+/// The body, if it came along with the head, and whether others had a turn; judging the head twice would cost more.
 async fn has_arrived<T>(
     reading: &mut Pin<&mut impl Future<Output = T>>,
     arrival: Arrival,
-) -> Option<T> {
+) -> Option<(T, bool)> {
     if arrival == Arrival::Expected {
         return None;
     }
     let mut asked = false;
     poll_fn(|context| match reading.as_mut().poll(context) {
-        Poll::Ready(body) => Poll::Ready(Some(body)),
+        Poll::Ready(body) => Poll::Ready(Some((body, asked))),
         Poll::Pending if asked => Poll::Ready(None),
         // hyper hands over what it has read only after it was asked.
         Poll::Pending => {
