@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::back::{self, Connection};
 use super::backends::SharedBackends;
+use super::holders::Holders;
 use super::pool::{Closings, Lack, Pool, keep_swept};
 use super::reply::{Lease, Reply, ReplyBody, pass_on};
 use super::reply_head::ReplyHead;
@@ -43,8 +44,8 @@ pub struct Received<'r> {
     pub body: Bytes,
     /// The client's address.
     pub client: IpAddr,
-    /// What the gateway calls this request.
-    pub request_id: &'r str,
+    /// What the gateway calls this request, in ASCII.
+    pub request_id: &'r [u8],
     /// Whether it came over TLS.
     pub tls: bool,
 }
@@ -96,7 +97,7 @@ pub struct Upstreams {
     rules: Arc<[Upstream]>,
     shared: Arc<SharedBackends>,
     groups: Box<[Group]>,
-    permissions: Arc<PermissionNames>,
+    holders: Holders,
     clock: Arc<dyn Clock>,
     texts: Rc<Texts>,
     closings: Arc<Closings>,
@@ -121,7 +122,7 @@ impl Upstreams {
             rules: upstreams,
             shared,
             groups,
-            permissions,
+            holders: Holders::new(permissions),
             clock,
             texts: Rc::default(),
             closings,
@@ -168,8 +169,8 @@ impl Upstreams {
             due: at.1 + rules.response_timeout,
         };
         terms.still_good(at.0)?;
-        let (names, demand) = (&self.permissions, &entry.demand);
-        let request = compose(rules, names, &permit, demand, received, &self.texts);
+        let (holders, demand) = (&self.holders, &entry.demand);
+        let request = compose(rules, holders, &permit, demand, received, &self.texts);
         // It is spent.
         drop(permit);
         let unsent = Unsent(request.ok_or(ForwardFault::Unsent)?);

@@ -8,6 +8,7 @@ use bytes::BufMut;
 use sha2::{Digest, Sha256};
 
 use super::hex;
+use super::holders::Holders;
 use crate::checks::signature::sha256_mac;
 use crate::clock::Micros;
 use crate::identity::Proof;
@@ -16,11 +17,11 @@ use crate::lanes;
 
 /// What the gateway says of one request.
 pub(super) struct Statement<'a> {
-    pub(super) request_id: &'a str,
+    pub(super) request_id: &'a [u8],
     pub(super) proof: Proof,
     pub(super) key: Option<&'a Key>,
     pub(super) venue: &'a str,
-    pub(super) permissions: &'a PermissionNames,
+    pub(super) holders: &'a Holders,
     pub(super) client: IpAddr,
     pub(super) deadline: Option<Micros>,
     pub(super) body: &'a [u8],
@@ -33,23 +34,12 @@ impl Statement<'_> {
         encode(self.request_id, out);
         out.put_slice(b"; proof=");
         out.put_slice(self.proof.name().as_bytes());
-        out.put_slice(b"; key=");
-        encode_or_none(self.key.map(|key| &*key.id), out);
-        out.put_slice(b"; account=");
-        encode_or_none(self.key.map(|key| &*key.account), out);
-        out.put_slice(b"; venue=");
-        encode(self.venue, out);
-        out.put_slice(b"; permissions=");
-        match self.key {
-            None => out.put_u8(b'-'),
-            Some(key) => {
-                for (place, name) in self.permissions.names(key.permissions).enumerate() {
-                    if place > 0 {
-                        out.put_u8(b'+');
-                    }
-                    encode(name, out);
-                }
-            }
+        if let Some(key) = self.key {
+            self.holders.write(key, self.venue, out);
+        } else {
+            out.put_slice(b"; key=-; account=-; venue=");
+            encode(self.venue.as_bytes(), out);
+            out.put_slice(b"; permissions=-");
         }
         out.put_slice(b"; client=");
         let start = out.len();
@@ -124,21 +114,39 @@ fn pieces<'a>(method: &'a str, target: &'a [u8], identity: &'a [u8]) -> [&'a [u8
     [b"countersign-1\n", method.as_bytes(), b"\n", target, b"\n", identity]
 }
 
-fn encode_or_none(text: Option<&str>, out: &mut Vec<u8>) {
-    match text {
-        // A name that is a lone `-` must not say "none".
-        Some("-") => out.put_slice(b"%2D"),
-        Some(text) => encode(text, out),
-        None => out.put_u8(b'-'),
+/// What is said of the holder of a key: the same in all its requests.
+pub(super) fn write_holder(
+    key: &Key,
+    venue: &str,
+    permissions: &PermissionNames,
+    out: &mut Vec<u8>,
+) {
+    out.put_slice(b"; key=");
+    encode_name(&key.id, out);
+    out.put_slice(b"; account=");
+    encode_name(&key.account, out);
+    out.put_slice(b"; venue=");
+    encode(venue.as_bytes(), out);
+    out.put_slice(b"; permissions=");
+    for (place, name) in permissions.names(key.permissions).enumerate() {
+        if place > 0 {
+            out.put_u8(b'+');
+        }
+        encode(name.as_bytes(), out);
     }
 }
 
-fn encode(text: &str, out: &mut Vec<u8>) {
-    if !lanes::any(text.as_bytes(), is_reserved) {
-        out.put_slice(text.as_bytes());
+fn encode_name(text: &str, out: &mut Vec<u8>) {
+    // A name that is a lone `-` must not say "none".
+    if text == "-" { out.put_slice(b"%2D") } else { encode(text.as_bytes(), out) }
+}
+
+fn encode(text: &[u8], out: &mut Vec<u8>) {
+    if !lanes::any(text, is_reserved) {
+        out.put_slice(text);
         return;
     }
-    for byte in text.bytes() {
+    for byte in text.iter().copied() {
         if is_reserved(byte) {
             let mut digits = [0; 2];
             data_encoding::HEXUPPER.encode_mut(&[byte], &mut digits);
@@ -168,13 +176,13 @@ const EMPTY_DIGEST: &[u8; 64] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b93
 mod tests {
     use super::*;
 
-    fn statement<'a>(names: &'a PermissionNames, body: &'a [u8]) -> Statement<'a> {
+    fn statement<'a>(holders: &'a Holders, body: &'a [u8]) -> Statement<'a> {
         Statement {
-            request_id: "01-a",
+            request_id: b"01-a",
             proof: Proof::None,
             key: None,
             venue: "spot one",
-            permissions: names,
+            holders,
             client: "192.0.2.7".parse().unwrap(),
             deadline: None,
             body,
@@ -198,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_public_request_is_stated_with_dashes() {
-        let (names, mut out) = (PermissionNames::default(), Vec::new());
-        statement(&names, b"").write(&mut out);
+        let (holders, mut out) = (Holders::default(), Vec::new());
+        statement(&holders, b"").write(&mut out);
         assert_eq!(
             std::str::from_utf8(&out).unwrap(),
             "v=1; request=01-a; proof=none; key=-; account=-; venue=spot%20one; permissions=-; client=192.0.2.7; \
@@ -224,14 +232,14 @@ mod tests {
     #[test]
     fn separators_in_names_are_encoded_so_that_no_part_can_be_forged() {
         let mut out = Vec::new();
-        encode("a; key=b\r\n+%é", &mut out);
+        encode("a; key=b\r\n+%é".as_bytes(), &mut out);
         assert_eq!(out, b"a%3B%20key%3Db%0D%0A%2B%25%C3%A9");
     }
 
     #[test]
     fn what_is_written_here_is_what_backends_read() {
-        let (names, mut out) = (PermissionNames::default(), Vec::new());
-        statement(&names, b"body").write(&mut out);
+        let (holders, mut out) = (Holders::default(), Vec::new());
+        statement(&holders, b"body").write(&mut out);
         let text = std::str::from_utf8(&out).unwrap();
         assert_eq!(crate::identity::Identity::parse(text).unwrap().to_string(), text);
 

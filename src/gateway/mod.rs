@@ -24,6 +24,7 @@ pub mod forward;
 mod frames;
 mod front;
 mod hex;
+mod holders;
 mod hops;
 mod identity;
 mod io;

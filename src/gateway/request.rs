@@ -11,13 +11,13 @@ use http::header::{
 use http::{HeaderName, HeaderValue, Method};
 
 use super::forward::Received;
+use super::holders::Holders;
 use super::hops;
 use super::identity::{self, Statement, write_number};
 use crate::admit::{Ask, Permit, Route};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Place};
 use crate::identity::Proof;
-use crate::key::PermissionNames;
 
 /// On answers to requests that this gateway judged alone: `local`.
 pub(super) const JUDGED: HeaderName = HeaderName::from_static("x-countersign-judged");
@@ -96,7 +96,7 @@ impl Outgoing {
 /// Composes the request for a backend; `None` when it cannot be written as HTTP, or not be signed.
 pub(super) fn compose(
     upstream: &Upstream,
-    names: &PermissionNames,
+    holders: &Holders,
     permit: &Permit,
     route: &Route,
     received: &Received<'_>,
@@ -110,7 +110,7 @@ pub(super) fn compose(
         texts: Rc::clone(texts),
     };
     let Outgoing { text, body, .. } = &mut outgoing;
-    write(upstream, names, permit, route, received, body, text)?;
+    write(upstream, holders, permit, route, received, body, text)?;
     if body.len() <= SHORT {
         text.put_slice(body);
         *body = Bytes::new();
@@ -121,7 +121,7 @@ pub(super) fn compose(
 /// Writes the head.
 fn write(
     upstream: &Upstream,
-    names: &PermissionNames,
+    holders: &Holders,
     permit: &Permit,
     route: &Route,
     received: &Received<'_>,
@@ -170,7 +170,7 @@ fn write(
         },
         key: permit.key(),
         venue: &route.venue.0,
-        permissions: names,
+        holders,
         client: received.client,
         deadline: permit.good_until(),
         body,
@@ -182,7 +182,7 @@ fn write(
         to.get_mut(place..place + 64)?.copy_from_slice(mac.as_flattened());
     }
     to.put_slice(b"\r\nx-request-id: ");
-    to.put_slice(received.request_id.as_bytes());
+    to.put_slice(received.request_id);
     to.put_slice(b"\r\nx-forwarded-for: ");
     to.extend_from_within(client);
     let scheme =

@@ -242,7 +242,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             }
             Target::Upstream(upstream) | Target::WebSocket(upstream) => {
                 record.outcome = Some(Outcome::Forwarded);
-                let request_id = record.request_id.as_str();
+                let request_id = record.request_id.as_bytes();
                 let (client, tls) = (peer, line.tls);
                 let received =
                     Received { method, path, query, host, headers, body, client, request_id, tls };

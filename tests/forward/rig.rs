@@ -196,7 +196,7 @@ impl Rig {
             headers: &call.headers,
             body: call.body.clone(),
             client: "192.0.2.7".parse().unwrap(),
-            request_id: "0190-request",
+            request_id: b"0190-request",
             tls: true,
         };
         worker.forward(0, permit, entry, received).await
