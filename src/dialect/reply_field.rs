@@ -1,5 +1,7 @@
 //! A header field that tells how full limits are: of one limit, or one for each interval as Binance has them.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderName;
@@ -30,6 +32,7 @@ impl ReplyField {
     pub(super) fn compile(name: &str, text: &str) -> Result<Self, String> {
         let named = |name: &str| {
             HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes())
+                .map(|name| lasting(&name))
                 .map_err(|_| format!("reply_headers: `{name}` is no header name"))
         };
         let text =
@@ -94,6 +97,19 @@ impl ReplyField {
     }
 }
 
+/// The same name, for as long as the process lives: nobody needs to count who has a copy of it, and every reply does.
+/// There are as many as recipes name.
+fn lasting(name: &HeaderName) -> HeaderName {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = known.get(name.as_str()).copied().unwrap_or_else(|| {
+        let text: &'static str = Box::leak(name.as_str().into());
+        known.insert(text);
+        text
+    });
+    HeaderName::from_static(text)
+}
+
 /// `10S`, `1M`, `2H`, `1D`; what is no whole number of seconds has no such name.
 fn interval(period: Duration) -> Result<String, String> {
     let seconds = period.as_secs();
@@ -146,6 +162,16 @@ mod tests {
         let one = ReplyField::compile("X-Used", "<used>").unwrap();
         assert_eq!(told(&one, &all), ["x-used: 7"]);
         assert_eq!(told(&weight, &all[1..3]), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_that_lasts_is_kept_once() {
+        for text in ["x-used-weight", "date"] {
+            let name = HeaderName::from_static(text);
+            let (first, second) = (lasting(&name), lasting(&name));
+            assert_eq!((&first, &second), (&name, &name));
+            assert_eq!(first.as_str().as_ptr(), second.as_str().as_ptr());
+        }
     }
 
     #[test]
