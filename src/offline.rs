@@ -64,7 +64,10 @@ impl Recorded {
 
 impl fmt::Debug for Recorded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.dialect, self.method, self.target)
+        let Self { dialect, method, target, .. } = self;
+        // A recording may come from anybody, and this goes to terminals.
+        let shown = |text: &'_ str| text.escape_debug().to_string();
+        write!(f, "{} {} {}", shown(dialect), shown(method), shown(target))
     }
 }
 
