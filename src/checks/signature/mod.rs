@@ -139,9 +139,16 @@ type Pick = fn(&Key, Algorithm, Micros) -> Option<&Secret>;
 /// What is told within of a signature that does not hold: taken from a row, since time must not tell it.
 fn why(nearest: Option<&Nearest>, is_known: bool) -> Denial {
     let known = usize::from(nearest.is_some_and(Nearest::is_named)) + usize::from(is_known);
-    let row = [Denial::UnknownKey, Denial::WrongDialect, Denial::BadSignature];
-    black_box(&row).get(known).copied().unwrap_or(Denial::BadSignature)
+    let Row(row) = black_box(&WHY);
+    row.get(known).copied().unwrap_or(Denial::BadSignature)
 }
+
+/// Not made anew each time: what was written last to a row is read later than the rest, by a few cycles.
+static WHY: Row = Row([Denial::UnknownKey, Denial::WrongDialect, Denial::BadSignature]);
+
+/// So that no read of one of them crosses cache lines where that of another does not.
+#[repr(align(64))]
+struct Row([Denial; 3]);
 
 /// What signs the reply to a proven request, where its dialect's clients check that.
 pub(crate) fn seal(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>) -> Option<Box<Seal>> {
