@@ -179,10 +179,10 @@ impl Traffic {
         }
     }
 
-    /// To this gateway, or to the next one where it takes no connection: what a balancer does.
+    /// To this gateway, or to the next one where it takes no connection, twice round: what a balancer does.
     async fn deliver(&self, first: usize, number: u64, request: &[u8]) -> io::Result<Answer> {
         let mut last = io::ErrorKind::ConnectionRefused.into();
-        for next in 0..self.gateways.len() {
+        for next in 0..2 * self.gateways.len() {
             match self.exchange((first + next) % self.gateways.len(), number, request).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => last = error,
                 other => return other,
@@ -241,6 +241,9 @@ impl Traffic {
 
 /// The latest that the attacker repeats a request.
 const LONGEST: Duration = Duration::from_secs(10);
+/// How long a balancer waits to be let in before it goes to another gateway: nothing was sent yet. What asks again for
+/// itself does so after a second, when a gateway that is restarted as soon as it is ready may drain once more.
+const CONNECT: Duration = Duration::from_millis(100);
 /// How long clients wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -258,7 +261,11 @@ impl Door {
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        let socket = TcpStream::connect(self.address).await?;
+        // A gateway that drains lets nobody in, and says so only once it no longer listens.
+        let Ok(connected) = timeout(CONNECT, TcpStream::connect(self.address)).await else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let socket = connected?;
         socket.set_nodelay(true)?;
         Ok(socket)
     }
