@@ -366,6 +366,8 @@ enum Settled {
 const FLUSHES_WAITED_FOR: u32 = 4;
 
 #[cfg(test)]
+mod growing_tests;
+#[cfg(test)]
 mod nonce_tests;
 #[cfg(test)]
 mod number_tests;
