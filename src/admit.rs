@@ -132,22 +132,22 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         }
     }
 
-    /// Judges a request that has just come: as [`Gate::admit_at`] now.
-    pub fn admit(
+    /// Runs every check, cheapest first, and stops at the first that fails.
+    ///
+    /// Nothing is written to any store before the signature holds. What else is known of the request then stands in
+    /// `scratch`: how full limits are, and of one that is refused whose it was proved to be.
+    pub async fn admit(
         &self,
         request: &Inbound<'_>,
         route: &Route,
         scratch: &mut Scratch,
-    ) -> impl Future<Output = Result<Permit, Denial>> {
-        self.admit_at(request, route, scratch, self.clock.now())
+    ) -> Result<Permit, Denial> {
+        self.admit_at(request, route, scratch, self.clock.now()).await
     }
 
-    /// Runs every check, cheapest first, and stops at the first that fails. `now` is the moment by [`Gate::clock`] at
-    /// which the last of the request had come: for whoever has just looked.
-    ///
-    /// Nothing is written to any store before the signature holds. What else is known of the request then stands in
-    /// `scratch`: how full limits are, and of one that is refused whose it was proved to be.
-    pub async fn admit_at(
+    /// The same for the gateway, which has just looked at the clock, when the last of the request had come. An embedder's
+    /// moment could be any: what is stale must not pass by it.
+    pub(crate) async fn admit_at(
         &self,
         request: &Inbound<'_>,
         route: &Route,
