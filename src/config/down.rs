@@ -97,25 +97,12 @@ const WHEN_DOWN: [(WhenDown, &str); 2] = [(WhenDown::Refuse, "refuse"), (WhenDow
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use crate::config::{Config, System};
+    use crate::config::tests::problems_of;
 
     /// What is wrong with a configuration whose route says `local`.
     fn wrong(route: &str, store: &str) -> String {
-        let text = format!(
-            r#"version = 1
-[[listener]]
-name = "public"
-address = "127.0.0.1:0"
-[admin]
-address = "127.0.0.1:0"
-{store}
-[[upstream]]
-name = "exchange"
-backends = ["127.0.0.1:1"]
-identity_key = "none"
-[[route]]
+        let route = format!(
+            r#"[[route]]
 name = "one"
 path = "/api/**"
 upstream = "exchange"
@@ -123,12 +110,7 @@ when_store_down = "local"
 {route}
 "#
         );
-        match Config::parse(&text, Path::new("gateway.toml"), &System) {
-            Ok(_) => String::new(),
-            Err(refused) => {
-                refused.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-            }
-        }
+        problems_of(store, &route).join("\n")
     }
 
     const SHARED: &str =

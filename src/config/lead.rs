@@ -70,24 +70,12 @@ fn signs_host(dialect: &Dialect) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use crate::config::{Config, System};
+    use crate::config::tests::problems_of;
 
     /// What is wrong with two routes of a dialect, of which the second says `rest`.
     fn wrong(dialect: &str, lead: &str, rest: &str) -> Vec<String> {
-        let text = format!(
-            r#"version = 1
-[[listener]]
-name = "public"
-address = "127.0.0.1:0"
-[admin]
-address = "127.0.0.1:0"
-[[upstream]]
-name = "exchange"
-backends = ["127.0.0.1:1"]
-identity_key = "none"
-[[route]]
+        let routes = format!(
+            r#"[[route]]
 name = "look"
 methods = ["GET"]
 path = "/orders"
@@ -104,10 +92,7 @@ dialect = "{dialect}"
 {rest}
 "#
         );
-        match Config::parse(&text, Path::new("gateway.toml"), &System) {
-            Ok(_) => Vec::new(),
-            Err(refused) => refused.errors.iter().map(ToString::to_string).collect(),
-        }
+        problems_of("", &routes)
     }
 
     #[test]

@@ -141,6 +141,27 @@ pub(super) fn parsed(text: &str) -> Result<Loaded, Refused> {
     Config::parse(text, Path::new("etc/gateway.toml"), &world())
 }
 
+/// What is wrong with a configuration of one upstream, with this store and these routes.
+pub(super) fn problems_of(store: &str, routes: &str) -> Vec<String> {
+    let text = format!(
+        r#"version = 1
+[[listener]]
+name = "public"
+address = "127.0.0.1:0"
+[admin]
+address = "127.0.0.1:0"
+{store}
+[[upstream]]
+name = "exchange"
+backends = ["127.0.0.1:1"]
+identity_key = "none"
+{routes}
+"#
+    );
+    let refused = parsed(&text).err();
+    refused.iter().flat_map(|refused| &refused.errors).map(ToString::to_string).collect()
+}
+
 pub(super) fn good(text: &str) -> Loaded {
     parsed(text).unwrap_or_else(|refused| panic!("{refused}"))
 }
