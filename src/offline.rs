@@ -44,20 +44,35 @@ pub struct Recorded {
     pub now_ms: u64,
     /// The key's algorithm.
     pub algorithm: String,
-    /// What is expected: `valid`, `invalid`, or nothing.
+    /// What is expected: `valid`, `invalid`, `valid-if-lenient`, or nothing.
     pub expect: Option<String>,
     /// What is expected of a strict verifier, where it differs.
     pub strict_expect: Option<String>,
 }
 
+/// What a recording expects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Expected<'r> {
+    /// Nothing.
+    Nothing,
+    /// That the request is accepted.
+    Accepted,
+    /// That it is refused.
+    Refused,
+    /// This word, which says neither.
+    Unknown(&'r str),
+}
+
 impl Recorded {
-    /// Whether this request should be accepted, if the recording says.
-    pub fn expected(&self) -> Option<bool> {
-        let expected = self.strict_expect.as_deref().or(self.expect.as_deref())?;
-        match expected {
-            "valid" => Some(true),
-            "invalid" => Some(false),
-            _ => None,
+    /// What the recording expects of a verifier that is lenient, or that is not.
+    pub fn expected(&self, lenient: bool) -> Expected<'_> {
+        let strict = self.strict_expect.as_deref().filter(|_| !lenient);
+        match strict.or(self.expect.as_deref()) {
+            None => Expected::Nothing,
+            Some("valid") => Expected::Accepted,
+            Some("valid-if-lenient") if lenient => Expected::Accepted,
+            Some("valid-if-lenient" | "invalid") => Expected::Refused,
+            Some(word) => Expected::Unknown(word),
         }
     }
 }

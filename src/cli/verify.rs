@@ -8,13 +8,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::dialect::{BUILTIN, Dialect, Explained};
-use crate::offline::{Judge, Judged, Recorded, Unjudged};
+use crate::offline::{Expected, Judge, Judged, Recorded, Unjudged};
 
 /// Judge recorded requests offline and say why each is accepted or refused.
 ///
 /// Each line of FILE is a JSON object: dialect, method, target, headers, body, key, secret, passphrase, algorithm, and
-/// `now_ms`, the server's clock. Where it holds `expect` ("valid" or "invalid") and the verdict differs, the exit status
-/// is 1. Lines are judged one by one: nothing is remembered, so a repeated line is not a replay.
+/// `now_ms`, the server's clock. Where it holds `expect` ("valid", "invalid" or "valid-if-lenient") and the verdict
+/// differs, or where that says anything else, the exit status is 1. Lines are judged one by one: nothing is remembered, so a repeated line is not a replay.
 ///
 /// Example: countersign verify tests/vectors/binance.jsonl tests/vectors/okx.jsonl
 #[derive(clap::Args, Debug)]
@@ -56,7 +56,7 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
                 Ok(line) => line,
                 Err(error) => return usage(err, &format!("{name}: line {}: {error}", place + 1)),
             };
-            let told = Told::of(&mut judge, place + 1, &line);
+            let told = Told::of(&mut judge, place + 1, &line, args.lenient);
             tally.count(&told);
             if args.json { told.json(file, out)? } else { told.text(&label, out)? }
         }
@@ -106,19 +106,21 @@ struct Told {
     line: usize,
     recorded: Option<Recorded>,
     judged: Result<Judged, String>,
+    lenient: bool,
 }
 
 impl Told {
-    fn of(judge: &mut Judge, line: usize, text: &str) -> Self {
+    fn of(judge: &mut Judge, line: usize, text: &str, lenient: bool) -> Self {
         let recorded: Recorded = match serde_json::from_str(text) {
             Ok(recorded) => recorded,
             Err(error) => {
-                return Self { line, recorded: None, judged: Err(format!("unreadable: {error}")) };
+                let judged = Err(format!("unreadable: {error}"));
+                return Self { line, recorded: None, judged, lenient };
             }
         };
         let judged =
             ready(judge.judge(&recorded)).map_err(|error: Unjudged| format!("unreadable: {error}"));
-        Self { line, recorded: Some(recorded), judged }
+        Self { line, recorded: Some(recorded), judged, lenient }
     }
 
     fn accepted(&self) -> bool {
@@ -126,8 +128,20 @@ impl Told {
     }
 
     fn contradicted(&self) -> bool {
-        let expected = self.recorded.as_ref().and_then(Recorded::expected);
-        self.judged.is_err() || expected.is_some_and(|expected| expected != self.accepted())
+        self.judged.is_err()
+            || match self.expected() {
+                Expected::Nothing => false,
+                Expected::Accepted => !self.accepted(),
+                Expected::Refused => self.accepted(),
+                Expected::Unknown(_) => true,
+            }
+    }
+
+    fn expected(&self) -> Expected<'_> {
+        match &self.recorded {
+            Some(recorded) => recorded.expected(self.lenient),
+            None => Expected::Nothing,
+        }
     }
 
     fn reason(&self) -> String {
@@ -171,7 +185,16 @@ impl Told {
     }
 
     fn text(&self, label: &str, out: &mut impl Write) -> io::Result<()> {
-        let mark = if self.contradicted() { "  <- not what the recording expects" } else { "" };
+        let mark = match self.expected() {
+            Expected::Unknown(word) => format!(
+                "  <- the recording expects `{}`: it may say valid, invalid or valid-if-lenient",
+                word.escape_debug()
+            ),
+            Expected::Nothing | Expected::Accepted | Expected::Refused => {
+                let text = "  <- not what the recording expects";
+                if self.contradicted() { text.to_owned() } else { String::new() }
+            }
+        };
         let verdict = if self.accepted() {
             "accepted".to_owned()
         } else {

@@ -48,6 +48,29 @@ fn requests_that_only_a_lenient_reading_takes_are_refused_as_expected() {
 }
 
 #[test]
+fn a_recording_that_expects_an_unknown_word_is_judged_and_told() {
+    let all = std::fs::read_to_string(format!("{VECTORS}/bybit.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(all.lines().next().unwrap()).unwrap();
+    for (expects, code) in [("valid", 0), ("valid-if-lenient", 1), ("invalid", 1), ("vaild", 1)] {
+        let mut changed = first.clone();
+        changed["expect"] = json!(expects);
+        let said = run_reading(&["verify", "--json", "-"], &changed.to_string());
+        let told = &json_lines(&said.out)[0];
+        assert_eq!((said.code, &told["accepted"]), (Some(code), &json!(true)), "{expects}");
+        assert_eq!(told["contradicts_expect"], json!(code == 1), "{expects}");
+        let said = run_reading(&["verify", "-"], &changed.to_string());
+        assert_eq!(said.out.contains("expects `vaild`"), expects == "vaild", "{}", said.out);
+        changed["secret"] = json!("another");
+        let said = run_reading(&["verify", "-"], &changed.to_string());
+        let refused = matches!(expects, "invalid" | "valid-if-lenient");
+        assert_eq!(said.code, Some(i32::from(!refused)), "{expects}");
+    }
+    let lenient = format!("{VECTORS}/lenient/binance.jsonl");
+    let said = run(&["verify", "--json", "--lenient", &lenient], &[]);
+    assert_eq!(said.code, Some(0), "{}", said.out);
+}
+
+#[test]
 fn a_recording_that_was_changed_is_refused_and_told() {
     for (dialect, ..) in DIALECTS {
         let all = std::fs::read_to_string(format!("{VECTORS}/{dialect}.jsonl")).unwrap();
