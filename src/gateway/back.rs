@@ -79,7 +79,7 @@ impl Connection {
     }
 
     /// Sends a request and reads the head of its reply, which must have begun when it is `due`.
-    pub(super) async fn send(&mut self, request: &Outgoing, due: Instant) -> Sent {
+    pub(super) async fn send(&mut self, request: &mut Outgoing, due: Instant) -> Sent {
         let mut written = 0;
         poll_fn(|cx| {
             if let Poll::Ready(sent) = self.poll_exchange(cx, request, &mut written) {
@@ -102,16 +102,17 @@ impl Connection {
     fn poll_exchange(
         &mut self,
         cx: &mut Context<'_>,
-        request: &Outgoing,
+        request: &mut Outgoing,
         written: &mut usize,
     ) -> Poll<Sent> {
         let broken = |written| {
             // The system takes nothing of what it refuses: until it took something, nothing was sent.
             Poll::Ready(if written == 0 { Sent::Unsent } else { Sent::Lost(ForwardFault::Unknown) })
         };
-        loop {
+        while !request.is_spent() {
             let (head, body) = request.from(*written);
             if head.is_empty() && body.is_empty() {
+                request.spend();
                 break;
             }
             let socket = Pin::new(&mut self.socket);
@@ -141,7 +142,7 @@ impl Connection {
                 Ok(None) => {}
                 Ok(Some(head)) => {
                     self.is_fresh = false;
-                    self.keeps_alive = head.keeps_alive && *written == request.len();
+                    self.keeps_alive = head.keeps_alive && request.is_spent();
                     return Poll::Ready(Sent::Replied(head));
                 }
                 Err(_) => return Poll::Ready(Sent::Lost(ForwardFault::BadReply)),

@@ -68,22 +68,34 @@ pub(super) struct Known {
     pub(super) signed: bool,
 }
 
-/// A path, kept without a copy.
+/// A path that is kept.
 #[derive(Clone)]
 pub(super) enum Path {
+    /// A short one: the memory of its request is free for the next.
+    Short(ArrayVec<u8, SHORT_PATH>),
     /// ASCII that we have read ourselves.
     Plain(Bytes),
     /// What hyper has read.
     Uri(Option<PathAndQuery>),
 }
 
+/// So long is every path of an API that names no more than a thing and its id.
+const SHORT_PATH: usize = 60;
+
 impl Known {
     pub(super) fn proven(&self) -> Proven<'_> {
-        let path = match &self.path {
-            Path::Plain(text) => text,
-            Path::Uri(target) => target.as_ref().map_or("/", PathAndQuery::path).as_bytes(),
-        };
-        Proven { key: &self.key, method: &self.method, path, signed: self.signed }
+        let Self { key, method, path, signed } = self;
+        Proven { key, method, path: path.as_bytes(), signed: *signed }
+    }
+}
+
+impl Path {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(text) => text,
+            Self::Plain(text) => text,
+            Self::Uri(target) => target.as_ref().map_or("/", PathAndQuery::path).as_bytes(),
+        }
     }
 }
 
@@ -166,6 +178,12 @@ impl<T: Tally> Record<T> {
             proven: self.proven.as_ref()?.proven(),
             required,
         })
+    }
+
+    /// An upstream was asked at the moment `asked`, and its answer had begun at `now`, or there was none.
+    pub(super) fn heard(&mut self, upstream: usize, asked: Instant, now: Instant) {
+        self.latest = now;
+        self.upstream = Some((upstream, now - asked));
     }
 
     /// The answer begins: it is named.

@@ -375,8 +375,8 @@ enum Patience {
 }
 
 impl Unsent {
-    async fn send(self, connection: &mut Connection, due: Instant) -> Sent {
-        match connection.send(&self.0, due).await {
+    async fn send(mut self, connection: &mut Connection, due: Instant) -> Sent {
+        match connection.send(&mut self.0, due).await {
             back::Sent::Replied(head) => Sent::Replied(head),
             back::Sent::Unsent => Sent::Returned(self),
             back::Sent::Lost(fault) => Sent::Lost(fault),

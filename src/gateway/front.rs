@@ -75,20 +75,20 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
             Next::Broken => return Left::Broken,
             Next::Odd => return front.hand_over(),
         };
-        let whole = front.take_body(request.length, rest);
+        let (length, closes) = (request.length, request.closes);
+        let to_head = request.method == Method::HEAD;
+        let whole = front.take_body(length, rest);
         let at = worker.gate.clock.both();
         let mut record = worker.open(line, at);
         let served = {
             let within = worker.config.server.body_timeout;
-            let read = |cap| front.read_body(whole, request.length, cap, within);
-            front.unless_gone(pin!(worker.serve_plain(line, &request, read, &mut record))).await
+            let read = |cap| front.read_body(whole, length, cap, within);
+            front.unless_gone(pin!(worker.serve_plain(line, request, read, &mut record))).await
         };
         let Some(Ok(reply)) = served else { return Left::Broken };
 
-        let closes = request.closes || line.pulse.is_leaving();
-        let to_head = request.method == Method::HEAD;
+        let closes = closes || line.pulse.is_leaving();
         let manner = Manner { to_head, closes, date: worker.desk.dates.at(at.0) };
-        worker.desk.put(request);
         let is_cut = || record.is_cut();
         if front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await.is_err() {
             record.note_cut();
@@ -108,7 +108,8 @@ impl Desk {
         self.plains.borrow_mut().pop().unwrap_or_default()
     }
 
-    fn put(&self, mut request: Box<Plain>) {
+    /// Takes back the memory of a request.
+    pub(super) fn put(&self, mut request: Box<Plain>) {
         request.clear();
         self.plains.borrow_mut().push(request);
     }

@@ -7,9 +7,11 @@
 
 use std::mem::MaybeUninit;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::exit::Path;
 use super::names::Names;
 use super::reply_head::{decimal, place};
 use crate::lanes;
@@ -53,10 +55,11 @@ impl Plain {
         }
     }
 
-    /// The path, kept beyond the request without a copy.
-    pub(super) fn kept_path(&self) -> Bytes {
-        let (from, to) = (self.target.0, self.mark.unwrap_or(self.target.1));
-        if from <= to && to <= self.text.len() { self.text.slice(from..to) } else { Bytes::new() }
+    /// The path, kept beyond the request: where it is long without a copy.
+    pub(super) fn kept_path(&self) -> Path {
+        let place = self.target.0..self.mark.unwrap_or(self.target.1);
+        let path = self.text.get(place.clone()).unwrap_or_default();
+        ArrayVec::try_from(path).map_or_else(|_| Path::Plain(self.text.slice(place)), Path::Short)
     }
 
     /// Forgets the request, and keeps the memory.
@@ -210,7 +213,7 @@ mod tests {
                     Content-Length: 3\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\na=1GET";
         let (Beginning::Plain(rest), plain) = read(text) else { panic!("{text}") };
         assert_eq!(plain.target(), ("/api/v3/order", Some("a=1&b=%20")));
-        assert_eq!(plain.kept_path(), "/api/v3/order");
+        assert_eq!(plain.kept_path().as_bytes(), b"/api/v3/order");
         assert_eq!((&plain.method, plain.length, plain.closes), (&Method::POST, 3, false));
         assert_eq!(plain.headers.get("x-mbx-apikey").unwrap(), "k");
         assert_eq!(plain.headers.len(), 8);
@@ -234,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_kept_as_it_is_however_long() {
+        for length in [1, 59, 60, 61, 4_096] {
+            let path = format!("/{}", "a".repeat(length - 1));
+            for target in [path.clone(), format!("{path}?b=c")] {
+                let (_, mut plain) = read(&format!("GET {target} HTTP/1.1\r\n\r\n"));
+                let kept = plain.kept_path();
+                plain.clear();
+                assert_eq!(kept.as_bytes(), path.as_bytes());
+            }
+        }
+    }
+
+    #[test]
     fn a_target_is_path_and_query_or_a_path_alone() {
         for (target, path, query) in
             [("/", "/", None), ("/?", "/", Some("")), ("/a?b?c", "/a", Some("b?c"))]
@@ -241,7 +257,7 @@ mod tests {
             let (found, plain) = read(&format!("GET {target} HTTP/1.1\r\n\r\n"));
             assert!(matches!(found, Beginning::Plain(rest) if rest.is_empty()), "{target}");
             assert_eq!(plain.target(), (path, query));
-            assert_eq!(plain.kept_path(), path);
+            assert_eq!(plain.kept_path().as_bytes(), path.as_bytes());
         }
     }
 

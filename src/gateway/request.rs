@@ -33,6 +33,7 @@ pub(super) struct Outgoing {
     body: Bytes,
     is_head: bool,
     asks_upgrade: bool,
+    is_spent: bool,
     /// Where the memory of the text comes from, and goes.
     texts: Rc<Texts>,
 }
@@ -48,7 +49,7 @@ impl Texts {
     }
 
     pub(super) fn put(&self, mut text: Vec<u8>) {
-        if text.capacity() <= MOST_ROOM {
+        if (1..=MOST_ROOM).contains(&text.capacity()) {
             text.clear();
             self.0.borrow_mut().push(text);
         }
@@ -62,9 +63,16 @@ impl Drop for Outgoing {
 }
 
 impl Outgoing {
-    /// Its length in bytes.
-    pub(super) fn len(&self) -> usize {
-        self.text.len() + self.body.len()
+    /// All of it has been written: nobody needs its bytes any more.
+    pub(super) fn spend(&mut self) {
+        self.texts.put(std::mem::take(&mut self.text));
+        self.body = Bytes::new();
+        self.is_spent = true;
+    }
+
+    /// Whether all of it has been written.
+    pub(super) fn is_spent(&self) -> bool {
+        self.is_spent
     }
 
     /// Whether its method is HEAD: then its reply has no body.
@@ -107,6 +115,7 @@ pub(super) fn compose(
         body: permit.outgoing().body(&received.body),
         is_head: received.method == Method::HEAD,
         asks_upgrade: false,
+        is_spent: false,
         texts: Rc::clone(texts),
     };
     let Outgoing { text, body, .. } = &mut outgoing;

@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 
 use super::cut::Cut;
 use super::exit::{Known, Outbound, Path, Record};
-use super::forward::Received;
+use super::forward::{Ready, Received};
 use super::observe::{Observer, Outcome, Skew, Tally};
 use super::plain::Plain;
 use super::pulse::Pulse;
@@ -27,13 +27,13 @@ use super::standing::{standing, tell};
 use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
 use super::{body, client, time, wire};
-use crate::admit::Ask;
+use crate::admit::{Ask, Seal};
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
 use crate::dialect::{Inbound, Room, Said};
 use crate::key::Key;
 use crate::registry::Keys;
-use crate::store::Store;
+use crate::store::{Receipt, Store};
 
 /// The connection that a request came by.
 #[derive(Debug)]
@@ -54,6 +54,25 @@ struct Asked<'r> {
     /// Where its path is kept.
     kept: Kept<'r>,
     body: Arrival,
+}
+
+/// What judging a request comes to.
+enum Judged<'w> {
+    /// Its answer.
+    Answered(Reply),
+    /// It is to be sent to a backend.
+    Admitted(Admitted<'w>),
+}
+
+/// A request that was admitted: all that is kept of it while its backend is waited for.
+struct Admitted<'w> {
+    ready: Ready<'w>,
+    upstream: usize,
+    entry: &'w Entry,
+    seal: Option<Box<Seal>>,
+    receipt: Option<Box<Receipt>>,
+    /// When, by either clock.
+    at: (Micros, Instant),
 }
 
 /// What holds the path of a request.
@@ -102,7 +121,9 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         };
         let within = self.config.server.body_timeout;
         let read = |cap| body::read(body, cap, within);
-        let mut reply = self.reply(line, asked, read, &mut record).await?;
+        let mut entry = None;
+        let judged = self.judge(line, asked, read, &mut entry, &mut record).await;
+        let mut reply = self.conclude(judged, entry, &mut record).await?;
         // What a client sends early, taking the answer for granted, must not be read as requests.
         if websocket::is_sought(&head.headers) && reply.status() != StatusCode::SWITCHING_PROTOCOLS
         {
@@ -118,36 +139,44 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
     }
 
     /// Answers such a request, unless it is cut.
+    ///
+    /// What holds its head is given back before its backend is waited for: who waits keeps little, and the next request
+    /// is read into memory that is still in the caches.
     pub(super) async fn serve_plain<B: Future<Output = Result<Bytes, Refusal>>>(
         &self,
         line: &Line,
-        request: &Plain,
+        request: Box<Plain>,
         read: impl FnOnce(usize) -> B,
         record: &mut Record<O::Tally>,
     ) -> Result<Reply, Cut> {
         let asked = Asked {
             method: &request.method,
             headers: &request.headers,
-            target: wire::plain(request, self.config.server.header_fields),
-            kept: Kept::Plain(request),
+            target: wire::plain(&request, self.config.server.header_fields),
+            kept: Kept::Plain(&request),
             body: if request.length == 0 { Arrival::None } else { Arrival::Unread },
         };
-        let mut reply = self.reply(line, asked, read, record).await?;
+        let mut entry = None;
+        let judged = self.judge(line, asked, read, &mut entry, record).await;
+        self.desk.put(request);
+        let mut reply = self.conclude(judged, entry, record).await?;
         record.answer(&mut reply);
         Ok(reply)
     }
 
-    /// The reply to a request, or the refusal's.
-    async fn reply<B: Future<Output = Result<Bytes, Refusal>>>(
+    /// The reply to a request that was judged, or the refusal's.
+    async fn conclude(
         &self,
-        line: &Line,
-        asked: Asked<'_>,
-        read: impl FnOnce(usize) -> B,
+        judged: Result<Judged<'_>, Unanswered>,
+        entry: Option<&Entry>,
         record: &mut Record<O::Tally>,
     ) -> Result<Reply, Cut> {
-        line.pulse.set_unread(asked.body != Arrival::None);
-        let mut entry = None;
-        match self.answer(line, asked, read, &mut entry, record).await {
+        let answered = match judged {
+            Ok(Judged::Answered(reply)) => Ok(reply),
+            Ok(Judged::Admitted(admitted)) => self.forward(admitted, record).await,
+            Err(unanswered) => Err(unanswered),
+        };
+        match answered {
             Ok(reply) => Ok(reply),
             Err(Unanswered::Cut) => {
                 record.outcome = Some(Outcome::Cut);
@@ -169,15 +198,16 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
     }
 
     #[expect(clippy::too_many_lines, reason = "the life of a request, read top-down")]
-    async fn answer<'w, B: Future<Output = Result<Bytes, Refusal>>>(
+    async fn judge<'w, B: Future<Output = Result<Bytes, Refusal>>>(
         &'w self,
         line: &Line,
         asked: Asked<'_>,
         read: impl FnOnce(usize) -> B,
         found: &mut Option<&'w Entry>,
         record: &mut Record<O::Tally>,
-    ) -> Result<Reply, Unanswered> {
+    ) -> Result<Judged<'w>, Unanswered> {
         let Asked { method, headers, target, kept, body: arrival } = asked;
+        line.pulse.set_unread(arrival != Arrival::None);
         let wire::Target { host, path, query } = target?;
         let peer = client::address(line.peer, headers, &self.config.server.trusted_proxies)?;
         record.peer = peer;
@@ -235,49 +265,60 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             (now, checked) = Box::pin(self.intend(entry, record)).await?;
         }
 
-        let mut reply = match entry.target {
+        let upstream = match entry.target {
             Target::Time(form) => {
                 record.outcome = Some(Outcome::Answered);
-                time::answer(form, now).into()
+                let reply = time::answer(form, now).into();
+                return Ok(Judged::Answered(told(reply, record, now, entry)));
             }
-            Target::Upstream(upstream) | Target::WebSocket(upstream) => {
-                record.outcome = Some(Outcome::Forwarded);
-                let request_id = record.request_id.as_bytes();
-                let (client, tls) = (peer, line.tls);
-                let received =
-                    Received { method, path, query, host, headers, body, client, request_id, tls };
-                let at = (now, checked.into());
-                let (seal, receipt) = (permit.take_seal(), permit.take_receipt());
-                let ready = self.upstreams.prepare(upstream, permit, entry, &received, at);
-                let (replied, latest) = match (ready, handshake) {
-                    (Ok(ready), None) => unless_cut(record, pin!(ready.send())).await?,
-                    (Ok(ready), Some(handshake)) => {
-                        let opening = self.open_websocket(line, &handshake, ready, entry, record);
-                        (Ok(Box::pin(opening).await?), Instant::now())
-                    }
-                    (Err(fault), _) => (Err(fault), Instant::now()),
-                };
-                record.latest = latest;
-                record.upstream = Some((upstream, record.latest - checked));
-                let reply = replied.map_err(Refusal::Failed)?;
-                let status = reply.status().as_u16();
-                if let Some(receipt) = receipt.and_then(|receipt| receipt.given_back(status)) {
-                    self.gate.store.give_back(&receipt, self.gate.clock.now());
-                    record.standing.iter_mut().for_each(|told| told.give_back(status));
-                }
-                match seal {
-                    None => reply,
-                    // Boxed, so that every other request has less to carry along.
-                    Some(seal) => Box::pin(reply.sealed(*seal)).await.map_err(Refusal::Failed)?,
-                }
+            Target::Upstream(upstream) | Target::WebSocket(upstream) => upstream,
+        };
+        record.outcome = Some(Outcome::Forwarded);
+        let request_id = record.request_id.as_bytes();
+        let (client, tls) = (peer, line.tls);
+        let received =
+            Received { method, path, query, host, headers, body, client, request_id, tls };
+        let (seal, receipt) = (permit.take_seal(), permit.take_receipt());
+        let at = (now, checked);
+        let ready =
+            self.upstreams.prepare(upstream, permit, entry, &received, (now, checked.into()));
+        let ready = match (ready, handshake) {
+            (Ok(ready), None) => ready,
+            (Ok(ready), Some(handshake)) => {
+                // Boxed, so that every other request has less to carry along.
+                let opening = self.open_websocket(line, &handshake, ready, entry, record);
+                let reply = Box::pin(opening).await?;
+                record.heard(upstream, checked, Instant::now());
+                return Ok(Judged::Answered(told(reply, record, now, entry)));
+            }
+            (Err(fault), _) => {
+                record.heard(upstream, checked, Instant::now());
+                return Err(Refusal::Failed(fault).into());
             }
         };
-        tell(&mut reply, &record.standing, now, entry);
-        if record.is_local {
-            let local = HeaderValue::from_static("local");
-            reply.set(JUDGED, Value::Said(Said::Text(local)));
+        Ok(Judged::Admitted(Admitted { ready, upstream, entry, seal, receipt, at }))
+    }
+
+    /// Sends a request that was admitted to its backend.
+    async fn forward(
+        &self,
+        admitted: Admitted<'_>,
+        record: &mut Record<O::Tally>,
+    ) -> Result<Reply, Unanswered> {
+        let Admitted { ready, upstream, entry, seal, receipt, at: (now, sent) } = admitted;
+        let (replied, latest) = unless_cut(record, pin!(ready.send())).await?;
+        record.heard(upstream, sent, latest);
+        let mut reply = replied.map_err(Refusal::Failed)?;
+        let status = reply.status().as_u16();
+        if let Some(receipt) = receipt.and_then(|receipt| receipt.given_back(status)) {
+            self.gate.store.give_back(&receipt, self.gate.clock.now());
+            record.standing.iter_mut().for_each(|told| told.give_back(status));
         }
-        Ok(reply)
+        if let Some(seal) = seal {
+            // Boxed, so that every other request has less to carry along.
+            reply = Box::pin(reply.sealed(*seal)).await.map_err(Refusal::Failed)?;
+        }
+        Ok(told(reply, record, now, entry))
     }
 
     /// The route of a request. One that may not go unrecorded serves nothing while nothing is recorded.
@@ -327,6 +368,16 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
     }
 }
 
+/// A reply that tells how full the limits were at the moment `now`, and who judged the request.
+fn told<T: Tally>(mut reply: Reply, record: &Record<T>, now: Micros, entry: &Entry) -> Reply {
+    tell(&mut reply, &record.standing, now, entry);
+    if record.is_local {
+        let local = HeaderValue::from_static("local");
+        reply.set(JUDGED, Value::Said(Said::Text(local)));
+    }
+    reply
+}
+
 /// Why a request gets no reply from the one who serves it.
 pub(super) enum Unanswered {
     Refused(Refusal),
@@ -368,7 +419,7 @@ pub(super) async fn unless_cut<T: Tally, W: Future>(
 impl Kept<'_> {
     fn known(self, key: Arc<Key>, method: &Method, entry: &Entry) -> Known {
         let path = match self {
-            Kept::Plain(request) => Path::Plain(request.kept_path()),
+            Kept::Plain(request) => request.kept_path(),
             Kept::Uri(uri) => Path::Uri(uri.path_and_query().cloned()),
         };
         let signed = matches!(entry.demand.ask, Ask::Signed(_));
