@@ -7,6 +7,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ use super::backends::Slot;
 use super::forward::ForwardFault;
 use super::reply_head::{Asked, ReplyHead};
 use super::request::Outgoing;
+use super::rooms::{Held, Rooms};
 
 /// A connection to a backend, open as long as it lives.
 pub(super) struct Connection {
     socket: TcpStream,
     /// What was read and not yet taken.
-    held: BytesMut,
+    held: Held,
     /// It is only ever set earlier, or anew when it rings too early: so a busy connection moves no timers.
     alarm: Pin<Box<Sleep>>,
     /// Whether it has carried no request before.
@@ -45,10 +47,10 @@ pub(super) enum Sent {
 
 impl Connection {
     /// `within` is how long replies may usually take.
-    pub(super) fn new(socket: TcpStream, slot: Slot, within: Duration) -> Self {
+    pub(super) fn new(socket: TcpStream, slot: Slot, within: Duration, rooms: &Rc<Rooms>) -> Self {
         Self {
             socket,
-            held: BytesMut::with_capacity(ROOM),
+            held: Held::new(rooms),
             alarm: Box::pin(sleep(within)),
             is_fresh: true,
             keeps_alive: true,
@@ -152,16 +154,23 @@ impl Connection {
 
     /// Reads more; 0 when the backend has closed.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // Where nothing is held its memory is used again from the start, which is in the caches.
-        if self.held.is_empty() || self.held.capacity() - self.held.len() < LEAST_ROOM {
-            self.held.reserve(ROOM);
+        // Who waits needs no memory to read into.
+        ready!(self.socket.poll_read_ready(cx))?;
+        let more = pin!(self.socket.read_buf(self.held.room())).poll(cx);
+        if more.is_pending() {
+            self.held.release();
         }
-        pin!(self.socket.read_buf(&mut self.held)).poll(cx)
+        more
+    }
+
+    /// It lies idle from here on, and holds no memory.
+    pub(super) fn rest(&mut self) {
+        self.held.release();
     }
 
     /// What it is made of, for the one who uses it otherwise from here on: it counts as a connection no more.
     pub(super) fn into_parts(self) -> (TcpStream, BytesMut) {
-        (self.socket, self.held)
+        (self.socket, self.held.into_text())
     }
 
     /// What was read and not yet taken, for the one who passes the reply on.
@@ -177,5 +186,4 @@ impl fmt::Debug for Connection {
 }
 
 /// How much is read at a time.
-const ROOM: usize = 8_192;
-const LEAST_ROOM: usize = 2_048;
+pub(super) const ROOM: usize = 8_192;

@@ -19,6 +19,7 @@ use super::pool::{Closings, Lack, Pool, keep_swept};
 use super::reply::{Lease, Reply, ReplyBody, pass_on};
 use super::reply_head::ReplyHead;
 use super::request::{Outgoing, Texts, compose};
+use super::rooms::Rooms;
 use super::routes::Entry;
 use super::spread::{Group, Turn};
 use super::websocket::Handshake;
@@ -112,9 +113,9 @@ impl Upstreams {
         permissions: Arc<PermissionNames>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let closings = Arc::default();
+        let (closings, rooms) = (Arc::default(), Rooms::new(back::ROOM));
         let group = |(place, upstream): (usize, &Upstream)| {
-            let pool = |backend| Rc::new(Pool::new(backend, upstream, &clock, &closings));
+            let pool = |backend| Rc::new(Pool::new(backend, upstream, &clock, &closings, &rooms));
             Group::new(shared.of(place).iter().map(pool))
         };
         let groups = upstreams.iter().enumerate().map(group).collect();

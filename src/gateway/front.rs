@@ -13,10 +13,11 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use http::{Method, StatusCode};
 use hyper::body::{Body, Frame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -30,6 +31,7 @@ use super::pulse::Pulse;
 use super::refusal::Refusal;
 use super::reply::{Reply, ReplyBody, ReplyFault};
 use super::request::Texts;
+use super::rooms::{Held, Rooms};
 use super::serve::Line;
 use super::stream::Watched;
 use super::worker::Worker;
@@ -39,14 +41,23 @@ use crate::registry::Keys;
 use crate::store::Store;
 
 /// What the connections of one worker share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Desk {
     /// Where answers are written before they go out.
     texts: Texts,
     /// Clear, and memory to use again. Boxed, so that what is handed on from step to step is small.
     #[expect(clippy::vec_box, reason = "taken out and handed on as they are")]
     plains: RefCell<Vec<Box<Plain>>>,
+    /// Where requests are read to.
+    rooms: Rc<Rooms>,
     dates: Dates,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        let (texts, plains, dates) = Default::default();
+        Self { texts, plains, rooms: Rooms::new(ROOM), dates }
+    }
 }
 
 /// How a connection leaves here.
@@ -66,8 +77,8 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
     mut stream: Watched,
 ) -> Left {
     stream.hush();
-    let front =
-        Front { io: RefCell::new(Io { stream, held: BytesMut::new() }), body: Cell::new(None) };
+    let held = Held::new(&worker.desk.rooms);
+    let front = Front { io: RefCell::new(Io { stream, held }), body: Cell::new(None) };
     loop {
         let (request, rest) = match front.next(worker, &line.pulse).await {
             Next::Request(request, rest) => (request, rest),
@@ -136,7 +147,7 @@ impl Front {
     async fn next<K, S, C, O: Observer>(&self, worker: &Worker<K, S, C, O>, pulse: &Pulse) -> Next {
         for _ in 0..MOST_READS {
             if !self.io.borrow().held.is_empty() {
-                let bytes = self.io.borrow_mut().held.split().freeze();
+                let bytes = self.io.borrow_mut().held.take();
                 let mut request = worker.desk.take();
                 let (bytes, is_odd) =
                     match plain::read(bytes, worker.config.server.head_bytes, &mut request) {
@@ -147,17 +158,13 @@ impl Front {
                 // Before the bytes are put back: what was read may share them.
                 worker.desk.put(request);
                 pulse.received();
-                self.io.borrow_mut().put_back(bytes);
+                self.io.borrow_mut().held.put_back(bytes);
                 if is_odd {
                     return Next::Odd;
                 }
             }
             let read = poll_fn(|cx| {
                 let io = &mut *self.io.borrow_mut();
-                if io.held.is_empty() {
-                    // The last request is gone: its memory is used again from the start, which is in the caches.
-                    io.held.reserve(ROOM);
-                }
                 let is_between = io.held.is_empty();
                 let more = io.poll_more(cx);
                 // What has come already is answered.
@@ -179,7 +186,7 @@ impl Front {
         let whole = (rest.len() >= length).then(|| rest.split_to(length));
         self.body.set(whole.is_none().then_some(length));
         if !rest.is_empty() {
-            self.io.borrow_mut().put_back(rest);
+            self.io.borrow_mut().held.put_back(rest);
         }
         whole
     }
@@ -211,7 +218,9 @@ impl Front {
                 }
             }
             self.body.set(None);
-            Poll::Ready(Ok(io.held.split_to(length).freeze()))
+            let body = io.held.split_to(length).freeze();
+            io.held.release();
+            Poll::Ready(Ok(body))
         });
         Box::pin(tokio::time::timeout(within, coming)).await.unwrap_or(Err(SLOW))
     }
@@ -249,6 +258,7 @@ impl Front {
             let over = io.held.len() >= length;
             if over {
                 drop(io.held.split_to(length));
+                io.held.release();
             }
             Poll::Ready(over)
         })
@@ -354,7 +364,7 @@ impl Front {
 
     fn hand_over(self) -> Left {
         let Io { mut stream, held } = self.io.into_inner();
-        stream.put_back(held.freeze());
+        stream.put_back(held.into_text().freeze());
         Left::Odd(stream)
     }
 }

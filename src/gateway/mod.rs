@@ -41,6 +41,7 @@ mod reply_head;
 mod reply_rest;
 mod request;
 pub(crate) mod request_id;
+mod rooms;
 pub mod routes;
 mod running;
 mod serve;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::back::Connection;
 use super::backends::{Backend, Slot};
+use super::rooms::Rooms;
 use crate::clock::{Clock, Micros};
 use crate::config::Upstream;
 
@@ -35,6 +36,8 @@ pub(super) struct Pool {
     clock: Arc<dyn Clock>,
     /// Whom to tell that an idle connection has closed.
     closings: Waker,
+    /// Where replies are read to.
+    rooms: Rc<Rooms>,
     /// Oldest first.
     idle: RefCell<Vec<Idle>>,
     returned: Notify,
@@ -52,6 +55,7 @@ impl Pool {
         upstream: &Upstream,
         clock: &Arc<dyn Clock>,
         closings: &Arc<Closings>,
+        rooms: &Rc<Rooms>,
     ) -> Self {
         Self {
             address: address(backend.authority()),
@@ -61,6 +65,7 @@ impl Pool {
             idle_timeout: upstream.idle_timeout,
             clock: Arc::clone(clock),
             closings: Waker::from(Arc::clone(closings)),
+            rooms: Rc::clone(rooms),
             idle: RefCell::default(),
             returned: Notify::new(),
             waiters: Cell::new(0),
@@ -120,15 +125,16 @@ impl Pool {
         };
         let connected = timeout(self.connect_timeout, connecting).await;
         let socket = connected.ok().flatten().ok_or(Lack::Unreachable)?;
-        Ok(Box::new(Connection::new(socket, slot, self.response_timeout)))
+        Ok(Box::new(Connection::new(socket, slot, self.response_timeout, &self.rooms)))
     }
 
     /// Takes back a connection whose reply has been read to its end.
-    pub(super) fn put(&self, connection: Box<Connection>, now: Micros) {
+    pub(super) fn put(&self, mut connection: Box<Connection>, now: Micros) {
         let elsewhere = self.waiters.get() == 0 && self.backend.is_waited_for();
         if elsewhere || !connection.is_reusable() {
             return;
         }
+        connection.rest();
         self.idle.borrow_mut().push(Idle { connection, since: now });
         if self.waiters.get() > 0 {
             self.returned.notify_one();

@@ -90,6 +90,15 @@ impl Watched {
         self.is_told = true;
     }
 
+    /// Ready where there may be something to read: who waits needs no memory to read into.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.transport {
+            Transport::Plain(socket) if !self.ahead.has_remaining() => socket.poll_read_ready(cx),
+            // Of TLS a whole record may have come, or a part of one.
+            Transport::Plain(_) | Transport::Tls(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     fn poll_transport(
         &mut self,
         cx: &mut Context<'_>,
