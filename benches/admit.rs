@@ -64,7 +64,7 @@ impl Owned {
             path: self.path,
             query: self.query.as_deref(),
             host: "api.example",
-            headers: &self.headers,
+            headers: (&self.headers).into(),
             body: self.body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         }

@@ -191,7 +191,7 @@ impl Bench {
             path: "/api/v3/order",
             query: Some(&request.query),
             host: "h",
-            headers: &request.headers,
+            headers: (&request.headers).into(),
             body: b"",
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };

@@ -169,7 +169,7 @@ impl Judge {
             path,
             query,
             host: host.unwrap_or("localhost"),
-            headers: &headers,
+            headers: (&headers).into(),
             body: recorded.body.as_bytes(),
             peer: Ipv4Addr::LOCALHOST.into(),
         };

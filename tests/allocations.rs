@@ -170,7 +170,7 @@ impl Party {
                 path: self.path(),
                 query: request.query.as_deref(),
                 host: "api.example",
-                headers: &request.headers,
+                headers: (&request.headers).into(),
                 body: request.body.as_bytes(),
                 peer: std::net::Ipv4Addr::LOCALHOST.into(),
             };

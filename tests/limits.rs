@@ -159,7 +159,7 @@ impl World {
             path,
             query: Some(&*sent_query),
             host: "h",
-            headers: &headers,
+            headers: (&headers).into(),
             body: sent_body.as_bytes(),
             peer: from.parse().unwrap(),
         };

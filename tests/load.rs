@@ -82,7 +82,7 @@ impl Server {
             path: parts.uri.path(),
             query: parts.uri.query(),
             host,
-            headers: &parts.headers,
+            headers: (&parts.headers).into(),
             body: &body,
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };

@@ -151,7 +151,7 @@ fn judge_in_turn(dialect: &str, requests: &[Recorded]) -> Vec<Option<String>> {
             path: &request.target,
             query: None,
             host: "api.example",
-            headers: &headers,
+            headers: (&headers).into(),
             body: request.body.as_bytes(),
             peer: Ipv4Addr::LOCALHOST.into(),
         };

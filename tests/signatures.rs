@@ -659,7 +659,7 @@ fn twice(input_parameters: &str) -> [Result<(), Denial>; 2] {
         path: "/v1/account",
         query: None,
         host: "api.example",
-        headers: &headers,
+        headers: (&headers).into(),
         body: b"",
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
     };

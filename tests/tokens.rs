@@ -205,7 +205,7 @@ impl Rig {
             path,
             query,
             host: HOST,
-            headers,
+            headers: headers.into(),
             body: body.as_bytes(),
             peer: Ipv4Addr::LOCALHOST.into(),
         };

@@ -21,11 +21,10 @@ pub(crate) fn check(request: &Inbound<'_>, claim: &Claim<'_>) -> Result<(), Deni
 /// Holds when every SHA-256 and SHA-512 digest that was sent is the body's. A field without either proves nothing;
 /// other algorithms are passed over.
 fn verify(request: &Inbound<'_>) -> Result<(), Denial> {
-    let lines = request.headers.get_all(CONTENT_DIGEST);
     let (mut sent, mut seen) = (false, [false; 2]);
-    for line in &lines {
+    for line in request.headers.get_all(&CONTENT_DIGEST) {
         sent = true;
-        let text = line.to_str().map_err(|_| Denial::Malformed(FORM))?;
+        let text = line.to_str().ok_or(Denial::Malformed(FORM))?;
         let mut scanner = Scanner::new(text);
         loop {
             let name =
@@ -87,7 +86,15 @@ mod tests {
         }
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
         let (method, headers) = (&Method::POST, &headers);
-        verify(&Inbound { method, path: "/", query: None, host: "h", headers, body, peer })
+        verify(&Inbound {
+            method,
+            path: "/",
+            query: None,
+            host: "h",
+            headers: headers.into(),
+            body,
+            peer,
+        })
     }
 
     #[test]

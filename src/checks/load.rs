@@ -177,7 +177,8 @@ mod tests {
     fn batch(body: &[u8]) -> Result<Option<String>, Denial> {
         let (headers, peer) = (HeaderMap::new(), [192, 0, 2, 1].into());
         let (method, path, host) = (&Method::POST, "/a", "a");
-        let request = Inbound { method, path, query: None, host, headers: &headers, body, peer };
+        let request =
+            Inbound { method, path, query: None, host, headers: (&headers).into(), body, peer };
         Ok(value(&request, "batch", &BATCH)?.map(str::to_owned))
     }
 

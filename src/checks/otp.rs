@@ -224,11 +224,11 @@ fn sent(request: &Inbound<'_>) -> Result<Option<Challenge>, Denial> {
 
 /// The value of a header field that may stand once.
 fn once<'r>(request: &Inbound<'r>, name: &HeaderName) -> Result<Option<&'r str>, Denial> {
-    let mut all = request.headers.get_all(name).iter();
+    let mut all = request.headers.get_all(name);
     let (first, second) = (all.next(), all.next());
     if second.is_some() {
         return Err(Denial::Malformed("a one-time code or its challenge stands twice"));
     }
-    let text = first.map(|value| value.to_str()).transpose();
-    text.map_err(|_| Denial::Malformed("a one-time code or its challenge is no text"))
+    let no_text = Denial::Malformed("a one-time code or its challenge is no text");
+    first.map(|value| value.to_str().ok_or(no_text)).transpose()
 }

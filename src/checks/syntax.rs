@@ -20,7 +20,7 @@ pub(crate) fn check(request: &Inbound<'_>, body_cap: usize) -> Result<(), Denial
         return Err(Denial::Malformed("no host"));
     }
     // Some backends read `x_y` as `x-y`, so that one name could pass for another.
-    if request.headers.keys().any(|name| holds_underscore(name.as_str().as_bytes())) {
+    if request.headers.iter().any(|(name, _)| holds_underscore(name.as_str().as_bytes())) {
         return Err(Denial::Malformed("an underscore in a header name"));
     }
     Ok(())
@@ -199,7 +199,18 @@ mod tests {
         let headers = HeaderMap::new();
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
         let method = &Method::GET;
-        check(&Inbound { method, path, query, host: "h", headers: &headers, body: b"", peer }, 10)
+        check(
+            &Inbound {
+                method,
+                path,
+                query,
+                host: "h",
+                headers: (&headers).into(),
+                body: b"",
+                peer,
+            },
+            10,
+        )
     }
 
     #[test]
@@ -259,8 +270,15 @@ mod tests {
                 headers.insert(name, HeaderValue::from_static("1"));
                 let peer = std::net::Ipv4Addr::LOCALHOST.into();
                 let (method, path, headers) = (&Method::GET, "/", &headers);
-                let request =
-                    Inbound { method, path, query: None, host: "h", headers, body: b"", peer };
+                let request = Inbound {
+                    method,
+                    path,
+                    query: None,
+                    host: "h",
+                    headers: headers.into(),
+                    body: b"",
+                    peer,
+                };
                 assert_eq!(check(&request, 10).is_err(), place.is_some(), "{length} {place:?}");
             }
         }

@@ -98,7 +98,7 @@ fn signing(
         path,
         query,
         host: HOST,
-        headers: &headers,
+        headers: (&headers).into(),
         body: signed.body.as_bytes(),
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
     };

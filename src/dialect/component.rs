@@ -1,9 +1,9 @@
 //! The parts of a request that an HTTP message signature may cover, and the value that each one signs.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
-use super::Inbound;
 use super::template::Sink;
+use super::{Fields, Inbound};
 
 /// A part of a request (RFC 9421, section 2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -131,8 +131,8 @@ fn write_authority(host: &str, scheme: &str, sink: &mut impl Sink) {
 }
 
 /// Writes a header field: its lines, trimmed, with `, ` between them (RFC 9421, section 2.1).
-pub(crate) fn write_field(name: &HeaderName, headers: &HeaderMap, sink: &mut impl Sink) {
-    for (place, line) in headers.get_all(name).iter().enumerate() {
+pub(crate) fn write_field(name: &HeaderName, headers: Fields<'_>, sink: &mut impl Sink) {
+    for (place, line) in headers.get_all(name).enumerate() {
         if place > 0 {
             sink.put(b", ");
         }
@@ -142,7 +142,7 @@ pub(crate) fn write_field(name: &HeaderName, headers: &HeaderMap, sink: &mut imp
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderValue, Method};
+    use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
 
@@ -150,7 +150,8 @@ mod tests {
         let headers = HeaderMap::new();
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
         let (method, path, headers) = (&Method::POST, "/a%20b", &headers);
-        let request = Inbound { method, path, query, host, headers, body: b"", peer };
+        let request =
+            Inbound { method, path, query, host, headers: headers.into(), body: b"", peer };
         let mut out = Vec::new();
         write_derived(component, &request, scheme, &mut out);
         String::from_utf8(out).unwrap()
@@ -196,7 +197,7 @@ mod tests {
             headers.append("cache-control", HeaderValue::from_static(line));
         }
         let mut out = Vec::new();
-        write_field(&http::header::CACHE_CONTROL, &headers, &mut out);
+        write_field(&http::header::CACHE_CONTROL, (&headers).into(), &mut out);
         assert_eq!(out, b"max-age=60, must-revalidate, ");
     }
 

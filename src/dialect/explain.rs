@@ -150,7 +150,7 @@ mod tests {
                 path,
                 query: signed.target.split_once('?').map(|(_, query)| query),
                 host: "api.example",
-                headers: &headers,
+                headers: (&headers).into(),
                 body: signed.body.as_bytes(),
                 peer: std::net::Ipv4Addr::LOCALHOST.into(),
             };

@@ -361,7 +361,7 @@ mod tests {
             path,
             query,
             host: "api.example:8443",
-            headers,
+            headers: headers.into(),
             body: body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         }

@@ -9,7 +9,7 @@ use super::json_names::Names;
 use super::json_rendering::{Style, is_signed_by_bingx};
 use super::place::{Offers, Places};
 use super::template::rendered;
-use super::{Claim, Dialect, Inbound, Message, PathRule, Place};
+use super::{Claim, Dialect, FieldValue, Inbound, Message, PathRule, Place};
 use crate::denial::{Credential, Denial};
 
 impl Places {
@@ -37,8 +37,8 @@ impl Dialect {
         bytes: &'r mut Vec<u8>,
     ) -> Result<Option<Payload<'r>>, Denial> {
         let Some(name) = self.payload.as_ref() else { return Ok(None) };
-        let mut sent = request.headers.get_all(name).iter();
-        let text = sent.next().and_then(|value| value.to_str().ok());
+        let mut sent = request.headers.get_all(name);
+        let text = sent.next().and_then(FieldValue::to_str);
         let text = text.ok_or(Denial::Malformed("no payload in its header field"))?;
         if sent.next().is_some() {
             return Err(Denial::Malformed("two payloads"));

@@ -15,6 +15,7 @@ mod encoding;
 mod explain;
 pub(crate) mod fields;
 mod form;
+mod header_fields;
 pub(crate) mod json;
 mod json_forward;
 mod json_guard;
@@ -59,7 +60,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 
 pub use answer::Answer;
 pub(crate) use attempt::Attempt;
@@ -70,6 +71,9 @@ pub use coverage::Coverage;
 pub use encoding::Encoding;
 pub use explain::Explained;
 pub use form::BodyKind;
+#[cfg(feature = "server")]
+pub(crate) use header_fields::Field;
+pub use header_fields::{FieldValue, Fields};
 #[cfg(feature = "server")]
 pub(crate) use json_rendering::Style;
 #[cfg(feature = "server")]
@@ -106,7 +110,7 @@ pub struct Inbound<'r> {
     /// The host the client addressed, with its port if it named one.
     pub host: &'r str,
     /// Header fields.
-    pub headers: &'r HeaderMap,
+    pub headers: Fields<'r>,
     /// The whole body; empty when there is none or it has not been read yet.
     pub body: &'r [u8],
     /// The client's address: the socket's, or what a trusted proxy says.

@@ -3,13 +3,12 @@
 use std::fmt;
 use std::ops::Range;
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, HeaderValue};
 
 use super::Inbound;
 use super::pairs::{Side, decodes_to, is_named, parted};
 use crate::denial::{Credential, Denial};
-use crate::lanes;
 
 /// Where a recipe says that a credential travels.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -180,19 +179,19 @@ impl Places {
         request: &Inbound<'r>,
         offers: &mut Offers<'r>,
     ) -> Result<(), Denial> {
-        for (name, value) in request.headers {
+        for (name, value) in request.headers.iter() {
             let text = name.as_str();
             // Most have the name of none, which their length tells.
             if self.lengths.may_hold(text.len()) {
                 let wanted = self.headers.iter().filter(|(_, wanted, _)| **wanted == *text);
                 for (credential, _, word) in wanted {
-                    let value = printable(value).ok_or(Denial::Garbled(*credential))?;
+                    let value = value.to_str().ok_or(Denial::Garbled(*credential))?;
                     let value = after_word(value, word).ok_or(Denial::Garbled(*credential))?;
                     offers.put(*credential, value)?;
                 }
             }
             if !self.items.is_empty() && *name == AUTHORIZATION {
-                let value = printable(value).ok_or(Denial::Garbled(Credential::Signature))?;
+                let value = value.to_str().ok_or(Denial::Garbled(Credential::Signature))?;
                 self.in_items(value, offers)?;
             }
         }
@@ -286,16 +285,6 @@ impl FromIterator<usize> for Few {
     fn from_iter<I: IntoIterator<Item = usize>>(numbers: I) -> Self {
         Self(numbers.into_iter().fold(0, |all, number| all | 1 << (number % 64)))
     }
-}
-
-/// The value of a header field as text, where it is printable ASCII and tabs.
-fn printable(value: &HeaderValue) -> Option<&str> {
-    let is_odd = |byte: u8| {
-        let (outside, other) = (byte.wrapping_sub(b' ') > b'~' - b' ', byte != b'\t');
-        outside & other
-    };
-    let text = std::str::from_utf8(value.as_bytes()).ok()?;
-    if lanes::any(text.as_bytes(), is_odd) { None } else { Some(text) }
 }
 
 /// What follows `word` and a space; all of `value` where there is no word.

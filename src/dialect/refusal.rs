@@ -325,7 +325,7 @@ impl Text {
 
 impl Fact {
     fn of(self, facts: &Facts) -> u64 {
-        let retry_at = facts.now + facts.retry_after;
+        let retry_at = || facts.now + facts.retry_after;
         match self {
             Self::NowMs => facts.now.as_millis(),
             Self::NowS => facts.now.as_millis() / 1_000,
@@ -333,8 +333,8 @@ impl Fact {
             Self::RetryAfterS => {
                 facts.retry_after.as_micros().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX)
             }
-            Self::RetryAtMs => retry_at.0.div_ceil(1_000),
-            Self::RetryAtS => retry_at.0.div_ceil(1_000_000),
+            Self::RetryAtMs => retry_at().0.div_ceil(1_000),
+            Self::RetryAtS => retry_at().0.div_ceil(1_000_000),
             Self::Used | Self::Orders => facts.used.into(),
             Self::Limit => facts.limit.into(),
             Self::Left => facts.limit.saturating_sub(facts.used).into(),

@@ -192,7 +192,7 @@ impl Rule {
                         "the signature does not cover a header field that it must",
                     ));
                 }
-                if self.forwarded.contains(name) && request.headers.contains_key(name) {
+                if self.forwarded.contains(name) && request.headers.contains(name) {
                     return Err(Denial::Unsigned(
                         "the signature does not cover a header field that the backend would get",
                     ));
@@ -203,7 +203,7 @@ impl Rule {
             for line in request.headers.get_all(name) {
                 lines += 1;
                 line.to_str()
-                    .map_err(|_| Denial::Malformed("a covered header field is not plain ASCII"))?;
+                    .ok_or(Denial::Malformed("a covered header field is not plain ASCII"))?;
             }
             if lines == 0 {
                 return Err(Denial::Malformed("a covered header field is not there"));
@@ -448,7 +448,15 @@ mod tests {
         }
         let (method, path, query) = (&Method::POST, "/foo", Some("param=Value&Pet=dog"));
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
-        ask(&Inbound { method, path, query, host: "example.com", headers: &headers, body, peer })
+        ask(&Inbound {
+            method,
+            path,
+            query,
+            host: "example.com",
+            headers: (&headers).into(),
+            body,
+            peer,
+        })
     }
 
     fn base(input: &str) -> String {

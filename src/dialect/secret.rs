@@ -50,7 +50,7 @@ impl PassphraseRule {
     pub(super) fn is_keyed(&self, request: &Inbound<'_>) -> Result<bool, Denial> {
         let Some(rule) = &self.keyed else { return Ok(false) };
         let Some(name) = rule.version.header() else { return Ok(false) };
-        let mut sent = request.headers.get_all(name).iter();
+        let mut sent = request.headers.get_all(name);
         let Some(version) = sent.next() else { return Ok(false) };
         let is = |known: &str| known.as_bytes() == version.as_bytes();
         let among = |all: &[Box<str>]| all.iter().any(|known| is(known));

@@ -99,7 +99,7 @@ impl Dialect {
             path,
             query,
             host: draft.host,
-            headers: &headers,
+            headers: (&headers).into(),
             body: unsigned.body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };

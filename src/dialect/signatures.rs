@@ -283,7 +283,7 @@ impl Dialect {
             path: draft.path,
             query: (!draft.query.is_empty()).then_some(draft.query),
             host: draft.host,
-            headers: &headers,
+            headers: (&headers).into(),
             body: draft.body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };
@@ -323,9 +323,9 @@ fn lines<'r, const N: usize>(
     names: [&HeaderName; N],
 ) -> Result<[&'r str; N], Denial> {
     let mut found = [None; N];
-    for (name, value) in request.headers {
+    for (name, value) in request.headers.iter() {
         for (_, line) in names.iter().zip(&mut found).filter(|(wanted, _)| **wanted == name) {
-            let text = value.to_str().map_err(|_| Denial::Garbled(Credential::Signature))?;
+            let text = value.to_str().ok_or(Denial::Garbled(Credential::Signature))?;
             if line.replace(text).is_some() {
                 return Err(Denial::Twice(Credential::Signature));
             }
@@ -435,7 +435,8 @@ mod tests {
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
         let (path, host, method) = ("/a", "api.example", &method);
         let query = (!query.is_empty()).then_some(query);
-        let request = Inbound { method, path, query, host, headers: &headers, body: b"", peer };
+        let request =
+            Inbound { method, path, query, host, headers: (&headers).into(), body: b"", peer };
         ask(&dialect, &request, headers.clone())
     }
 
@@ -462,12 +463,12 @@ mod tests {
             for name in [SIGNATURE_INPUT, SIGNATURE] {
                 let mut twice = headers.clone();
                 twice.append(&name, headers[&name].clone());
-                let again = Inbound { headers: &twice, ..*request };
+                let again = Inbound { headers: (&twice).into(), ..*request };
                 let refused = Denial::Twice(Credential::Signature);
                 assert_eq!(dialect.claim(&again, &mut Room::default()).unwrap_err(), refused);
                 let mut none = headers.clone();
                 none.remove(&name);
-                let again = Inbound { headers: &none, ..*request };
+                let again = Inbound { headers: (&none).into(), ..*request };
                 let refused = Denial::Missing(Credential::Signature);
                 assert_eq!(dialect.claim(&again, &mut Room::default()).unwrap_err(), refused);
             }

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::HeaderMap;
 use ipnet::IpNet;
 
+use super::request::FORWARDED_FOR;
 use crate::denial::Denial;
+use crate::dialect::Fields;
 
 /// The most hops that are walked.
 const MOST_HOPS: usize = 100;
@@ -16,7 +17,7 @@ const MOST_HOPS: usize = 100;
 /// that is not is the client. No other header is believed.
 pub(super) fn address(
     peer: IpAddr,
-    headers: &HeaderMap,
+    headers: Fields<'_>,
     trusted: &[IpNet],
 ) -> Result<IpAddr, Denial> {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
@@ -24,8 +25,8 @@ pub(super) fn address(
     if !is_trusted(&hop) {
         return Ok(hop);
     }
-    let lines = headers.get_all("x-forwarded-for").iter().rev();
-    let mut hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let lines: Vec<_> = headers.get_all(&FORWARDED_FOR).collect();
+    let mut hops = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     for told in hops.by_ref().take(MOST_HOPS) {
         // What a trusted proxy wrote must be readable, or nobody knows whom the limits would fall on.
         hop = read(told).ok_or(Denial::Malformed("X-Forwarded-For is not a list of addresses"))?;
@@ -52,7 +53,7 @@ fn read(told: &[u8]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -65,7 +66,7 @@ mod tests {
         for name in ["x-real-ip", "forwarded", "cf-connecting-ip", "true-client-ip"] {
             headers.append(name, HeaderValue::from_static("192.0.2.66"));
         }
-        address(peer.parse().unwrap(), &headers, &trusted).map(|found| found.to_string())
+        address(peer.parse().unwrap(), (&headers).into(), &trusted).map(|found| found.to_string())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use tokio::time::Instant;
 
 use super::back::{self, Connection};
@@ -26,6 +26,7 @@ use super::websocket::Handshake;
 use crate::admit::Permit;
 use crate::clock::{Clock, Micros};
 use crate::config::Upstream;
+use crate::dialect::Fields;
 use crate::key::PermissionNames;
 
 /// A request as it was received, and how.
@@ -40,7 +41,7 @@ pub struct Received<'r> {
     /// The host the client addressed.
     pub host: &'r str,
     /// Header fields.
-    pub headers: &'r HeaderMap,
+    pub headers: Fields<'r>,
     /// The whole body.
     pub body: Bytes,
     /// The client's address.

@@ -1,9 +1,11 @@
 //! Which header fields end at this hop: they speak of one connection, never of the message.
 
 use http::header::{
-    CONNECTION, HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    CONNECTION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
+
+use crate::dialect::Fields;
 
 /// Whether `name` belongs to one connection, by its name alone (RFC 9110, 7.6.1).
 pub(super) fn ends_here(name: &HeaderName) -> bool {
@@ -11,8 +13,8 @@ pub(super) fn ends_here(name: &HeaderName) -> bool {
 }
 
 /// Whether the `Connection` field of `headers` lists `name`.
-pub(super) fn listed(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
+pub(super) fn listed(headers: Fields<'_>, name: &HeaderName) -> bool {
+    headers.get_all(&CONNECTION).any(|value| {
         value
             .as_bytes()
             .split(|byte| *byte == b',')
@@ -60,8 +62,8 @@ pub(super) fn kind(name: &[u8]) -> Kind {
 const OURS: &[u8] = b"countersign-";
 
 /// Whether a `Connection` field lists anything at all: mostly none does, and nothing need be looked up.
-pub(super) fn lists(headers: &HeaderMap) -> bool {
-    headers.contains_key(CONNECTION)
+pub(super) fn lists(headers: Fields<'_>) -> bool {
+    headers.contains(&CONNECTION)
 }
 
 /// Whether `name` is one of those that only this gateway writes.
@@ -84,7 +86,7 @@ static FIELDS: [HeaderName; 9] = [
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
 
@@ -115,7 +117,7 @@ mod tests {
         headers.append(CONNECTION, HeaderValue::from_static("\tx-late"));
         for (name, found) in [("x-odd", true), ("x-late", true), ("x-od", false), ("x-odd2", false)]
         {
-            assert_eq!(listed(&headers, &HeaderName::from_static(name)), found, "{name}");
+            assert_eq!(listed((&headers).into(), &HeaderName::from_static(name)), found, "{name}");
         }
     }
 }

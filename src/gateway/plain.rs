@@ -9,18 +9,18 @@ use std::mem::MaybeUninit;
 
 use arrayvec::ArrayVec;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::Method;
 
 use super::exit::Path;
 use super::names::Names;
 use super::reply_head::{decimal, place};
+use crate::dialect::{Field, Fields};
 use crate::lanes;
 
 /// A request whose head has come. It is memory too, which the next request is read into.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     pub(super) method: Method,
-    pub(super) headers: HeaderMap,
     /// The length of its body.
     pub(super) length: usize,
     /// Whether the client wants to close the connection after the answer.
@@ -28,6 +28,7 @@ pub(super) struct Plain {
     text: Bytes,
     target: (usize, usize),
     mark: Option<usize>,
+    fields: Vec<Field>,
     names: Names,
 }
 
@@ -55,6 +56,11 @@ impl Plain {
         }
     }
 
+    /// Its header fields.
+    pub(super) fn fields(&self) -> Fields<'_> {
+        Fields::listed(&self.fields, &self.text)
+    }
+
     /// The path, kept beyond the request: where it is long without a copy.
     pub(super) fn kept_path(&self) -> Path {
         let place = self.target.0..self.mark.unwrap_or(self.target.1);
@@ -64,7 +70,7 @@ impl Plain {
 
     /// Forgets the request, and keeps the memory.
     pub(super) fn clear(&mut self) {
-        self.headers.clear();
+        self.fields.clear();
         self.text = Bytes::new();
     }
 }
@@ -142,8 +148,8 @@ fn understand(request: &httparse::Request<'_, '_>, bytes: &Bytes, plain: &mut Pl
             Special::Other => return None,
         }
         let name = plain.names.read(field.name.as_bytes())?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
-        plain.headers.append(name, value);
+        let value = place(bytes, field.value);
+        plain.fields.push(Field { name, value: (value.start, value.end) });
     }
     Some(())
 }
@@ -190,6 +196,8 @@ const LONGEST_TARGET: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn read(text: &str) -> (Beginning, Plain) {
@@ -215,8 +223,8 @@ mod tests {
         assert_eq!(plain.target(), ("/api/v3/order", Some("a=1&b=%20")));
         assert_eq!(plain.kept_path().as_bytes(), b"/api/v3/order");
         assert_eq!((&plain.method, plain.length, plain.closes), (&Method::POST, 3, false));
-        assert_eq!(plain.headers.get("x-mbx-apikey").unwrap(), "k");
-        assert_eq!(plain.headers.len(), 8);
+        let key = plain.fields().get(&HeaderName::from_static("x-mbx-apikey")).unwrap();
+        assert_eq!((key.as_bytes(), plain.fields().len()), (&b"k"[..], 8));
         assert_eq!(rest, "a=1GET");
         for end in 1..text.len() - 6 {
             let part = text.get(..end).unwrap();
@@ -233,7 +241,7 @@ mod tests {
         plain.clear();
         super::read(Bytes::from_static(b"GET /c HTTP/1.1\r\n\r\n"), 32_768, &mut plain);
         assert_eq!((plain.target(), plain.length, plain.closes), (("/c", None), 0, false));
-        assert!(plain.headers.is_empty() && plain.method == Method::GET);
+        assert!(plain.fields().is_empty() && plain.method == Method::GET);
     }
 
     #[test]

@@ -215,7 +215,7 @@ fn field(of: &HeaderName, value: &[u8], to: &mut Vec<u8>) {
 /// Copies the header fields of the client that may pass.
 fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut Vec<u8>) {
     let lists = hops::lists(received.headers);
-    for (name, value) in received.headers {
+    for (name, value) in received.headers.iter() {
         let listed = || lists && hops::listed(received.headers, name);
         if may_pass(name, upstream, route) && !listed() {
             field(name, value.as_bytes(), to);
@@ -278,7 +278,7 @@ fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut V
         Some(signed) if !body.is_empty() => field(&CONTENT_TYPE, signed.as_bytes(), to),
         Some(_) => {}
         None => {
-            if let Some(own) = received.headers.get(CONTENT_TYPE)
+            if let Some(own) = received.headers.get(&CONTENT_TYPE)
                 && !hops::listed(received.headers, &CONTENT_TYPE)
             {
                 field(&CONTENT_TYPE, own.as_bytes(), to);
@@ -306,7 +306,7 @@ static ALWAYS: [HeaderName; 6] = [
 /// On public routes, beside those that always pass.
 static UNSIGNED: [HeaderName; 3] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE];
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 static RESERVED: [HeaderName; 9] = [

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Body, Incoming};
 
 use super::cut::Cut;
@@ -30,7 +30,7 @@ use super::{body, client, time, wire};
 use crate::admit::{Ask, Seal};
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
-use crate::dialect::{Inbound, Room, Said};
+use crate::dialect::{Fields, Inbound, Room, Said};
 use crate::key::Key;
 use crate::registry::Keys;
 use crate::store::{Receipt, Store};
@@ -48,7 +48,7 @@ pub(super) struct Line {
 /// A request whose head has come, on either front.
 struct Asked<'r> {
     method: &'r Method,
-    headers: &'r HeaderMap,
+    headers: Fields<'r>,
     /// Where it is addressed, if its head keeps the rules of the wire.
     target: Result<wire::Target<'r>, Refusal>,
     /// Where its path is kept.
@@ -108,7 +108,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let (head, body) = request.into_parts();
         let asked = Asked {
             method: &head.method,
-            headers: &head.headers,
+            headers: (&head.headers).into(),
             target: wire::target(&head, self.config.server.header_fields),
             kept: Kept::Uri(&head.uri),
             body: if body.is_end_stream() {
@@ -125,7 +125,8 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let judged = self.judge(line, asked, read, &mut entry, &mut record).await;
         let mut reply = self.conclude(judged, entry, &mut record).await?;
         // What a client sends early, taking the answer for granted, must not be read as requests.
-        if websocket::is_sought(&head.headers) && reply.status() != StatusCode::SWITCHING_PROTOCOLS
+        if websocket::is_sought((&head.headers).into())
+            && reply.status() != StatusCode::SWITCHING_PROTOCOLS
         {
             let close = Said::Text(HeaderValue::from_static("close"));
             reply.set(header::CONNECTION, Value::Said(close));
@@ -151,7 +152,7 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
     ) -> Result<Reply, Cut> {
         let asked = Asked {
             method: &request.method,
-            headers: &request.headers,
+            headers: request.fields(),
             target: wire::plain(&request, self.config.server.header_fields),
             kept: Kept::Plain(&request),
             body: if request.length == 0 { Arrival::None } else { Arrival::Unread },

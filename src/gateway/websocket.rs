@@ -33,14 +33,15 @@ use super::serve::{Line, Unanswered, unless_cut};
 use super::tunnels::{Place, Tunnels};
 use super::worker::Worker;
 use crate::clock::{Clock, Micros};
+use crate::dialect::{FieldValue, Fields};
 use crate::registry::Keys;
 use crate::store::Store;
 
 /// A client's half of an opening handshake.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handshake<'r> {
-    headers: &'r HeaderMap,
-    key: &'r HeaderValue,
+    headers: Fields<'r>,
+    key: &'r [u8],
 }
 
 /// A connection that both ends have agreed to use as a WebSocket, before its first byte.
@@ -67,25 +68,27 @@ impl std::fmt::Debug for Agreed {
 }
 
 /// Whether a request asks for a WebSocket, rightly or not.
-pub(super) fn is_sought(headers: &HeaderMap) -> bool {
-    headers.get_all(UPGRADE).iter().any(is_websocket)
+pub(super) fn is_sought(headers: Fields<'_>) -> bool {
+    headers.get_all(&UPGRADE).any(is_websocket)
 }
 
 impl<'r> Handshake<'r> {
     /// The handshake that a route asks for, if it does.
-    pub(super) fn read(entry: &Entry, headers: &'r HeaderMap) -> Result<Option<Self>, Refusal> {
+    pub(super) fn read(entry: &Entry, headers: Fields<'r>) -> Result<Option<Self>, Refusal> {
         let Target::WebSocket(_) = entry.target else { return Ok(None) };
-        if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        if headers.contains(&CONTENT_LENGTH) || headers.contains(&TRANSFER_ENCODING) {
             return Err(bad("a request for a WebSocket has no body"));
         }
         if !only(headers, &UPGRADE).is_some_and(is_websocket)
             || !hops::listed(headers, &UPGRADE)
-            || only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION)
+            || only(headers, &SEC_WEBSOCKET_VERSION)
+                .is_none_or(|version| version.as_bytes() != VERSION.as_bytes())
         {
             let status = StatusCode::UPGRADE_REQUIRED;
             return Err(Refusal::Broken(status, "only WebSockets of version 13 are opened here"));
         }
-        let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key));
+        let key = only(headers, &SEC_WEBSOCKET_KEY).map(FieldValue::as_bytes);
+        let key = key.filter(|key| is_key(key));
         let key = key.ok_or(bad("Sec-WebSocket-Key is not 16 bytes in base64"))?;
         Ok(Some(Self { headers, key }))
     }
@@ -112,13 +115,13 @@ impl<'r> Handshake<'r> {
     /// The client's half of the answer, if the backend's is what this handshake asks for.
     fn answered(&self, head: &ReplyHead) -> Option<Reply> {
         let mut fields = head.map();
-        let accept = only(&fields, &SEC_WEBSOCKET_ACCEPT)?;
-        if accept.as_bytes() != accepted(self.key.as_bytes()) {
+        let accept = only((&fields).into(), &SEC_WEBSOCKET_ACCEPT)?;
+        if accept.as_bytes() != accepted(self.key) {
             return None;
         }
         // What the client did not offer was agreed on by nobody.
         for name in [SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_EXTENSIONS] {
-            if fields.contains_key(&name) && !self.headers.contains_key(&name) {
+            if fields.contains_key(&name) && !self.headers.contains(&name) {
                 return None;
             }
         }
@@ -173,17 +176,17 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
 }
 
 /// The one value of a field that stands once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
-    let mut values = headers.get_all(name).iter();
+fn only<'h>(headers: Fields<'h>, name: &HeaderName) -> Option<FieldValue<'h>> {
+    let mut values = headers.get_all(name);
     values.next().filter(|_| values.next().is_none())
 }
 
-fn is_websocket(value: &HeaderValue) -> bool {
+fn is_websocket(value: FieldValue<'_>) -> bool {
     value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())
 }
 
-fn is_key(key: &HeaderValue) -> bool {
-    BASE64.decode(key.as_bytes()).is_ok_and(|bytes| bytes.len() == 16)
+fn is_key(key: &[u8]) -> bool {
+    BASE64.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
 
 /// What proves that a server has understood a handshake with this key (RFC 6455, 4.2.2).
@@ -219,7 +222,7 @@ mod tests {
             ("dGhlIHNhbXBsZSBub25jZSE=", false),
             ("", false),
         ] {
-            assert_eq!(is_key(&HeaderValue::from_static(key)), good, "{key}");
+            assert_eq!(is_key(key.as_bytes()), good, "{key}");
         }
     }
 }

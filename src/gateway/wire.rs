@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 
 use super::plain::Plain;
 use super::refusal::Refusal;
+use crate::dialect::Fields;
 use crate::lanes;
 
 /// Where a request is addressed, byte for byte as received.
@@ -28,7 +29,7 @@ pub(super) fn target(parts: &Parts, most_fields: usize) -> Result<Target<'_>, Re
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Refusal::Broken(status, "neither CONNECT nor TRACE is served"));
     }
-    few(&parts.headers, most_fields)?;
+    few(parts.headers.len(), most_fields)?;
     framing(&parts.headers)?;
     let host = if parts.version == Version::HTTP_2 { h2_host(parts) } else { h1_host(parts) }?;
     named(host)?;
@@ -40,15 +41,15 @@ pub(super) fn target(parts: &Parts, most_fields: usize) -> Result<Target<'_>, Re
 
 /// The target of a request that we have read ourselves: its version, method, framing and target keep the rules.
 pub(super) fn plain(request: &Plain, most_fields: usize) -> Result<Target<'_>, Refusal> {
-    few(&request.headers, most_fields)?;
-    let host = named_host(&request.headers)?.ok_or(NO_HOST)?;
+    few(request.fields().len(), most_fields)?;
+    let host = named_host(request.fields())?.ok_or(NO_HOST)?;
     named(host)?;
     let (path, query) = request.target();
     Ok(Target { host, path, query })
 }
 
-fn few(headers: &HeaderMap, most_fields: usize) -> Result<(), Refusal> {
-    if headers.len() > most_fields {
+fn few(fields: usize, most_fields: usize) -> Result<(), Refusal> {
+    if fields > most_fields {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err(Refusal::Broken(status, "too many header fields"));
     }
@@ -99,11 +100,11 @@ fn h1_host(parts: &Parts) -> Result<&str, Refusal> {
     if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
         return Err(bad("the target must be a path"));
     }
-    named_host(&parts.headers)?.ok_or(NO_HOST)
+    named_host((&parts.headers).into())?.ok_or(NO_HOST)
 }
 
 fn h2_host(parts: &Parts) -> Result<&str, Refusal> {
-    let named = named_host(&parts.headers)?;
+    let named = named_host((&parts.headers).into())?;
     match (parts.uri.authority(), named) {
         (None, None) => Err(bad("an :authority is missing")),
         (None, Some(host)) => Ok(host),
@@ -113,13 +114,13 @@ fn h2_host(parts: &Parts) -> Result<&str, Refusal> {
     }
 }
 
-fn named_host(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut hosts = headers.get_all(header::HOST).iter();
+fn named_host(headers: Fields<'_>) -> Result<Option<&str>, Refusal> {
+    let mut hosts = headers.get_all(&header::HOST);
     let Some(host) = hosts.next() else { return Ok(None) };
     if hosts.next().is_some() {
         return Err(bad("more than one Host header"));
     }
-    host.to_str().map(Some).map_err(|_| bad("the host is no host name or address"))
+    host.to_str().map(Some).ok_or(bad("the host is no host name or address"))
 }
 
 const fn bad(text: &'static str) -> Refusal {

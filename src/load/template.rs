@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::Method;
 
 use super::LoadError;
-use crate::dialect::{BodyKind, Dialect, Fate, Inbound, Message};
+use crate::dialect::{BodyKind, Dialect, Fate, Fields, Inbound, Message};
 
 /// A request to send again and again, unique each time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -94,7 +94,7 @@ impl Template {
             path: &filled.path,
             query: None,
             host: "",
-            headers: &http::HeaderMap::new(),
+            headers: Fields::default(),
             body: filled.body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };

@@ -82,7 +82,7 @@ fn base(dialect: &Dialect, draft: &Draft<'_>, signed: &SignedRequest) -> String 
         path: draft.path,
         query: (!draft.query.is_empty()).then_some(draft.query),
         host: draft.host,
-        headers: &headers,
+        headers: (&headers).into(),
         body: signed.body.as_bytes(),
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
     };

@@ -229,7 +229,7 @@ impl Texts<'_> {
             path: self.draft.path,
             query: None,
             host: self.draft.host,
-            headers: &http::HeaderMap::new(),
+            headers: crate::dialect::Fields::default(),
             body: self.signed.body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         };

@@ -82,7 +82,7 @@ impl Exchange {
             path,
             query: Some(query),
             host: "localhost",
-            headers: &headers,
+            headers: (&headers).into(),
             body: signed.body.as_bytes(),
             peer: Ipv4Addr::LOCALHOST.into(),
         };

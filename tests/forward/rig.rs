@@ -172,7 +172,7 @@ impl Rig {
             path,
             query,
             host: "api.example",
-            headers: &call.headers,
+            headers: (&call.headers).into(),
             body: &call.body,
             peer: "192.0.2.7".parse().unwrap(),
         };
@@ -193,7 +193,7 @@ impl Rig {
             path,
             query,
             host: "api.example",
-            headers: &call.headers,
+            headers: (&call.headers).into(),
             body: call.body.clone(),
             client: "192.0.2.7".parse().unwrap(),
             request_id: b"0190-request",

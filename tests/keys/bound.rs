@@ -114,7 +114,7 @@ impl One {
             path: "/api/v3/order",
             query: sent.target.split_once('?').map(|(_, query)| query),
             host: "h",
-            headers: &headers,
+            headers: (&headers).into(),
             body: b"",
             peer: from.parse::<IpAddr>().unwrap(),
         };

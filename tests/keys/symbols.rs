@@ -99,7 +99,7 @@ impl One {
             path: self.path,
             query: sent.target.split_once('?').map(|(_, query)| query),
             host: "h",
-            headers: &headers,
+            headers: (&headers).into(),
             body: sent.body.as_bytes(),
             peer: IpAddr::from([203, 0, 113, 9]),
         };

@@ -154,7 +154,8 @@ pub(crate) fn as_received<T>(
     };
     let body = request.body.as_bytes();
     let peer = Ipv4Addr::LOCALHOST.into();
-    let inbound = Inbound { method: &method, path, query, host, headers: &headers, body, peer };
+    let inbound =
+        Inbound { method: &method, path, query, host, headers: (&headers).into(), body, peer };
     Some(then(&inbound))
 }
 

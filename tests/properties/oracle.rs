@@ -137,7 +137,8 @@ pub(crate) fn filled(
 }
 
 fn header(inbound: &Inbound<'_>, name: &str) -> Option<String> {
-    inbound.headers.get(name)?.to_str().ok().map(str::to_owned)
+    let name = http::HeaderName::from_bytes(name.as_bytes()).ok()?;
+    inbound.headers.get(&name)?.to_str().map(str::to_owned)
 }
 
 fn without_signature(dialect: &Dialect, text: &str) -> String {

@@ -205,7 +205,7 @@ impl World {
             path: &sent.path,
             query: sent.query.as_deref(),
             host: "h",
-            headers: &sent.headers,
+            headers: (&sent.headers).into(),
             body: sent.body.as_bytes(),
             peer: from.parse().unwrap(),
         };

@@ -113,7 +113,7 @@ impl World {
             path: "/api/v3/order",
             query: sent.target.split_once('?').map(|(_, query)| query),
             host: "h",
-            headers: &headers,
+            headers: (&headers).into(),
             body: b"",
             peer: from.parse().unwrap(),
         };
