@@ -13,7 +13,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,15 +22,15 @@ use hyper::body::{Body, Frame};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::answer::{self, Coding, Manner};
-use super::date::Dates;
-use super::io::{Io, ROOM};
+
+use super::desk::Desk;
+use super::io::Io;
 use super::observe::Observer;
 use super::plain::{self, Beginning, Plain};
 use super::pulse::Pulse;
 use super::refusal::Refusal;
 use super::reply::{Reply, ReplyBody, ReplyFault};
-use super::request::Texts;
-use super::rooms::{Held, Rooms};
+use super::rooms::Held;
 use super::serve::Line;
 use super::stream::Watched;
 use super::worker::Worker;
@@ -39,26 +38,6 @@ use crate::clock::Clock;
 use crate::denial::Denial;
 use crate::registry::Keys;
 use crate::store::Store;
-
-/// What the connections of one worker share.
-#[derive(Debug)]
-pub(super) struct Desk {
-    /// Where answers are written before they go out.
-    texts: Texts,
-    /// Clear, and memory to use again. Boxed, so that what is handed on from step to step is small.
-    #[expect(clippy::vec_box, reason = "taken out and handed on as they are")]
-    plains: RefCell<Vec<Box<Plain>>>,
-    /// Where requests are read to.
-    rooms: Rc<Rooms>,
-    dates: Dates,
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        let (texts, plains, dates) = Default::default();
-        Self { texts, plains, rooms: Rooms::new(ROOM), dates }
-    }
-}
 
 /// How a connection leaves here.
 pub(super) enum Left {
@@ -111,18 +90,6 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
             return front.close().await;
         }
         line.pulse.set_unread(false);
-    }
-}
-
-impl Desk {
-    fn take(&self) -> Box<Plain> {
-        self.plains.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Takes back the memory of a request.
-    pub(super) fn put(&self, mut request: Box<Plain>) {
-        request.clear();
-        self.plains.borrow_mut().push(request);
     }
 }
 

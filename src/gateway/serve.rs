@@ -13,27 +13,27 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Body, Incoming};
 
+use super::conclude::{Admitted, Judged, Unanswered, told};
 use super::cut::Cut;
 use super::exit::{Known, Outbound, Path, Record};
-use super::forward::{Ready, Received};
+use super::forward::Received;
 use super::observe::{Observer, Outcome, Skew, Tally};
 use super::plain::Plain;
 use super::pulse::Pulse;
 use super::refusal::{self, Refusal};
 use super::reply::{Reply, Value};
-use super::request::JUDGED;
 use super::routes::{Entry, Target};
-use super::standing::{standing, tell};
+use super::standing::standing;
 use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
 use super::{body, client, time, wire};
-use crate::admit::{Ask, Seal};
+use crate::admit::Ask;
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
 use crate::dialect::{Fields, Inbound, Room, Said};
 use crate::key::Key;
 use crate::registry::Keys;
-use crate::store::{Receipt, Store};
+use crate::store::Store;
 
 /// The connection that a request came by.
 #[derive(Debug)]
@@ -54,25 +54,6 @@ struct Asked<'r> {
     /// Where its path is kept.
     kept: Kept<'r>,
     body: Arrival,
-}
-
-/// What judging a request comes to.
-enum Judged<'w> {
-    /// Its answer.
-    Answered(Reply),
-    /// It is to be sent to a backend.
-    Admitted(Admitted<'w>),
-}
-
-/// A request that was admitted: all that is kept of it while its backend is waited for.
-struct Admitted<'w> {
-    ready: Ready<'w>,
-    upstream: usize,
-    entry: &'w Entry,
-    seal: Option<Box<Seal>>,
-    receipt: Option<Box<Receipt>>,
-    /// When, by either clock.
-    at: (Micros, Instant),
 }
 
 /// What holds the path of a request.
@@ -163,39 +144,6 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let mut reply = self.conclude(judged, entry, record).await?;
         record.answer(&mut reply);
         Ok(reply)
-    }
-
-    /// The reply to a request that was judged, or the refusal's.
-    async fn conclude(
-        &self,
-        judged: Result<Judged<'_>, Unanswered>,
-        entry: Option<&Entry>,
-        record: &mut Record<O::Tally>,
-    ) -> Result<Reply, Cut> {
-        let answered = match judged {
-            Ok(Judged::Answered(reply)) => Ok(reply),
-            Ok(Judged::Admitted(admitted)) => self.forward(admitted, record).await,
-            Err(unanswered) => Err(unanswered),
-        };
-        match answered {
-            Ok(reply) => Ok(reply),
-            Err(Unanswered::Cut) => {
-                record.outcome = Some(Outcome::Cut);
-                Err(Cut)
-            }
-            Err(Unanswered::Refused(refusal)) => {
-                record.denial = refusal.denial();
-                record.skew = refusal.skew();
-                record.outcome = Some(match refusal {
-                    Refusal::Failed(fault) => Outcome::Failed(fault),
-                    Refusal::Denied(_) | Refusal::Skewed(..) | Refusal::Broken(..) => {
-                        Outcome::Denied
-                    }
-                });
-                let now = self.gate.clock.now();
-                Ok(refusal.reply(entry, now, &record.request_id, &record.standing).into())
-            }
-        }
     }
 
     #[expect(clippy::too_many_lines, reason = "the life of a request, read top-down")]
@@ -300,28 +248,6 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         Ok(Judged::Admitted(Admitted { ready, upstream, entry, seal, receipt, at }))
     }
 
-    /// Sends a request that was admitted to its backend.
-    async fn forward(
-        &self,
-        admitted: Admitted<'_>,
-        record: &mut Record<O::Tally>,
-    ) -> Result<Reply, Unanswered> {
-        let Admitted { ready, upstream, entry, seal, receipt, at: (now, sent) } = admitted;
-        let (replied, latest) = unless_cut(record, pin!(ready.send())).await?;
-        record.heard(upstream, sent, latest);
-        let mut reply = replied.map_err(Refusal::Failed)?;
-        let status = reply.status().as_u16();
-        if let Some(receipt) = receipt.and_then(|receipt| receipt.given_back(status)) {
-            self.gate.store.give_back(&receipt, self.gate.clock.now());
-            record.standing.iter_mut().for_each(|told| told.give_back(status));
-        }
-        if let Some(seal) = seal {
-            // Boxed, so that every other request has less to carry along.
-            reply = Box::pin(reply.sealed(*seal)).await.map_err(Refusal::Failed)?;
-        }
-        Ok(told(reply, record, now, entry))
-    }
-
     /// The route of a request. One that may not go unrecorded serves nothing while nothing is recorded.
     fn enter<'w>(
         &'w self,
@@ -367,54 +293,6 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         };
         Refusal::Skewed(denial, Skew { signed: time.at, now: self.gate.clock.now() })
     }
-}
-
-/// A reply that tells how full the limits were at the moment `now`, and who judged the request.
-fn told<T: Tally>(mut reply: Reply, record: &Record<T>, now: Micros, entry: &Entry) -> Reply {
-    tell(&mut reply, &record.standing, now, entry);
-    if record.is_local {
-        let local = HeaderValue::from_static("local");
-        reply.set(JUDGED, Value::Said(Said::Text(local)));
-    }
-    reply
-}
-
-/// Why a request gets no reply from the one who serves it.
-pub(super) enum Unanswered {
-    Refused(Refusal),
-    Cut,
-}
-
-impl From<Refusal> for Unanswered {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<Denial> for Unanswered {
-    fn from(denial: Denial) -> Self {
-        Self::Refused(denial.into())
-    }
-}
-
-impl From<Cut> for Unanswered {
-    fn from(_: Cut) -> Self {
-        Self::Cut
-    }
-}
-
-/// What `work` comes to, unless the key of the request ends first.
-pub(super) async fn unless_cut<T: Tally, W: Future>(
-    record: &Record<T>,
-    mut work: Pin<&mut W>,
-) -> Result<W::Output, Cut> {
-    poll_fn(|cx| {
-        if record.is_cut() {
-            return Poll::Ready(Err(Cut));
-        }
-        work.as_mut().poll(cx).map(Ok)
-    })
-    .await
 }
 
 impl Kept<'_> {

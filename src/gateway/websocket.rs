@@ -20,6 +20,7 @@ use http::{Response, StatusCode};
 use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
+use super::conclude::{Unanswered, unless_cut};
 use super::exit::{Known, Record};
 use super::forward::{ForwardFault, Ready, Upgraded};
 use super::hops;
@@ -29,7 +30,7 @@ use super::reply::{Reply, ReplyBody};
 use super::reply_head::ReplyHead;
 use super::request_id::RequestId;
 use super::routes::{Entry, Target};
-use super::serve::{Line, Unanswered, unless_cut};
+use super::serve::Line;
 use super::tunnels::{Place, Tunnels};
 use super::worker::Worker;
 use crate::clock::{Clock, Micros};

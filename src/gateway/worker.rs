@@ -14,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection;
 use super::cut::Sleepers;
+use super::desk::Desk;
 use super::forward::Upstreams;
-use super::front::Desk;
 use super::observe::{End, Observer, Tally};
 use super::request_id::RequestIds;
 use super::running::{Phase, reaches};
