@@ -62,19 +62,31 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
                 record.outcome = Some(Outcome::Cut);
                 Err(Cut)
             }
-            Err(Unanswered::Refused(refusal)) => {
-                record.denial = refusal.denial();
-                record.skew = refusal.skew();
-                record.outcome = Some(match refusal {
-                    Refusal::Failed(fault) => Outcome::Failed(fault),
-                    Refusal::Denied(_) | Refusal::Skewed(..) | Refusal::Broken(..) => {
-                        Outcome::Denied
-                    }
-                });
-                let now = self.gate.clock.now();
-                Ok(refusal.reply(entry, now, &record.request_id, &record.standing).into())
-            }
+            Err(Unanswered::Refused(refusal)) => Ok(self.refusal(&refusal, entry, record)),
         }
+    }
+
+    /// The answer to what is no request.
+    pub(super) fn refuse(&self, refusal: &Refusal, record: &mut Record<O::Tally>) -> Reply {
+        let mut reply = self.refusal(refusal, None, record);
+        record.answer(&mut reply);
+        reply
+    }
+
+    fn refusal(
+        &self,
+        refusal: &Refusal,
+        entry: Option<&Entry>,
+        record: &mut Record<O::Tally>,
+    ) -> Reply {
+        record.denial = refusal.denial();
+        record.skew = refusal.skew();
+        record.outcome = Some(match refusal {
+            Refusal::Failed(fault) => Outcome::Failed(*fault),
+            Refusal::Denied(_) | Refusal::Skewed(..) | Refusal::Broken(..) => Outcome::Denied,
+        });
+        let now = self.gate.clock.now();
+        refusal.reply(entry, now, &record.request_id, &record.standing).into()
     }
 
     /// Sends a request that was admitted to its backend.

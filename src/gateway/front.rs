@@ -61,6 +61,7 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
     loop {
         let (request, rest) = match front.next(worker, &line.pulse).await {
             Next::Request(request, rest) => (request, rest),
+            Next::Refused(refusal) => return front.refuse(worker, line, refusal).await,
             Next::End => return front.close().await,
             Next::Broken => return Left::Broken,
             Next::Odd => return front.hand_over(),
@@ -103,6 +104,8 @@ struct Front {
 /// What comes next on a connection.
 enum Next {
     Request(Box<Plain>, Bytes),
+    /// What is no request: where the next would begin is not known.
+    Refused(Refusal),
     /// The client has closed, or is to.
     End,
     Broken,
@@ -121,6 +124,10 @@ impl Front {
                         Beginning::Plain(rest) => return Next::Request(request, rest),
                         Beginning::Partial(bytes) => (bytes, false),
                         Beginning::Other(bytes) => (bytes, true),
+                        Beginning::Refused(refusal) => {
+                            worker.desk.put(request);
+                            return Next::Refused(refusal);
+                        }
                     };
                 // Before the bytes are put back: what was read may share them.
                 worker.desk.put(request);
@@ -319,6 +326,26 @@ impl Front {
             Pin::new(stream).poll_flush(cx)
         })
         .await
+    }
+
+    /// Says what is wrong with what is no request, and ends the connection.
+    async fn refuse<K: Keys, S: Store, C: Clock, O: Observer>(
+        self,
+        worker: &Worker<K, S, C, O>,
+        line: &Line,
+        refusal: Refusal,
+    ) -> Left {
+        let at = worker.gate.clock.both();
+        let mut record = worker.open(line, at);
+        line.pulse.set_unread(true);
+        let reply = worker.refuse(&refusal, &mut record);
+        let manner = Manner { to_head: false, closes: true, date: worker.desk.dates.at(at.0) };
+        if self.write(&worker.desk, &line.pulse, reply, manner, || false).await.is_err() {
+            return Left::Broken;
+        }
+        record.complete();
+        drop(record);
+        self.close().await
     }
 
     /// Ends the connection, once the client has had the time to read the last answer.

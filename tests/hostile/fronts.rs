@@ -1,4 +1,5 @@
-//! Two fronts read HTTP/1.1, our own and hyper's: whatever comes, both say the same and forward the same.
+//! Two fronts read HTTP/1.1, our own and hyper's: whatever comes, both say the same and forward the same. Only of what
+//! is no HTTP hyper says no more than the status.
 //!
 //! An empty line before the first request is allowed, and leaves the connection to hyper.
 
@@ -87,6 +88,22 @@ fn told(text: &str) -> Vec<String> {
     told
 }
 
+/// Cuts what is said of no HTTP down to the status, where the other front says no more.
+fn be_as_short(own: &mut Vec<String>, hyper: &[String]) {
+    // The last is what follows the last head: a body, if any.
+    let Some([last, body]) = hyper.last_chunk() else { return };
+    let is_named = |head: &str| head.lines().any(|line| line.starts_with("x-request-id: "));
+    let is_bare = body.is_empty() && last.ends_with("content-length: 0") && !is_named(last);
+    let place = hyper.len() - 2;
+    let said = own.get(place).filter(|said| is_named(said) && own.len() == hyper.len());
+    // After the body of the answer before.
+    let status = |head: &str| head.lines().next().map(str::to_owned);
+    if is_bare && said.is_some_and(|said| status(said) == status(last)) {
+        own.truncate(place);
+        own.extend_from_slice(&hyper[place..]);
+    }
+}
+
 /// Two gateways alike, of which one never reads a request itself.
 struct Fronts {
     own: Site,
@@ -110,7 +127,9 @@ impl Fronts {
             talk(self.own.address(), text, pieces),
             talk(self.hyper.address(), &lined, later)
         );
-        let answers = (told(&own), told(&hyper));
+        let (mut own, hyper) = (told(&own), told(&hyper));
+        be_as_short(&mut own, &hyper);
+        let answers = (own, hyper);
         if matches!(pieces, Pieces::One) {
             assert_eq!(answers.0, answers.1, "{text}");
         } else {

@@ -105,6 +105,32 @@ async fn heads_that_can_be_read_in_two_ways_are_refused() {
 }
 
 #[tokio::test]
+async fn what_is_no_http_is_told_so_under_an_id_and_ends_the_connection() {
+    let gateway = Fixture::start();
+    let fields = |length: usize| format!("Host: api.test\r\nX-Long: {}\r\n", "a".repeat(length));
+    for (head, expected) in [
+        ("nonsense\r\n".to_owned(), 400),
+        ("GET /public\r\n".to_owned(), 400),
+        ("GET /pub lic HTTP/1.1\r\nHost: api.test\r\n".to_owned(), 400),
+        ("GET /public\u{1} HTTP/1.1\r\nHost: api.test\r\n".to_owned(), 400),
+        ("GET /public HTTP/3.0\r\nHost: api.test\r\n".to_owned(), 400),
+        ("GET /public HTTP/1.1\r\nHost: api.test\r\nX-Key : 1\r\n".to_owned(), 400),
+        (format!("GET /public HTTP/1.1\r\n{}", fields(100_000)), 431),
+    ] {
+        // The second is not read: nobody knows where it begins.
+        let text = gateway.ask(format!("{head}\r\nGET /public HTTP/1.1\r\n\r\n")).await;
+        assert_eq!(status(&text), expected, "{head} {text}");
+        assert_eq!(field(&text, "connection"), Some("close"), "{text}");
+        let problem = json(&text);
+        assert_eq!(problem["code"], "malformed", "{text}");
+        assert_eq!(problem["request_id"].as_str(), field(&text, "x-request-id"));
+        gateway.ear.hears(&format!("request Denied malformed {expected} complete")).await;
+    }
+    assert_eq!(gateway.ear.count("request Denied malformed"), 7);
+    assert_eq!(gateway.ear.count("request Forwarded"), 0);
+}
+
+#[tokio::test]
 async fn targets_that_a_backend_could_read_otherwise_are_refused() {
     let gateway = Fixture::start();
     for target in [
