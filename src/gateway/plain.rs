@@ -6,6 +6,7 @@
 //! refuse. Both read heads with the same parser, so what is taken here means the same there, and what is no head here is
 //! none there; but hyper refuses that without a word, and without an id to ask about.
 
+use std::fmt;
 use std::mem::MaybeUninit;
 
 use arrayvec::ArrayVec;
@@ -20,7 +21,7 @@ use crate::dialect::{Field, Fields};
 use crate::lanes;
 
 /// A request whose head has come. It is memory too, which the next request is read into.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Plain {
     pub(super) method: Method,
     /// The length of its body.
@@ -35,7 +36,6 @@ pub(super) struct Plain {
 }
 
 /// What bytes begin with.
-#[derive(Debug)]
 pub(super) enum Beginning {
     /// A head that has not come as a whole: the bytes once more.
     Partial(Bytes),
@@ -76,6 +76,13 @@ impl Plain {
     pub(super) fn clear(&mut self) {
         self.fields.clear();
         self.text = Bytes::new();
+    }
+}
+
+/// The path alone: the rest may hold credentials.
+impl fmt::Debug for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plain({} {:?})", self.method, self.target().0)
     }
 }
 
