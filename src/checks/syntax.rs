@@ -194,23 +194,13 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method};
 
     use super::*;
+    use crate::dialect::Fields;
 
     fn verdict(path: &str, query: Option<&str>) -> Result<(), Denial> {
-        let headers = HeaderMap::new();
+        let headers = Fields::default();
         let peer = std::net::Ipv4Addr::LOCALHOST.into();
         let method = &Method::GET;
-        check(
-            &Inbound {
-                method,
-                path,
-                query,
-                host: "h",
-                headers: (&headers).into(),
-                body: b"",
-                peer,
-            },
-            10,
-        )
+        check(&Inbound { method, path, query, host: "h", headers, body: b"", peer }, 10)
     }
 
     #[test]
@@ -269,16 +259,9 @@ mod tests {
                 let name = http::HeaderName::from_bytes(&name).unwrap();
                 headers.insert(name, HeaderValue::from_static("1"));
                 let peer = std::net::Ipv4Addr::LOCALHOST.into();
-                let (method, path, headers) = (&Method::GET, "/", &headers);
-                let request = Inbound {
-                    method,
-                    path,
-                    query: None,
-                    host: "h",
-                    headers: headers.into(),
-                    body: b"",
-                    peer,
-                };
+                let (method, path, headers) = (&Method::GET, "/", (&headers).into());
+                let request =
+                    Inbound { method, path, query: None, host: "h", headers, body: b"", peer };
                 assert_eq!(check(&request, 10).is_err(), place.is_some(), "{length} {place:?}");
             }
         }

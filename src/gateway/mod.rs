@@ -1,9 +1,9 @@
 //! The data plane: from the listener, through the checks, to a backend and back.
 //!
 //! ```text
-//! listener -> worker -> connection -> front -> serve: wire -> client -> screen -> body -> admit -> forward -> exit
-//! binds,      one per   TLS, HTTP/1   plain     one function, one exit
-//! deals       core      or HTTP/2     or hyper
+//! listener -> worker -> connection -> front -> serve: wire -> client -> screen -> body -> admit
+//! binds,      one per   TLS, HTTP/1   plain     -> conclude: forward, or refusal
+//! deals       core      or HTTP/2     or hyper     -> exit: one for all
 //! ```
 //!
 //! Most requests of HTTP/1.1 are plain: [`front`] reads them with [`plain`] and writes the [`answer`]. Whatever is

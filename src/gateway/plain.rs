@@ -88,7 +88,7 @@ impl fmt::Debug for Plain {
 
 /// Reads the head that `bytes` begin with into `plain`, which is clear, and is to be cleared where it is no such head.
 ///
-/// One of more than `most` bytes is not ours.
+/// One of more than `most` bytes is refused.
 pub(super) fn read(bytes: Bytes, most: usize, plain: &mut Plain) -> Beginning {
     // Empty lines before a request are allowed, and odd; so is the preface of HTTP/2 where nobody agreed on it.
     if bytes.starts_with(b"\r") || bytes.starts_with(b"\n") || bytes.starts_with(b"PRI ") {
@@ -220,7 +220,7 @@ const LONGEST_TARGET: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
+    use http::{HeaderName, HeaderValue};
 
     use super::*;
 
@@ -345,11 +345,11 @@ mod tests {
     #[test]
     fn what_is_no_head_is_refused_as_soon_as_it_shows() {
         let refused = |text: &str| match read(text).0 {
-            Beginning::Refused(refusal) => refusal.denial().map(|_| match refusal {
-                Refusal::Broken(status, _) => status.as_u16(),
-                Refusal::Denied(_) | Refusal::Skewed(..) | Refusal::Failed(_) => 0,
-            }),
-            Beginning::Partial(_) | Beginning::Plain(_) | Beginning::Other(_) => None,
+            Beginning::Refused(Refusal::Broken(status, _)) => Some(status.as_u16()),
+            Beginning::Refused(_)
+            | Beginning::Partial(_)
+            | Beginning::Plain(_)
+            | Beginning::Other(_) => None,
         };
         for line in [
             "GET /\u{1} HTTP/1.1",
@@ -373,6 +373,22 @@ mod tests {
         assert!(is_plain(&large));
         assert_eq!(refused(&large.replacen("X: ", "XX: ", 1)), Some(431));
         assert_eq!(refused(&format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(32_768))), Some(431));
+    }
+
+    #[test]
+    fn what_a_field_says_is_what_http_permits_and_nothing_more() {
+        for byte in 0..=u8::MAX {
+            let text = [&b"GET / HTTP/1.1\r\nX: a"[..], &[byte], b"b\r\n\r\n"].concat();
+            let mut plain = Plain::default();
+            let found = super::read(Bytes::from(text), 32_768, &mut plain);
+            let permitted = HeaderValue::from_bytes(&[b'a', byte, b'b']).ok();
+            let is_plain = matches!(found, Beginning::Plain(_));
+            // A line that ends with LF alone is over there, and what follows is no field.
+            assert_eq!(is_plain, permitted.is_some(), "{byte}");
+            let Some(value) = permitted else { continue };
+            let kept = plain.fields().get(&HeaderName::from_static("x")).unwrap();
+            assert_eq!(kept.as_bytes(), value.as_bytes(), "{byte}");
+        }
     }
 
     #[test]

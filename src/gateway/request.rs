@@ -49,6 +49,7 @@ impl Texts {
     }
 
     pub(super) fn put(&self, mut text: Vec<u8>) {
+        // What was taken away before has left none.
         if (1..=MOST_ROOM).contains(&text.capacity()) {
             text.clear();
             self.0.borrow_mut().push(text);
