@@ -127,10 +127,16 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts one thread for what must be written in time, and one for nonces, whose log may be long to write anew.
-    pub(super) fn start(durable: &Arc<Durable>, birth: Micros) -> Result<Self, OpenError> {
+    ///
+    /// `born` is the moment of `birth`, which may be a while ago: a store takes all of its memory before it writes.
+    pub(super) fn start(
+        durable: &Arc<Durable>,
+        birth: Micros,
+        born: Instant,
+    ) -> Result<Self, OpenError> {
         let mut writer = Self { durable: Arc::clone(durable), threads: Vec::new() };
         let shared = Arc::clone(durable);
-        writer.spawn("store-writer", move || persist_in_time(&shared, birth))?;
+        writer.spawn("store-writer", move || persist_in_time(&shared, birth, born))?;
         let shared = Arc::clone(durable);
         writer.spawn("nonce-writer", move || {
             while !shared.nonce_bell.wait(LONG) {
@@ -158,22 +164,44 @@ impl Drop for Writer {
     }
 }
 
-fn persist_in_time(durable: &Durable, birth: Micros) {
-    let started = Instant::now();
+fn persist_in_time(durable: &Durable, birth: Micros, born: Instant) {
     let mut due = PERSIST_EVERY;
-    let mut pace = Pace::default();
-    while !durable.bell.wait(due.saturating_sub(started.elapsed())) {
+    let (mut present, mut pace) = (Present::new(birth), Pace::default());
+    while !durable.bell.wait(due.saturating_sub(born.elapsed())) {
         if let Some(dir) = &durable.dir
-            && started.elapsed() < due
+            && born.elapsed() < due
         {
             durable.flush(dir);
         } else {
-            let begun = started.elapsed();
-            if durable.persist_ahead(birth + begun, pace.ahead()) {
-                pace.written(begun, started.elapsed());
+            let begun = born.elapsed();
+            let now = present.after(begun, durable.fence.heard());
+            if durable.persist_ahead(now, pace.ahead()) {
+                pace.written(begun, born.elapsed());
             }
-            due = started.elapsed() + PERSIST_EVERY;
+            due = born.elapsed() + PERSIST_EVERY;
         }
+    }
+}
+
+/// What time it is by the clock that requests are judged by, for a thread that counts from the birth. That clock may have
+/// been set forward since: what was once heard of it counts in silence too, or the first request after that would find no
+/// mark.
+#[derive(Debug)]
+struct Present {
+    birth: Micros,
+    ahead: Duration,
+}
+
+impl Present {
+    fn new(birth: Micros) -> Self {
+        Self { birth, ahead: Duration::ZERO }
+    }
+
+    /// So long after the birth, when a request was last judged at the moment `heard`.
+    fn after(&mut self, elapsed: Duration, heard: Micros) -> Micros {
+        let counted = self.birth + elapsed;
+        self.ahead = self.ahead.max(heard.since(counted));
+        counted + self.ahead
     }
 }
 
@@ -219,3 +247,47 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Nothing is due then; it only has to be some span.
 const LONG: Duration = Duration::from_hours(1);
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::super::fence::Mark;
+    use super::*;
+    use crate::store::SignedTime;
+
+    const BIRTH: Micros = Micros(1_760_000_000_000_000);
+    const MS: Duration = Duration::from_millis(1);
+
+    /// How many of the requests are refused that come after silences of three seconds, by a clock that is set forward by
+    /// so much soon after the birth, where marks are made for what `present` says.
+    fn refused(forward: Duration, mut present: impl FnMut(Duration, Micros) -> Micros) -> usize {
+        let fence = Fence::new(BIRTH, &Options::default(), Mark::default());
+        let (mut refused, mut elapsed) = (0, Duration::ZERO);
+        for round in 1..=20 {
+            // The first request is heard: whether it is judged, or waits for the next mark.
+            let judged = fence.refuses(BIRTH + elapsed + forward, stamp(elapsed + forward));
+            refused += usize::from(round > 2 && judged.is_some());
+            let silence = elapsed + MS * 3_000;
+            while elapsed < silence {
+                elapsed += PERSIST_EVERY;
+                fence.allow_up_to(fence.cover(present(elapsed, fence.heard()), AHEAD));
+            }
+        }
+        refused
+    }
+
+    fn stamp(at: Duration) -> SignedTime {
+        SignedTime::Stamp(BIRTH + at)
+    }
+
+    #[test]
+    fn a_clock_that_was_set_forward_is_followed_through_silence() {
+        for forward in [0, 600, 2_500, 60_000] {
+            let mut present = Present::new(BIRTH);
+            assert_eq!(refused(MS * forward, |at, heard| present.after(at, heard)), 0, "{forward}");
+        }
+        // Who counts from the birth alone, as a control.
+        assert_eq!(refused(MS * 2_500, |at, _| BIRTH + at), 18);
+        assert_eq!(refused(Duration::ZERO, |at, _| BIRTH + at), 0);
+    }
+}

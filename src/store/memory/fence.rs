@@ -84,6 +84,11 @@ impl Fence {
         }
     }
 
+    /// The latest moment that a request was judged at, to the nearest [`HEARING`].
+    pub(super) fn heard(&self) -> Micros {
+        Micros(self.latest.load(Ordering::Relaxed))
+    }
+
     /// Stamps up to this moment are refused for as long as this store lives.
     pub(super) fn stamp_floor(&self) -> Micros {
         self.stamp_floor
@@ -91,7 +96,7 @@ impl Fence {
 
     /// The mark to persist at `now`, so that everything acceptable until so far `ahead` of now lies under it.
     pub(super) fn cover(&self, now: Micros, ahead: Duration) -> Mark {
-        let now = now.max(Micros(self.latest.load(Ordering::Relaxed)));
+        let now = now.max(self.heard());
         let lead = Duration::from_micros(self.lead.load(Ordering::Relaxed));
         self.with_earlier(now + self.skew + ahead, now + lead + ahead)
     }

@@ -28,7 +28,7 @@ mod windows;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "server")]
 pub(super) use self::arrival::Rate;
@@ -78,9 +78,10 @@ impl MemoryStore {
     ///
     /// Takes its memory at once, locks the state directory, and starts the threads that write there.
     pub fn open(options: &Options, now: Micros) -> Result<Self, OpenError> {
+        let born = Instant::now();
         let mut store = Self::open_without_writer(options, now)?;
         if options.state_dir.is_some() {
-            store.writer = Some(Writer::start(&store.durable, now)?);
+            store.writer = Some(Writer::start(&store.durable, now, born)?);
         }
         Ok(store)
     }
