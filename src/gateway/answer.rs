@@ -5,8 +5,8 @@ use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use hyper::body::Body;
 
-use super::identity::write_number;
 use super::reply::{Head, Reply, Value};
+use super::reply_head::Passed;
 use crate::dialect::Said;
 
 /// To what a reply answers.
@@ -41,7 +41,7 @@ pub(super) fn write(reply: &Reply, manner: Manner, to: &mut Vec<u8>) -> Coding {
             // Mostly no two names are as long, and none need be compared.
             let bit = |length: usize| 1_u64 << (length % 64);
             let lengths = ours.iter().fold(0, |bits, (own, _)| bits | bit(own.as_str().len()));
-            for (name, value) in head.fields() {
+            for Passed { name, value, line } in head.fields() {
                 if lengths & bit(name.len()) != 0 && ours.iter().any(|(own, _)| same(own, name)) {
                     continue;
                 }
@@ -50,14 +50,11 @@ pub(super) fn write(reply: &Reply, manner: Manner, to: &mut Vec<u8>) -> Coding {
                     continue;
                 }
                 told.note(name);
-                let start = to.len();
-                to.put_slice(name);
-                if let Some(name) = to.get_mut(start..) {
-                    name.make_ascii_lowercase();
+                if let Some(line) = line {
+                    to.put_slice(line);
+                } else {
+                    line_of(name, value, to);
                 }
-                to.put_slice(b": ");
-                to.put_slice(value);
-                to.put_slice(b"\r\n");
             }
             for (name, value) in ours {
                 set(name, value, to);
@@ -105,7 +102,7 @@ fn coding(
     let is_known = !to_head || matches!(reply.head, Head::Own(..));
     if !told && may_have_body && is_known {
         to.put_slice(b"content-length: ");
-        write_number(length, to);
+        to.put_slice(itoa::Buffer::new().format(length).as_bytes());
         to.put_slice(b"\r\n");
     }
     if to_head || !may_have_body || length == 0 { Coding::Empty } else { Coding::Plain }
@@ -132,8 +129,9 @@ impl Told {
     }
 }
 
+/// Whether it is the name of a field that a backend wrote, which is in lower case.
 fn same(own: &HeaderName, name: &[u8]) -> bool {
-    own.as_str().len() == name.len() && name.eq_ignore_ascii_case(own.as_str().as_bytes())
+    *own.as_str().as_bytes() == *name
 }
 
 fn status_line(status: StatusCode, reason: Option<&[u8]>, to: &mut Vec<u8>) {
@@ -152,24 +150,21 @@ fn set(name: &HeaderName, value: &Value, to: &mut Vec<u8>) {
     match value {
         Value::Said(Said::Text(text)) => field(name, text, to),
         Value::Said(Said::Number(number)) => {
-            to.put_slice(name.as_str().as_bytes());
-            to.put_slice(b": ");
-            write_number(*number, to);
-            to.put_slice(b"\r\n");
+            let mut digits = itoa::Buffer::new();
+            line_of(name.as_str().as_bytes(), digits.format(*number).as_bytes(), to);
         }
-        Value::Id(id) => {
-            to.put_slice(name.as_str().as_bytes());
-            to.put_slice(b": ");
-            to.put_slice(id.as_bytes());
-            to.put_slice(b"\r\n");
-        }
+        Value::Id(id) => line_of(name.as_str().as_bytes(), id.as_bytes(), to),
     }
 }
 
 fn field(name: &HeaderName, value: &HeaderValue, to: &mut Vec<u8>) {
-    to.put_slice(name.as_str().as_bytes());
+    line_of(name.as_str().as_bytes(), value.as_bytes(), to);
+}
+
+fn line_of(name: &[u8], value: &[u8], to: &mut Vec<u8>) {
+    to.put_slice(name);
     to.put_slice(b": ");
-    to.put_slice(value.as_bytes());
+    to.put_slice(value);
     to.put_slice(b"\r\n");
 }
 

@@ -68,7 +68,7 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
                 if place > 0 {
                     out.put_u8(b'.');
                 }
-                write_octet(octet, out);
+                write_number(octet, out);
             }
         }
         // Writing to a buffer in memory cannot fail.
@@ -76,28 +76,9 @@ fn write_address(address: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-fn write_octet(octet: u8, out: &mut Vec<u8>) {
-    let [hundreds, tens, ones] = [octet / 100, octet / 10 % 10, octet % 10].map(|d| b'0' + d);
-    match octet {
-        100.. => out.put_slice(&[hundreds, tens, ones]),
-        10.. => out.put_slice(&[tens, ones]),
-        _ => out.put_u8(ones),
-    }
-}
-
 /// Writes a number in decimal digits.
-pub(super) fn write_number(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let (mut rest, mut start) = (number, digits.len());
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        start -= 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.put_slice(digits.get(start..).unwrap_or_default());
+fn write_number(number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.put_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The value of `countersign-mac`; `None` when `secret` is no HMAC-SHA256 key.

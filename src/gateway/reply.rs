@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::back::Connection;
 use super::forward::ForwardFault;
-use super::reply_head::ReplyHead;
+use super::reply_head::{Passed, ReplyHead};
 use super::reply_rest::Rest;
 use super::request_id::RequestId;
 use super::spread::Turn;
@@ -91,8 +91,8 @@ impl Reply {
                     Value::Said(_) | Value::Id(_) => None,
                 });
                 let theirs = || {
-                    let is = |name: &[u8]| name.eq_ignore_ascii_case(b"content-type");
-                    head.fields().find(|(name, _)| is(name)).map(|(_, value)| value)
+                    let is = |field: &Passed<'_>| field.name == CONTENT_TYPE.as_str().as_bytes();
+                    head.fields().find(is).map(|field| field.value)
                 };
                 own.map(HeaderValue::as_bytes).or_else(theirs).unwrap_or_default()
             }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::hops::{self, Kind};
+use crate::lanes;
 
 /// The head of a backend's reply, without the fields that belong to its connection.
 #[derive(Debug)]
@@ -34,11 +35,23 @@ pub(super) enum Framing {
     Close,
 }
 
-/// One field, by its places in the text.
+/// One field, by its places in the text, where its name is in lower case.
 #[derive(Debug)]
 struct Field {
     name: Range<usize>,
     value: Range<usize>,
+    /// Whether there is one space after the colon, and nothing else around the value.
+    is_neat: bool,
+}
+
+/// One field that is passed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passed<'h> {
+    /// In lower case.
+    pub(super) name: &'h [u8],
+    pub(super) value: &'h [u8],
+    /// Name, value and the end of the line, where they stand as we write them.
+    pub(super) line: Option<&'h [u8]>,
 }
 
 /// What was asked for, as far as replies mean something else then.
@@ -71,7 +84,11 @@ impl ReplyHead {
                 None => return Ok(None),
                 Some((length, Head::Interim)) => drop(held.split_to(length)),
                 Some((length, Head::Final(mut found))) => {
-                    found.text = held.split_to(length).freeze();
+                    let mut text = held.split_to(length);
+                    for field in &found.fields {
+                        text.get_mut(field.name.clone()).into_iter().for_each(lanes::lowercase);
+                    }
+                    found.text = text.freeze();
                     return Ok(Some(found));
                 }
             }
@@ -86,10 +103,14 @@ impl ReplyHead {
         (!usual).then_some(reason)
     }
 
-    /// The fields that are passed on, as they came.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let at = |range: &Range<usize>| self.text.get(range.clone()).unwrap_or_default();
-        self.fields.iter().map(move |field| (at(&field.name), at(&field.value)))
+    /// The fields that are passed on, in the order in which they came.
+    pub(super) fn fields(&self) -> impl Iterator<Item = Passed<'_>> {
+        let at = |range: Range<usize>| self.text.get(range).unwrap_or_default();
+        self.fields.iter().map(move |Field { name, value, is_neat }| Passed {
+            name: at(name.clone()),
+            value: at(value.clone()),
+            line: is_neat.then(|| at(name.start..value.end + END.len())),
+        })
     }
 
     /// The fields as a map.
@@ -137,7 +158,9 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
     for field in &*reply.headers {
         if facts.note(field.name.as_bytes(), field.value)? {
             let (name, value) = (place(held, field.name.as_bytes()), place(held, field.value));
-            kept.push(Field { name, value });
+            let between = held.get(name.end..value.start);
+            let is_neat = between == Some(b": ") && held.get(value.end..).is_some_and(ends);
+            kept.push(Field { name, value, is_neat });
         }
     }
     if facts.lists {
@@ -256,6 +279,14 @@ impl Facts {
     }
 }
 
+/// The end of a line.
+const END: &[u8] = b"\r\n";
+
+/// Whether a line ends here.
+fn ends(text: &[u8]) -> bool {
+    text.starts_with(END)
+}
+
 fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
@@ -291,7 +322,13 @@ mod tests {
 
     fn lines(head: &ReplyHead) -> Vec<String> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        head.fields().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect()
+        let line = |field: Passed<'_>| {
+            let line = format!("{}: {}", text(field.name), text(field.value));
+            let as_written = |own: &[u8]| *own == *format!("{line}\r\n").as_bytes();
+            assert!(field.line.is_none_or(as_written), "{line}");
+            line
+        };
+        head.fields().map(line).collect()
     }
 
     #[test]
@@ -324,9 +361,31 @@ mod tests {
         let mut held = BytesMut::from("HTTP/1.1 201 Made\r\nX-A:  1 \r\nx-b: 2\r\n\r\nrest");
         let found = ReplyHead::take(&mut held, Asked::Usual).unwrap().unwrap();
         assert_eq!((found.status, found.reason()), (StatusCode::CREATED, Some(&b"Made"[..])));
-        assert_eq!(lines(&found), ["X-A: 1", "x-b: 2"]);
+        assert_eq!(lines(&found), ["x-a: 1", "x-b: 2"]);
         assert_eq!(found.map().get("x-a").unwrap(), "1");
         assert_eq!(held, "rest");
+    }
+
+    #[test]
+    fn a_line_is_passed_on_whole_only_where_it_stands_as_we_write_it() {
+        for (line, is_neat) in [
+            ("X-A: 1", true),
+            ("x-a: 1: 2", true),
+            ("x-a:1", false),
+            ("x-a:  1", false),
+            ("x-a:\t1", false),
+            ("x-a: 1 ", false),
+            ("x-a: 1\t", false),
+            ("x-a:", false),
+            ("x-a: ", false),
+        ] {
+            let head = head(&format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n")).unwrap().unwrap();
+            let field = head.fields().next().unwrap();
+            assert_eq!((field.name, field.line.is_some()), (&b"x-a"[..], is_neat), "{line}");
+            assert_eq!(lines(&head).len(), 1);
+        }
+        let bare = head("HTTP/1.1 200 OK\nx-a: 1\nx-b: 2\n\n");
+        assert!(bare.unwrap().unwrap().fields().all(|field| field.line.is_none()));
     }
 
     #[test]
@@ -412,7 +471,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nconnection: X-Private\r\nkeep-alive: 1\r\nx-private: 1\r\n\
              Countersign-Mac: 0\r\nte: x\r\nupgrade: x\r\netag: 1\r\nETag: 2\r\n\r\n",
         );
-        assert_eq!(lines(&head.unwrap().unwrap()), ["etag: 1", "ETag: 2"]);
+        assert_eq!(lines(&head.unwrap().unwrap()), ["etag: 1", "etag: 2"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::forward::Received;
 use super::holders::Holders;
 use super::hops;
-use super::identity::{self, Statement, write_number};
+use super::identity::{self, Statement};
 use crate::admit::{Ask, Permit, Route};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Place};
@@ -289,7 +289,7 @@ fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut V
     let expects_one = [Method::POST, Method::PUT, Method::PATCH].contains(received.method);
     if expects_one || !body.is_empty() {
         to.put_slice(b"content-length: ");
-        write_number(u64::try_from(body.len()).unwrap_or(u64::MAX), to);
+        to.put_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         to.put_slice(b"\r\n");
     }
 }
