@@ -172,10 +172,11 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         digest::check(request, claim)?;
         let mut waited = false;
         let looked = noting(pin!(self.look(claim.key_id, route)), &mut waited).await?;
-
         let watch = self.guard.watch(request.peer, claim.key_id, now);
-        let signed =
-            signature::check(dialect, request, claim, looked, &self.decoys, &watch, bench)?;
+        let at = replay::signed_at(dialect, claim);
+        let foresee = |identity, account| self.store.foresee(identity, at, account);
+        let against = (&self.decoys, &watch);
+        let signed = signature::check(dialect, request, claim, looked, against, bench, foresee)?;
         let signed = &*refused.insert(signed);
         state::check(signed.key(), &route.venue, now).map_err(|denial| watch.disowned(denial))?;
         signed.secret().note_use(now);

@@ -18,6 +18,7 @@
 //! Without the `server` feature this is the whole crate: a verifier to embed in a server of one's own.
 
 pub mod admit;
+mod cache;
 mod checks;
 pub mod clock;
 pub mod denial;

@@ -35,6 +35,11 @@ pub(crate) fn charge(
     }
 }
 
+/// When it says that it was signed, or ends, where that decides how long it is remembered.
+pub(crate) fn signed_at(dialect: &Dialect, claim: &Claim<'_>) -> Option<Micros> {
+    claim.time.filter(|_| dialect.time_kind() != TimeKind::None).map(|time| time.at)
+}
+
 fn signed_time(signed: &Signed, dialect: &Dialect, claim: &Claim<'_>, route: &Route) -> SignedTime {
     let at = claim.time.map(|time| time.at).unwrap_or_default();
     match dialect.time_kind() {

@@ -97,6 +97,11 @@ impl Nearest {
         self.is_named && self.read.state == State::Active
     }
 
+    /// The account of that key, or of the one that stands in, as a hash: to be looked for, and not told.
+    pub(crate) fn account(&self) -> u64 {
+        self.read.account_tag.short()
+    }
+
     /// How that key signs, or the one that stands in.
     pub(crate) fn algorithm(&self) -> Algorithm {
         self.read.secret.algorithm()

@@ -2,7 +2,7 @@
 
 use super::memory::MemoryStore;
 use super::redis::RedisStore;
-use super::{Charge, Cost, Receipt, Store, Verdict};
+use super::{Charge, Cost, Identity, Receipt, Store, Verdict};
 use crate::clock::{Clock, Micros};
 
 /// One of the two stores.
@@ -50,6 +50,14 @@ impl<C: Clock> LiveStore<C> {
 }
 
 impl<C: Clock> Store for LiveStore<C> {
+    #[inline]
+    fn foresee(&self, identity: Identity, signed_at: Option<Micros>, account: u64) {
+        match self {
+            Self::Embedded(store) => store.foresee(identity, signed_at, account),
+            Self::Shared(store) => store.foresee(identity, signed_at, account),
+        }
+    }
+
     async fn spend(&self, charge: &Charge) -> Verdict {
         match self {
             Self::Embedded(store) => store.spend(charge).await,

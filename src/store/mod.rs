@@ -300,8 +300,15 @@ pub enum Verdict {
     Unavailable,
 }
 
-/// Remembers. Only called with a request whose signature holds.
+/// Remembers. Nothing is changed but for a request whose signature holds.
 pub trait Store {
+    /// Told just before a signature is checked: what the request is if it holds, when it says that it was signed, and
+    /// whose account it would be. What [`Store::spend`] then looks up can be on its way from memory meanwhile.
+    ///
+    /// Nothing is proved by then. So nothing may be changed, and the same is to be done whatever is told: where no such
+    /// key is known, the account is another one.
+    fn foresee(&self, _identity: Identity, _signed_at: Option<Micros>, _account: u64) {}
+
     /// Settles one charge, all or nothing.
     ///
     /// Not required to be `Send`: each worker thread awaits its own requests.

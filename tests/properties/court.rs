@@ -11,7 +11,7 @@ use countersign::dialect::{Dialect, Inbound};
 use countersign::key::{Algorithm, Allowlist, Key, Permission, Permissions, State, Tag, Venue};
 use countersign::offline::Recorded;
 use countersign::registry::fixed::FixedKeys;
-use countersign::store::{Charge, Cost, Identity, Levels, Repeat, Store, Verdict};
+use countersign::store::{Charge, Cost, Identity, Levels, Repeat, SignedTime, Store, Verdict};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// What would be forwarded of a request that is accepted.
@@ -82,11 +82,16 @@ impl Court {
     fn judge_received(&mut self, request: &Recorded, inbound: &Inbound<'_>) -> Outcome {
         self.learn(request);
         self.gate.clock.set(Micros::from_millis(request.now_ms));
-        self.gate.store.0.set(None);
+        self.gate.store.clear();
         let verdict = now_or_never(self.gate.admit(inbound, &self.route, &mut self.scratch));
         match verdict {
             Ok(permit) => {
-                let identity = self.gate.store.0.take().unwrap();
+                let spent = self.gate.store.spent.take().unwrap();
+                if Algorithm::named(&request.algorithm).unwrap().is_symmetric() {
+                    let foreseen = self.gate.store.foreseen.take().unwrap();
+                    assert_eq!(foreseen, spent, "it is sought elsewhere than foreseen");
+                }
+                let (identity, ..) = spent;
                 Outcome::Accepted(identity, forwarded(&permit, inbound.query, inbound.body))
             }
             Err(_) => Outcome::Refused,
@@ -180,13 +185,35 @@ fn now_or_never<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A store that takes everything for new, and tells under which identity.
+/// A store that takes everything for new, and tells under which identity and time, and what was foreseen of it.
 #[derive(Debug, Default)]
-struct Witness(Cell<Option<Identity>>);
+struct Witness {
+    spent: Cell<Option<Sought>>,
+    foreseen: Cell<Option<Sought>>,
+}
+
+/// What is looked for in a store: an identity, its time, an account.
+type Sought = (Identity, Option<Micros>, u64);
+
+impl Witness {
+    fn clear(&self) {
+        self.spent.set(None);
+        self.foreseen.set(None);
+    }
+}
 
 impl Store for Witness {
+    fn foresee(&self, identity: Identity, signed_at: Option<Micros>, account: u64) {
+        self.foreseen.set(Some((identity, signed_at, account)));
+    }
+
     async fn spend(&self, charge: &Charge) -> Verdict {
-        self.0.set(Some(charge.identity));
+        let signed_at = match charge.time {
+            SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ } => Some(at),
+            SignedTime::Growing { key: _, nonce: _, window: _ }
+            | SignedTime::Unique { key: _, nonce: _ } => None,
+        };
+        self.spent.set(Some((charge.identity, signed_at, charge.account)));
         Verdict::New(Levels::default())
     }
 

@@ -79,14 +79,16 @@ impl Signed {
 /// another algorithm is replaced by a decoy of that shape. What does not hold under a key's secret is tried under the
 /// one that was rotated out, as long as that is good; where there is none and it costs little, under a decoy: so time
 /// does not tell which keys are being rotated, but for the asymmetric ones.
+///
+/// `foresee` is told what the request is if a MAC holds, and of the account that was read, before anything is proved.
 pub(crate) fn check(
     dialect: &Dialect,
     request: &Inbound<'_>,
     claim: &Claim<'_>,
     looked: Looked,
-    decoys: &Decoys,
-    watch: &Watch<'_>,
+    (decoys, watch): (&Decoys, &Watch<'_>),
     bench: &mut Bench,
+    foresee: impl FnOnce(Identity, u64),
 ) -> Result<Signed, Denial> {
     let Bench { message, unescaped, signature, verifications } = bench;
     let (encoding, offered) = decode(dialect, claim.signature, unescaped, signature)?;
@@ -113,6 +115,9 @@ pub(crate) fn check(
         None => (decoy, false),
     };
     let (secret, fits) = key_s(|key, _, _| Some(&key.secret), is_known & is_alike);
+    if let Some(identity) = offered.first_chunk() {
+        foresee(Identity(*identity), nearest.map_or(0, Nearest::account));
+    }
     let mut proven = prove(dialect, request, claim, secret, offered, message);
     *verifications += u64::from(!shape.0.is_symmetric());
     let mut by_outgoing = false;

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::chains::{Chains, Heads, Mixer, Padded, SHARDS};
+use crate::cache;
 
 /// Live records by account, exact.
 #[derive(Debug)]
@@ -35,7 +36,10 @@ impl Accounts {
     /// Starts to bring what belongs to `account` into the cache.
     pub(super) fn fetch(&self, account: u64) {
         let hash = self.mixer.of_8(account);
-        if let Some(heads) = self.heads.get(hash.shard()) {
+        if let (Some(heads), Some(shard)) =
+            (self.heads.get(hash.shard()), self.shards.get(hash.shard()))
+        {
+            cache::fetch(shard);
             heads.fetch(hash.chain());
         }
     }

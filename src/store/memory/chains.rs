@@ -1,11 +1,11 @@
 //! Hash chains through one slab: nothing moves, and below its capacity nothing is allocated.
 
 use std::fmt;
-use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::OpenError;
+use crate::cache;
 
 /// No slot.
 pub(super) const NIL: u32 = u32::MAX;
@@ -140,7 +140,7 @@ impl Heads {
     /// Starts to bring the head of this chain into the cache.
     #[inline]
     pub(super) fn fetch(&self, hash: u32) {
-        black_box(self.of(hash).map(|head| head.load(Ordering::Relaxed)));
+        self.of(hash).into_iter().for_each(cache::fetch);
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use super::arrival::{Arrival, Rate};
 use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
 use super::refusal::Refusal;
 use super::windows::{self, Beyond, MANY, Share, Windows};
+use crate::cache;
 use crate::clock::Micros;
 use crate::store::{Cost, Levels, MAX_COSTS, Subject, Window};
 
@@ -86,6 +87,16 @@ impl Limits {
         let (live, swept_at) = (AtomicUsize::new(0), AtomicU64::new(0));
         let (few, windows) = (capacity / SHARDS / 256, Windows::new(mixer, windows));
         Self { mixer, shards, heads, live, capacity, few, swept_at, windows }
+    }
+
+    /// Starts to bring what belongs to the subject of this hash into the cache.
+    fn fetch(&self, hash: Hash) {
+        if let (Some(heads), Some(shard)) =
+            (self.heads.get(hash.shard()), self.shards.get(hash.shard()))
+        {
+            cache::fetch(shard);
+            heads.fetch(hash.chain());
+        }
     }
 
     /// A plan that holds nothing yet.
@@ -168,9 +179,7 @@ impl Plan<'_> {
                 continue;
             }
             let hash = self.limits.mixer.of_8(cost.subject.0);
-            if let Some(heads) = self.limits.heads.get(hash.shard()) {
-                heads.fetch(hash.chain());
-            }
+            self.limits.fetch(hash);
             self.steps.push(Step { subject: cost.subject, hash, slot: None, arrival: FREE });
         }
     }

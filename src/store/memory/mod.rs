@@ -209,9 +209,7 @@ impl MemoryStore {
         if let Some(nonce) = charge.nonce {
             return self.attempt_pair(charge, nonce);
         }
-        // Before any lock is taken, since no later read overtakes one.
         let spot = self.replay.spot(charge);
-        self.replay.fetch(spot, charge.account);
         let mut plan = self.limits.plan(charge.now, &charge.costs);
         plan.fetch();
         let Some(mut entered) = self.replay.enter(charge, spot) else {
@@ -310,6 +308,11 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    #[inline]
+    fn foresee(&self, identity: Identity, signed_at: Option<Micros>, account: u64) {
+        self.replay.fetch(self.replay.spot_of(identity, signed_at), account);
+    }
+
     async fn spend(&self, charge: &Charge) -> Verdict {
         for _ in 0..FLUSHES_WAITED_FOR {
             match self.settle(charge) {

@@ -9,8 +9,9 @@ use super::accounts::{AccountSlot, Accounts};
 use super::chains::{Chains, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
 use super::highest::Highest;
 use super::span::{Link, Regions, Spot};
+use crate::cache;
 use crate::clock::Micros;
-use crate::store::{Charge, Repeat, SignedTime};
+use crate::store::{Charge, Identity, Repeat, SignedTime};
 
 /// What was accepted, until it can no longer be accepted again.
 #[derive(Debug)]
@@ -92,7 +93,10 @@ impl ReplaySet {
 
     /// Starts to bring what belongs to a request and its account into the cache.
     pub(super) fn fetch(&self, spot: Spot, account: u64) {
-        if let Some(heads) = self.heads.get(spot.shard) {
+        if let (Some(heads), Some(shard)) =
+            (self.heads.get(spot.shard), self.shards.get(spot.shard))
+        {
+            cache::fetch(shard);
             heads.fetch(spot.chain);
         }
         self.accounts.fetch(account);
@@ -170,18 +174,18 @@ impl ReplaySet {
     /// Where the charge's identity belongs. Part of it is decided by when the request was signed, which is itself signed:
     /// so the same bytes always belong to the same place. A nonce may come again under another time.
     pub(super) fn spot(&self, charge: &Charge) -> Spot {
-        let hash = self.mixer.of_16(charge.identity.0);
-        match charge.time {
-            SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ }
-                if charge.nonce != Some(charge.identity) =>
-            {
-                self.regions.spot(hash, at)
-            }
-            SignedTime::Stamp(_)
-            | SignedTime::Deadline { at: _, lead: _ }
-            | SignedTime::Growing { key: _, nonce: _, window: _ }
-            | SignedTime::Unique { key: _, nonce: _ } => self.regions.timeless(hash),
-        }
+        let signed_at = match charge.time {
+            SignedTime::Stamp(at) | SignedTime::Deadline { at, lead: _ } => Some(at),
+            SignedTime::Growing { key: _, nonce: _, window: _ }
+            | SignedTime::Unique { key: _, nonce: _ } => None,
+        };
+        self.spot_of(charge.identity, signed_at.filter(|_| charge.nonce != Some(charge.identity)))
+    }
+
+    /// The same for an identity that decides by itself, or with this time.
+    pub(super) fn spot_of(&self, identity: Identity, signed_at: Option<Micros>) -> Spot {
+        let hash = self.mixer.of_16(identity.0);
+        signed_at.map_or_else(|| self.regions.timeless(hash), |at| self.regions.spot(hash, at))
     }
 
     /// Takes one place in the whole set and one of `account`.

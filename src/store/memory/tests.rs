@@ -94,6 +94,34 @@ pub(super) fn fenced(retry_after: Duration) -> Verdict {
 }
 
 #[test]
+fn what_is_foreseen_is_neither_kept_nor_told_apart_from_what_is_not() {
+    let (told, untold) = (open(&small(), BIRTH), open(&small(), BIRTH));
+    let now = BIRTH + SECOND * 60;
+    for (store, is_told) in [(&told, true), (&untold, false)] {
+        for number in 0..100 {
+            let charge = with_cost(stamped(number, now), 60, 1);
+            let tell = || {
+                if is_told {
+                    store.foresee(charge.identity, Some(now), charge.account);
+                    store.foresee(charge.identity, None, number);
+                }
+            };
+            let before = (store.replay.live(), store.limits.live(), store.memory_bytes());
+            tell();
+            assert_eq!((store.replay.live(), store.limits.live(), store.memory_bytes()), before);
+            let expected = number < 60;
+            for is_new in [expected, false] {
+                let verdict = store.settle(&charge);
+                let passed = matches!(verdict, Settled::Done(Verdict::New(_)));
+                assert_eq!(passed, is_new, "{number} {is_told}");
+                tell();
+            }
+        }
+    }
+    assert_eq!(told.replay.live(), untold.replay.live());
+}
+
+#[test]
 fn a_request_is_new_once_and_seen_ever_after() {
     let store = open(&small(), BIRTH);
     let charge = with_cost(stamped(1, BIRTH + SECOND * 2), 10, 3);
