@@ -2,8 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::chains::{Chains, Heads, Mixer, Padded, SHARDS};
-use crate::cache;
+use super::chains::{self, Chains, Heads, Mixer, Padded, SHARDS};
 
 /// Live records by account, exact.
 #[derive(Debug)]
@@ -36,12 +35,7 @@ impl Accounts {
     /// Starts to bring what belongs to `account` into the cache.
     pub(super) fn fetch(&self, account: u64) {
         let hash = self.mixer.of_8(account);
-        if let (Some(heads), Some(shard)) =
-            (self.heads.get(hash.shard()), self.shards.get(hash.shard()))
-        {
-            cache::fetch(shard);
-            heads.fetch(hash.chain());
-        }
+        chains::fetch(&self.shards, &self.heads, hash.shard(), hash.chain());
     }
 
     pub(super) fn has_room(&self, account: u64) -> bool {

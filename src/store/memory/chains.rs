@@ -136,13 +136,14 @@ impl<T: Copy> Chains<T> {
     }
 }
 
-impl Heads {
-    /// Starts to bring the head of this chain into the cache.
-    #[inline]
-    pub(super) fn fetch(&self, hash: u32) {
-        self.of(hash).into_iter().for_each(cache::fetch);
-    }
+/// Starts to bring one of the parts of a set, and the head of a chain in it, into the cache.
+#[inline]
+pub(super) fn fetch<T>(shards: &[Padded<T>], heads: &[Heads], shard: usize, chain: u32) {
+    shards.get(shard).into_iter().for_each(cache::fetch);
+    heads.get(shard).and_then(|heads| heads.of(chain)).into_iter().for_each(cache::fetch);
+}
 
+impl Heads {
     #[inline]
     fn of(&self, hash: u32) -> Option<&AtomicU32> {
         // Scaled, not masked: any number of chains is as good as a power of two.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 
 use super::arrival::{Arrival, Rate};
-use super::chains::{Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
+use super::chains::{self, Chains, Hash, Heads, MOST_SLOTS, Mixer, Padded, SHARDS};
 use super::refusal::Refusal;
 use super::windows::{self, Beyond, MANY, Share, Windows};
-use crate::cache;
 use crate::clock::Micros;
 use crate::store::{Cost, Levels, MAX_COSTS, Subject, Window};
 
@@ -87,16 +86,6 @@ impl Limits {
         let (live, swept_at) = (AtomicUsize::new(0), AtomicU64::new(0));
         let (few, windows) = (capacity / SHARDS / 256, Windows::new(mixer, windows));
         Self { mixer, shards, heads, live, capacity, few, swept_at, windows }
-    }
-
-    /// Starts to bring what belongs to the subject of this hash into the cache.
-    fn fetch(&self, hash: Hash) {
-        if let (Some(heads), Some(shard)) =
-            (self.heads.get(hash.shard()), self.shards.get(hash.shard()))
-        {
-            cache::fetch(shard);
-            heads.fetch(hash.chain());
-        }
     }
 
     /// A plan that holds nothing yet.
@@ -179,7 +168,8 @@ impl Plan<'_> {
                 continue;
             }
             let hash = self.limits.mixer.of_8(cost.subject.0);
-            self.limits.fetch(hash);
+            let Limits { shards, heads, .. } = self.limits;
+            chains::fetch(shards, heads, hash.shard(), hash.chain());
             self.steps.push(Step { subject: cost.subject, hash, slot: None, arrival: FREE });
         }
     }

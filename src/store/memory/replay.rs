@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::accounts::{AccountSlot, Accounts};
-use super::chains::{Chains, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
+use super::chains::{self, Chains, Heads, MOST_SLOTS, Mixer, NIL, Padded, SHARDS};
 use super::highest::Highest;
 use super::span::{Link, Regions, Spot};
-use crate::cache;
 use crate::clock::Micros;
 use crate::store::{Charge, Identity, Repeat, SignedTime};
 
@@ -93,12 +92,7 @@ impl ReplaySet {
 
     /// Starts to bring what belongs to a request and its account into the cache.
     pub(super) fn fetch(&self, spot: Spot, account: u64) {
-        if let (Some(heads), Some(shard)) =
-            (self.heads.get(spot.shard), self.shards.get(spot.shard))
-        {
-            cache::fetch(shard);
-            heads.fetch(spot.chain);
-        }
+        chains::fetch(&self.shards, &self.heads, spot.shard, spot.chain);
         self.accounts.fetch(account);
     }
 
