@@ -159,7 +159,8 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
         if facts.note(field.name.as_bytes(), field.value)? {
             let (name, value) = (place(held, field.name.as_bytes()), place(held, field.value));
             let between = held.get(name.end..value.start);
-            let is_neat = between == Some(b": ") && held.get(value.end..).is_some_and(ends);
+            let is_neat = between == Some(b": ")
+                && held.get(value.end..).is_some_and(|rest| rest.starts_with(END));
             kept.push(Field { name, value, is_neat });
         }
     }
@@ -281,11 +282,6 @@ impl Facts {
 
 /// The end of a line.
 const END: &[u8] = b"\r\n";
-
-/// Whether a line ends here.
-fn ends(text: &[u8]) -> bool {
-    text.starts_with(END)
-}
 
 fn tokens(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
