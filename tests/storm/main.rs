@@ -86,29 +86,19 @@ fn main() {
 
 /// What is shown before, then the storms.
 fn all(terms: &Terms<'_>, seconds: u64) {
-    if is_wanted("controls") {
-        attempt(terms, "controls", || {
+    if is_wanted(CONTROLS) {
+        attempt(terms, CONTROLS, || {
             sight::try_all();
             controls::refused_over_redis();
             controls::run(terms);
         });
     }
     let times = if terms.quick { 6 } else { 20 };
-    if is_wanted("rolling restart") {
-        attempt(terms, "rolling restart", || restarts::run(terms, times));
+    if is_wanted(RESTARTS) {
+        attempt(terms, RESTARTS, || restarts::run(terms, times));
     }
 
-    let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
-    let (three, five) = (Topology::Independent(3), Topology::Independent(5));
-    // Which part of the time each has, of all that are wanted.
-    let mut storms = vec![
-        (15, Storm::new(ONE, Topology::Independent(1), apart)),
-        (25, Storm::new(QUORUM, three, apart)),
-        (15, Storm::new("quorum of 3, faults at once", three, at_once)),
-        (10, Storm::new("quorum of 5", five, at_once)),
-        (20, Storm::new("cluster of 6", Topology::Cluster, apart)),
-        (15, Storm::new("cluster of 6, faults at once", Topology::Cluster, at_once)),
-    ];
+    let mut storms = storms();
     storms.retain(|(_, storm)| is_wanted(storm.name));
     let whole: u32 = storms.iter().map(|(part, _)| part).sum();
     let mut seeds = Dice(terms.seed);
@@ -123,13 +113,41 @@ fn all(terms: &Terms<'_>, seconds: u64) {
     }
 }
 
+/// Each with the part of the time that it has, of all that are wanted.
+fn storms() -> Vec<(u32, Storm)> {
+    let (apart, at_once) = (Pace::Apart, Pace::AtOnce);
+    let (three, five) = (Topology::Independent(3), Topology::Independent(5));
+    vec![
+        (15, Storm::new(ONE, Topology::Independent(1), apart)),
+        (25, Storm::new(QUORUM, three, apart)),
+        (15, Storm::new("quorum of 3, faults at once", three, at_once)),
+        (10, Storm::new("quorum of 5", five, at_once)),
+        (20, Storm::new("cluster of 6", Topology::Cluster, apart)),
+        (15, Storm::new("cluster of 6, faults at once", Topology::Cluster, at_once)),
+    ]
+}
+
 /// Whether the environment asks for what is called so, or for all.
 fn is_wanted(stage: &str) -> bool {
-    std::env::var(ONLY).ok().is_none_or(|wanted| wanted.split(';').any(|name| name == stage))
+    wanted().is_none_or(|names| names.iter().any(|name| name == stage))
+}
+
+/// What the environment asks for and is not there.
+fn unknown() -> Vec<String> {
+    let mut unknown = wanted().unwrap_or_default();
+    let storms: Vec<_> = storms().into_iter().map(|(_, storm)| storm.name).collect();
+    unknown.retain(|name| ![CONTROLS, RESTARTS].contains(&&**name) && !storms.contains(&&**name));
+    unknown
+}
+
+fn wanted() -> Option<Vec<String>> {
+    std::env::var(ONLY).ok().map(|names| names.split(';').map(str::to_owned).collect())
 }
 
 /// The names of what is to be done, with semicolons between them.
 const ONLY: &str = "COUNTERSIGN_STORM_ONLY";
+const CONTROLS: &str = "controls";
+const RESTARTS: &str = "rolling restart";
 
 /// Whatever fails in it, what comes later is done, and the figures are told.
 fn attempt(terms: &Terms<'_>, stage: &'static str, run: impl FnOnce()) {
@@ -148,6 +166,7 @@ fn verdict(terms: &Terms<'_>, seconds: u64) -> Vec<String> {
     // A build that is not optimised, among other tests, answers late more often than a server stands still.
     let least = if terms.quick { 90.0 } else { 98.0 };
     let told = [
+        (unknown().is_empty(), format!("{ONLY} names what is not there: {:?}", unknown())),
         (report.broken().is_empty(), format!("did not come to an end: {}", report.broken())),
         (report.holds(), "something passed that should not, or was refused in calm".to_owned()),
         (
