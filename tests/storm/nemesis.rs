@@ -112,7 +112,7 @@ pub(crate) fn inflict(world: &World, kind: Kind, longest: u64, dice: &mut Dice) 
                 (Kind::Clock, Topology::Cluster) => FAKED,
                 _ => server,
             };
-            trouble(&world.servers[server].lock().unwrap(), kind, held, dice);
+            trouble(world, &world.servers[server].lock().unwrap(), kind, held, dice);
         }
         Kind::Hold | Kind::Reset | Kind::HalfClose | Kind::Delay | Kind::Throttle => {
             let mode = match kind {
@@ -159,7 +159,7 @@ fn restart(world: &World, server: usize, saved: bool, dice: &mut Dice) -> Micros
     began
 }
 
-fn trouble(server: &RedisServer, kind: Kind, held: Duration, dice: &mut Dice) {
+fn trouble(world: &World, server: &RedisServer, kind: Kind, held: Duration, dice: &mut Dice) {
     // On a busy machine one may not be answered in time.
     let set = |name, value| {
         let is_set = (0..5).any(|_| server.run(&["CONFIG", "SET", name, value]).is_ok());
@@ -186,10 +186,9 @@ fn trouble(server: &RedisServer, kind: Kind, held: Duration, dice: &mut Dice) {
             set("maxmemory-policy", "noeviction");
         }
         _ => {
-            server.set_clock(dice.one(&[-30, -10, -3, 3, 10, 30]));
-            sleep(held + Duration::from_secs(1));
-            server.set_clock(0);
-            sleep(Duration::from_secs(1));
+            server.set_clock(dice.one(&[-30, -10, -3, 3, 10, 30]), &*world.clock);
+            sleep(held);
+            server.set_clock(0, &*world.clock);
         }
     }
 }

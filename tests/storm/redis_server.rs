@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use redis::{Client, RedisResult, Value, cmd};
+use countersign::clock::{Clock, Micros};
+use redis::{Client, RedisResult, Value, cmd, from_redis_value};
 use tempfile::TempDir;
 
 use crate::free_port::free_port;
@@ -38,7 +39,7 @@ impl RedisServer {
         command.args(&self.arguments).stdout(Stdio::null()).stderr(Stdio::null());
         if self.faked {
             if !self.clock().exists() {
-                self.set_clock(0);
+                self.write_clock(0);
             }
             command
                 .env("LD_PRELOAD", faketime())
@@ -73,8 +74,24 @@ impl RedisServer {
         let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
     }
 
-    /// How far its clock is ahead, in seconds, from within a second on.
-    pub(crate) fn set_clock(&self, ahead: i32) {
+    /// Sets its clock so many seconds ahead of `clock`, and returns once it tells so: what fakes it looks at its file now
+    /// and then.
+    pub(crate) fn set_clock(&self, ahead: i32, clock: &impl Clock) {
+        self.write_clock(ahead);
+        let begun = Instant::now();
+        while (self.is_ahead(clock.now()) - f64::from(ahead)).abs() > 0.5 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "its clock is not {ahead} s ahead");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How many seconds its clock is ahead of a moment; no end where it does not say.
+    fn is_ahead(&self, of: Micros) -> f64 {
+        let told = self.run(&["TIME"]).and_then(|time| Ok(from_redis_value::<(f64, f64)>(time)?));
+        told.map_or(f64::INFINITY, |(seconds, micros)| seconds + micros / 1e6 - of.0 as f64 / 1e6)
+    }
+
+    fn write_clock(&self, ahead: i32) {
         let beside = self.dir.path().join("clock.new");
         std::fs::write(&beside, format!("{ahead:+}s\n")).unwrap();
         std::fs::rename(beside, self.clock()).unwrap();
