@@ -25,6 +25,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use http::Method;
 use sha2::Sha256;
 
+#[path = "../support/keys.rs"]
 mod keys;
 mod sign;
 
