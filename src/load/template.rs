@@ -73,6 +73,8 @@ impl Template {
         let text = match (form, signs_query) {
             (true, _) => &mut self.body,
             (false, true) => &mut self.query,
+            // A nonce of its own tells each apart.
+            (false, false) if dialect.nonce_kind().is_some() => return Ok(()),
             (false, false) => {
                 return Err(format!(
                     "the dialect signs the body alone of {}: write {{id}} into the body, so that no two requests are the same",
@@ -241,6 +243,12 @@ mod tests {
     #[test]
     fn a_body_that_never_varies_is_refused_where_it_alone_is_signed() {
         assert!(unique("POST /a", "{}", "bybit").unwrap_err().contains("{id}"));
+    }
+
+    #[test]
+    fn what_has_a_nonce_of_its_own_needs_no_parameter() {
+        let token = unique("GET /accounts", "", "coinbase_jwt").unwrap();
+        assert_eq!(filled(&token, 0).query, "");
     }
 
     #[test]
