@@ -67,7 +67,7 @@ fn is_test_name(word: &str) -> bool {
 
 /// Paths inside the project; the demo's own URLs and the reader's files are none.
 fn is_path(word: &str) -> bool {
-    let top = ["src/", "tests/", "benches/", "config/", "grafana/", ".ci/"];
+    let top = ["src/", "tests/", "benches/", "config/", "grafana/", "packaging/", ".ci/"];
     top.iter().any(|top| word.starts_with(top)) && !word.contains(['<', '*', ' ', ':'])
 }
 
