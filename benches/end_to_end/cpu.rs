@@ -1,6 +1,7 @@
 //! The CPU time of processes, as the kernel counts it, and the core that each may use.
 
 use std::io;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ pub(crate) fn pin(process: u32, core: usize) -> io::Result<()> {
 }
 
 /// A command that runs on `core` alone.
-pub(crate) fn pinned(core: usize, program: &str) -> Command {
+pub(crate) fn pinned(core: usize, program: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", &core.to_string(), program]);
+    command.args(["--cpu-list", &core.to_string()]).arg(program);
     command
 }
 
@@ -55,7 +56,7 @@ pub(crate) fn used(processes: &[u32]) -> io::Result<Duration> {
 }
 
 /// By the scheduler's count of nanoseconds, or by that of hundredths of a second where it keeps none.
-fn of_thread(thread: &std::path::Path) -> io::Result<Duration> {
+fn of_thread(thread: &Path) -> io::Result<Duration> {
     let exact = std::fs::read_to_string(thread.join("schedstat")).ok();
     let nanos = exact.and_then(|text| text.split_whitespace().next()?.parse().ok());
     if let Some(nanos) = nanos {

@@ -2,11 +2,13 @@
 //!
 //! One backend and one load of freshly signed requests go through nginx and `HAProxy`, which forward them
 //! unchecked, and through countersign, which checks everything: Binance's dialect, replay, limits, metrics. A second
-//! countersign keeps an audit trail as well: what that costs is the difference between the two. Each proxy has one
-//! worker alone on a core; load and backend share another. The rounds of all take turns, so that whatever
-//! else the machine does meets them alike. What counts is the CPU time of the proxy's processes in a round,
+//! countersign keeps an audit trail as well: what that costs is the difference between the two. The build that
+//! `packaging/build` makes takes part where it is there and no older than the sources. Each proxy has one worker alone
+//! on a core; load and backend share another. The rounds of all take turns, so that whatever else the machine does meets
+//! them alike. What counts is the CPU time of the proxy's processes in a round,
 //! divided by the requests answered in it; medians and the medians of the ratios by rounds are printed.
 
+mod built;
 mod cpu;
 mod servers;
 
@@ -19,7 +21,7 @@ use clap::Parser as _;
 use countersign::dialect::{Dialect, builtin};
 use countersign::load::{self, Mix, Options, Target, Template, Unique};
 
-use servers::Server;
+use servers::{Each, Server};
 
 /// Compares CPU per request with nginx and `HAProxy`, and with and without an audit trail.
 #[derive(clap::Parser)]
@@ -88,7 +90,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     servers::write_certificate(dir.path())?;
     cpu::pin(std::process::id(), args.load_core)?;
     let backend = servers::backend(args.load_core)?;
-    let proxies = servers::proxies(args.proxy_core, backend.plain, dir.path())?;
+    let production = built::for_production()?;
+    let proxies =
+        servers::proxies(args.proxy_core, backend.plain, dir.path(), production.as_deref())?;
     let ca = std::fs::read(dir.path().join("cert.pem"))?;
     let dialect = builtin("binance").ok_or("no dialect")??;
     let bench = Bench { args, backend, ca, dialect };
@@ -106,19 +110,20 @@ struct Bench {
 }
 
 impl Bench {
-    fn compare(&self, case: &Case, proxies: &[Server; 4]) -> Result<(), Box<dyn Error>> {
+    fn compare(&self, case: &Case, proxies: &Each<Server>) -> Result<(), Box<dyn Error>> {
         // The first round opens connections to the backend and fills caches.
-        for proxy in proxies {
+        for proxy in proxies.iter() {
             self.round(case, proxy, Duration::from_millis(500))?;
         }
-        let mut rounds = [const { Vec::new() }; 4];
+        let mut rounds: Vec<_> = proxies.iter().map(|_| Vec::new()).collect();
         let length = Duration::from_secs_f64(self.args.seconds);
         for _ in 0..self.args.rounds {
             for (proxy, rounds) in proxies.iter().zip(&mut rounds) {
                 rounds.push(self.round(case, proxy, length)?);
             }
         }
-        print(case, proxies, &rounds)?;
+        let mut rounds = rounds.into_iter();
+        print(case, &proxies.map(|proxy| (proxy.name, rounds.next().unwrap_or_default())))?;
         Ok(())
     }
 
@@ -171,20 +176,20 @@ impl Bench {
     }
 }
 
-fn print(case: &Case, proxies: &[Server; 4], rounds: &[Vec<Round>; 4]) -> std::io::Result<()> {
+/// What is said of a case: of each proxy its name and its rounds.
+fn print(case: &Case, each: &Each<(&str, Vec<Round>)>) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{} ({} rounds of each, medians)", case.name, rounds[0].len())?;
+    writeln!(out, "\n{} ({} rounds of each, medians)", case.name, each.nginx.1.len())?;
     writeln!(
         out,
         "{:<19} {:>14} {:>10} {:>12} {:>9} {:>11} {:>13}",
         "", "CPU us/request", "requests/s", "core busy %", "p99 us", "backend us", "generator us"
     )?;
-    for (proxy, rounds) in proxies.iter().zip(rounds) {
+    for (name, rounds) in each.iter() {
         let of = |field: fn(&Round) -> f64| median(rounds.iter().map(field).collect());
         writeln!(
             out,
-            "{:<19} {:>14.2} {:>10.0} {:>12.0} {:>9.0} {:>11.2} {:>13.2}",
-            proxy.name,
+            "{name:<19} {:>14.2} {:>10.0} {:>12.0} {:>9.0} {:>11.2} {:>13.2}",
             of(|round| round.proxy),
             of(|round| round.rps),
             of(|round| round.busy) * 100.0,
@@ -193,21 +198,19 @@ fn print(case: &Case, proxies: &[Server; 4], rounds: &[Vec<Round>; 4]) -> std::i
             of(|round| round.generator),
         )?;
     }
-    let [nginx, haproxy, countersign, audited] = rounds;
-    for (peer, name) in [(nginx, "nginx"), (haproxy, "HAProxy")] {
-        let ratios = || countersign.iter().zip(peer).map(|(own, peer)| own.proxy / peer.proxy);
-        let (low, high) = ratios().fold((f64::MAX, f64::MIN), |(l, h), r| (l.min(r), h.max(r)));
-        let middle = median(ratios().collect());
-        writeln!(
-            out,
-            "CPU of checking and forwarding / {name} unchecked: {middle:.2} ({low:.2} to {high:.2})"
-        )?;
+    let compared = |own: &[Round], of: fn(f64, f64) -> f64, other: &[Round]| {
+        let each = || own.iter().zip(other).map(|(own, other)| of(own.proxy, other.proxy));
+        let (low, high) = each().fold((f64::MAX, f64::MIN), |(l, h), r| (l.min(r), h.max(r)));
+        format!("{:.2} ({low:.2} to {high:.2})", median(each().collect()))
+    };
+    for (build, own) in std::iter::once(&each.countersign).chain(&each.production) {
+        for (peer, name) in [(&each.nginx.1, "nginx"), (&each.haproxy.1, "HAProxy")] {
+            let ratio = compared(own, |own, peer| own / peer, peer);
+            writeln!(out, "CPU of checking and forwarding, {build} / {name} unchecked: {ratio}")?;
+        }
     }
-    let costs =
-        || audited.iter().zip(countersign).map(|(with, without)| with.proxy - without.proxy);
-    let (low, high) = costs().fold((f64::MAX, f64::MIN), |(l, h), c| (l.min(c), h.max(c)));
-    let middle = median(costs().collect());
-    writeln!(out, "CPU of the audit trail: {middle:.2} us/request ({low:.2} to {high:.2})")?;
+    let trail = compared(&each.audited.1, |with, without| with - without, &each.countersign.1);
+    writeln!(out, "CPU of the audit trail, us/request: {trail}")?;
     out.flush()
 }
 

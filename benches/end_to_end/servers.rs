@@ -77,7 +77,7 @@ pub(crate) fn write_certificate(dir: &Path) -> Result<(), Box<dyn std::error::Er
 
 /// The backend that every proxy forwards to.
 pub(crate) fn backend(core: usize) -> io::Result<Server> {
-    let mut command = cpu::pinned(core, COUNTERSIGN);
+    let mut command = cpu::pinned(core, COUNTERSIGN.as_ref());
     command.args(["load", "--serve-backend", "127.0.0.1:0"]).stdout(Stdio::piped());
     let mut process = command.spawn()?;
     let mut line = String::new();
@@ -89,8 +89,43 @@ pub(crate) fn backend(core: usize) -> io::Result<Server> {
     Ok(Server { process, name: "backend", plain, tls: plain })
 }
 
-/// nginx, `HAProxy`, countersign, and countersign that keeps an audit trail, in this order.
-pub(crate) fn proxies(core: usize, backend: SocketAddr, dir: &Path) -> io::Result<[Server; 4]> {
+/// One for each proxy.
+pub(crate) struct Each<T> {
+    pub(crate) nginx: T,
+    pub(crate) haproxy: T,
+    /// As cargo builds it.
+    pub(crate) countersign: T,
+    /// The same with an audit trail.
+    pub(crate) audited: T,
+    /// As `packaging/build` builds it, where that was done.
+    pub(crate) production: Option<T>,
+}
+
+impl<T> Each<T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        [&self.nginx, &self.haproxy, &self.countersign, &self.audited]
+            .into_iter()
+            .chain(&self.production)
+    }
+
+    pub(crate) fn map<U>(&self, mut of: impl FnMut(&T) -> U) -> Each<U> {
+        Each {
+            nginx: of(&self.nginx),
+            haproxy: of(&self.haproxy),
+            countersign: of(&self.countersign),
+            audited: of(&self.audited),
+            production: self.production.as_ref().map(of),
+        }
+    }
+}
+
+/// All proxies; one of `production` too, where that program is given.
+pub(crate) fn proxies(
+    core: usize,
+    backend: SocketAddr,
+    dir: &Path,
+    production: Option<&Path>,
+) -> io::Result<Each<Server>> {
     for (program, package) in [(NGINX, "nginx"), (HAPROXY, "haproxy")] {
         if !Path::new(program).exists() {
             return Err(io::Error::other(format!(
@@ -100,32 +135,38 @@ pub(crate) fn proxies(core: usize, backend: SocketAddr, dir: &Path) -> io::Resul
     }
     let nginx = |plain, tls| {
         let file = write(dir, "nginx.conf", &nginx_conf(plain, tls, backend))?;
-        let mut command = cpu::pinned(core, NGINX);
+        let mut command = cpu::pinned(core, NGINX.as_ref());
         command.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(file);
         Ok(command)
     };
     let haproxy = |plain, tls| {
         let file = write(dir, "haproxy.cfg", &haproxy_cfg(plain, tls, backend, dir))?;
-        let mut command = cpu::pinned(core, HAPROXY);
+        let mut command = cpu::pinned(core, HAPROXY.as_ref());
         command.arg("-db").arg("-f").arg(file);
         Ok(command)
     };
     write(dir, "identity", "an identity key of 32 bytes or more")?;
-    let gateway = |plain, tls, trail: Trail| {
-        let text = gateway_toml(plain, tls, backend, dir, trail);
-        let file = write(dir, &format!("{}.toml", trail.name()), &text)?;
-        let mut command = cpu::pinned(core, COUNTERSIGN);
+    let gateway = |name: &str, program: &Path, trail: Trail, (plain, tls)| {
+        let text = gateway_toml(plain, tls, backend, &dir.join(name), trail);
+        let file = write(dir, &format!("{name}.toml"), &text)?;
+        let mut command = cpu::pinned(core, program);
         command.arg("serve").arg("--config").arg(file).env("COUNTERSIGN_LOG", "warn");
         command.envs((0..KEYS).map(|n| (format!("SECRET_{n}"), secret(n))));
         Ok(command)
     };
-    let countersign = |trail: Trail| start(trail.name(), |plain, tls| gateway(plain, tls, trail));
-    Ok([
-        start("nginx", nginx)?,
-        start("haproxy", haproxy)?,
-        countersign(Trail::None)?,
-        countersign(Trail::Kept)?,
-    ])
+    let countersign = |name, program, trail| {
+        start(name, |plain, tls| gateway(name, program, trail, (plain, tls)))
+    };
+    let own = Path::new(COUNTERSIGN);
+    Ok(Each {
+        nginx: start("nginx", nginx)?,
+        haproxy: start("haproxy", haproxy)?,
+        countersign: countersign("countersign", own, Trail::None)?,
+        audited: countersign("countersign audited", own, Trail::Kept)?,
+        production: production
+            .map(|program| countersign("production build", program, Trail::None))
+            .transpose()?,
+    })
 }
 
 /// Whether a gateway keeps an audit trail.
@@ -133,15 +174,6 @@ pub(crate) fn proxies(core: usize, backend: SocketAddr, dir: &Path) -> io::Resul
 enum Trail {
     None,
     Kept,
-}
-
-impl Trail {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::None => "countersign",
-            Self::Kept => "countersign audited",
-        }
-    }
 }
 
 /// Starts a server on two free ports and waits until it listens.
@@ -256,10 +288,9 @@ fn gateway_toml(
     plain: SocketAddr,
     tls: SocketAddr,
     backend: SocketAddr,
-    dir: &Path,
+    state: &Path,
     trail: Trail,
 ) -> String {
-    let state = dir.join(format!("state of {}", trail.name()));
     let (state, audited) = (state.display(), matches!(trail, Trail::Kept));
     let mut text = format!(
         "version = 1
