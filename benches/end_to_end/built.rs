@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/production/countersign");
 /// What it is made of.
-const SOURCES: [&str; 3] = ["Cargo.lock", "src", "config/dialects"];
+const SOURCES: [&str; 5] = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "config"];
 
 /// The program, if it is there and no older than what it is made of; says so where it is not.
 pub(crate) fn for_production() -> io::Result<Option<PathBuf>> {
