@@ -76,7 +76,8 @@ fn pass(cases: &[Case], store: &Store) {
     gateway.end();
 }
 
-/// Keys that nobody has are refused as wrong signatures are, and their way is gone often enough to be no slower.
+/// Keys that nobody has are refused as wrong signatures are. A build that never saw one would lay their way out as the
+/// slower.
 fn refuse_strangers(case: &Case, gateway: &Gateway, place: usize) {
     let report = load::run(Options {
         keys: case.strangers(),

@@ -135,7 +135,7 @@ upstream = "exchange"
 dialect = "{}"
 permission = "trade"
 effect = "write"
-# Deadlines that lie little further ahead than those of the load are soon known to be of after the start.
+# Little more than the load's deadlines lie ahead, so that they are soon known to be signed after the start.
 lead = "11s"
 address_limit = "address"
 "#,
