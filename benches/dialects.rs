@@ -13,6 +13,9 @@
     reason = "a bench may panic, and its figures are estimates"
 )]
 
+#[path = "../tests/support/example.rs"]
+mod example;
+
 use std::hint::black_box;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -32,6 +35,7 @@ use countersign::registry::fixed::FixedKeys;
 use countersign::store::memory::{MemoryStore, Options};
 use countersign::store::{Charge, Identity, Repeat, SignedTime, Store as _, Verdict};
 use ed25519_dalek::{Signature, VerifyingKey};
+use example::with_id;
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, Method};
 use sha2::{Sha256, Sha384, Sha512};
@@ -189,29 +193,15 @@ impl Case {
     /// Signs the `n`-th request, unlike every other: the recipe's example with one more parameter.
     fn sign(&self, n: u64) -> Owned {
         let example = self.dialect.example();
-        let (path, query) = example.target.split_once('?').unwrap_or((&example.target, ""));
-        let mut query = query.to_owned();
-        let body = match example.body.strip_suffix('}') {
-            Some("{") => format!("{{\"id\":\"{n:09}\"}}"),
-            // Crypto.com's parameters stand in an object of their own, and have fixed names.
-            Some(open) if open.ends_with('}') => {
-                format!("{},\"client_oid\":\"{n:09}\"}}}}", open.trim_end_matches('}'))
-            }
-            Some(open) => format!("{open},\"id\":\"{n:09}\"}}"),
-            None if example.body.is_empty() => String::new(),
-            None => format!("{}&id={n:09}", example.body),
-        };
-        if body.is_empty() {
-            let mark = if query.is_empty() { "" } else { "&" };
-            query = format!("{query}{mark}id={n:09}");
-        }
+        let (target, body) = with_id(example, &format!("{n:09}"));
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let at = NOW + Duration::from_millis(n);
         let passphrase = self.dialect.has_passphrase().then_some(PASSPHRASE);
         let by = Credentials { key_id: KEY_ID, signer: &self.signer, passphrase };
         let draft = Draft {
             method: example.method.clone(),
             path,
-            query: &query,
+            query,
             body: &body,
             host: "api.example",
             window_ms: None,

@@ -4,12 +4,13 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use countersign::clock::Micros;
-use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, Example, NonceKind, TimeKind};
+use countersign::dialect::{BUILTIN, Credentials, Dialect, Draft, NonceKind, TimeKind};
 use countersign::key::Algorithm;
 use countersign::load::ClientKey;
 use countersign::snippet::Language;
 
 use crate::Wire;
+use crate::example::with_id;
 use crate::keys::Pair;
 
 /// Keys of a case, that sign in turn.
@@ -129,7 +130,8 @@ impl Case {
         // Crypto.com signs what stands in an object of its own, and nothing else.
         let has_own = &**self.dialect.name() == "cryptocom";
         ways.retain(|(head, body)| !has_own && self.carries(head, body));
-        ways.push(unlike(example));
+        let (target, body) = with_id(example, "{id}");
+        ways.push((format!("{} {target}", example.method), body));
         ways
     }
 
@@ -151,25 +153,6 @@ impl Case {
         };
         self.dialect.sign(&draft, &by, Micros::from_millis(1_700_000_000_000)).is_ok()
     }
-}
-
-/// A recipe's example with one more parameter.
-fn unlike(example: &Example) -> (String, String) {
-    let mut target = example.target.clone();
-    let body = match example.body.strip_suffix('}') {
-        Some("{") => "{\"id\":\"{id}\"}".to_owned(),
-        // Crypto.com's parameters stand in an object of their own, and have fixed names.
-        Some(open) if open.ends_with('}') => {
-            format!("{},\"client_oid\":\"{{id}}\"}}}}", open.trim_end_matches('}'))
-        }
-        Some(open) => format!("{open},\"id\":\"{{id}}\"}}"),
-        None if example.body.is_empty() => String::new(),
-        None => format!("{}&id={{id}}", example.body),
-    };
-    if body.is_empty() {
-        target.push_str(if target.contains('?') { "&id={id}" } else { "?id={id}" });
-    }
-    (format!("{} {target}", example.method), body)
 }
 
 /// The public half of a private key.

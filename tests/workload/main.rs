@@ -13,6 +13,8 @@
 )]
 
 mod cases;
+#[path = "../support/example.rs"]
+mod example;
 #[path = "../support/free_port.rs"]
 mod free_port;
 #[expect(dead_code, reason = "other tests use keys that are wrong as well")]
