@@ -13,7 +13,7 @@ pub(super) fn same(mac: &[u8], offered: &[u8]) -> Option<[u8; 16]> {
 }
 
 /// Looks at every byte, eight at a time, and decides once.
-fn equal(mac: &[u8], offered: &[u8]) -> bool {
+pub(crate) fn equal(mac: &[u8], offered: &[u8]) -> bool {
     let ((macs, mac_rest), (offers, offer_rest)) = (mac.as_chunks(), offered.as_chunks());
     let words = macs.iter().zip(offers).fold(0, |differ, (a, b)| {
         black_box(differ | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)))

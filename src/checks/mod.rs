@@ -16,7 +16,7 @@ pub(crate) mod address;
 pub(crate) mod challenge;
 pub(crate) mod decoy;
 pub(crate) mod digest;
-mod equal;
+pub(crate) mod equal;
 pub(crate) mod freshness;
 pub(crate) mod guard;
 pub(crate) mod limit;

@@ -32,6 +32,7 @@ pub use secret::{BadSecret, Passphrase, Secret, Signer};
 pub(crate) use secret::{Material, SignerMaterial};
 pub use symbols::{Symbols, is_symbol};
 
+use crate::cache;
 use crate::checks::meter::Meter;
 use crate::checks::signature;
 use crate::clock::Micros;
@@ -197,6 +198,8 @@ impl Key {
         ));
         black_box((self.tag, self.account_tag, self.state));
         signature::fetch(&self.secret);
+        // Where there is none something else is, so that no step hangs on which key it is.
+        self.passphrase.as_ref().map_or_else(|| cache::fetch(self), Passphrase::fetch);
     }
 }
 

@@ -8,11 +8,12 @@ use hmac::{Hmac, KeyInit, Mac};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RsaKeyPair};
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::algorithm::Algorithm;
 use super::der::{self, Point};
+use crate::cache;
+use crate::checks::equal::equal;
 use crate::checks::signature::Opener;
 use crate::clock::Micros;
 
@@ -295,10 +296,16 @@ impl fmt::Debug for Signer {
 /// It lies apart from its key, since most keys have none; only for whom the signature has proved is it looked at.
 pub struct Passphrase(Box<Digests>);
 
+/// One cache line.
+#[repr(align(64))]
 struct Digests {
     clear: [u8; 32],
-    /// The digest of the other form in which it may come.
-    keyed: Option<[u8; 32]>,
+    /// Of the other form in which it may come.
+    keyed: Option<Box<Keyed>>,
+}
+
+struct Keyed {
+    own: [u8; 32],
     /// The same under the secret that is on its way out.
     outgoing: Option<[u8; 32]>,
 }
@@ -307,31 +314,40 @@ impl Passphrase {
     /// Takes a passphrase in clear.
     pub fn new(clear: &str) -> Self {
         let clear = Sha256::digest(clear).into();
-        Self(Box::new(Digests { clear, keyed: None, outgoing: None }))
+        Self(Box::new(Digests { clear, keyed: None }))
     }
 
     /// Takes a passphrase in clear that may also come as its MAC under `secret`, in base64 (`KuCoin`).
     pub fn keyed(clear: &str, secret: &Secret) -> Self {
         let mut passphrase = Self::new(clear);
-        passphrase.0.keyed = mac_of(clear, secret);
+        let keyed = |own| Box::new(Keyed { own, outgoing: None });
+        passphrase.0.keyed = mac_of(clear, secret).map(keyed);
         passphrase
     }
 
     /// The same passphrase, which may also come as its MAC under the secret that is on its way out.
     #[must_use]
     pub fn also_keyed(mut self, clear: &str, outgoing: &Secret) -> Self {
-        self.0.outgoing = self.0.keyed.and_then(|_| mac_of(clear, outgoing));
+        if let Some(keyed) = &mut self.0.keyed {
+            keyed.outgoing = mac_of(clear, outgoing);
+        }
         self
+    }
+
+    /// Starts to bring it into the cache.
+    pub(super) fn fetch(&self) {
+        cache::fetch(&*self.0);
     }
 
     /// Whether `offered` is the passphrase, in the form that `keyed` says, in constant time.
     pub(crate) fn is(&self, offered: &[u8], keyed: bool) -> bool {
         let offered: [u8; 32] = Sha256::digest(offered).into();
-        let is = |meant: &[u8; 32]| meant.ct_eq(&offered).into();
+        let is = |meant: &[u8; 32]| equal(meant, &offered);
         if !keyed {
             return is(&self.0.clear);
         }
-        self.0.keyed.as_ref().is_some_and(is) | self.0.outgoing.as_ref().is_some_and(is)
+        let is_either = |keyed: &Keyed| is(&keyed.own) | keyed.outgoing.as_ref().is_some_and(is);
+        self.0.keyed.as_deref().is_some_and(is_either)
     }
 }
 
@@ -359,6 +375,40 @@ mod tests {
         let signer = Signer::read(Algorithm::HmacSha256, b"hunter2hunter2").unwrap();
         let printed = format!("{secret:?} {signer:?} {:?}", Passphrase::new("hunter2hunter2"));
         assert_eq!(printed, "Secret(..) Signer(..) Passphrase(..)");
+    }
+
+    #[test]
+    fn a_passphrase_is_itself_or_its_mac_under_a_secret_that_is_good() {
+        let read = |secret: &[u8]| Secret::read(Algorithm::HmacSha256, secret).unwrap();
+        let [own, outgoing, other] =
+            [b"0123456789abcdef", b"fedcba9876543210", b"aaaaaaaaaaaaaaaa"].map(|s| read(s));
+        let mac = |secret| {
+            let mac = crate::checks::signature::mac(secret, &[b"open"]).unwrap();
+            data_encoding::BASE64.encode(&mac)
+        };
+        let [plain, keyed] = [Passphrase::new("open"), Passphrase::keyed("open", &own)];
+        let rotated = Passphrase::keyed("open", &own).also_keyed("open", &outgoing);
+        for (secret, good_for) in [(&own, [false, true, true]), (&outgoing, [false, false, true])] {
+            let of = [&plain, &keyed, &rotated].map(|of| of.is(mac(secret).as_bytes(), true));
+            assert_eq!(of, good_for);
+        }
+        for passphrase in [&plain, &keyed, &rotated] {
+            assert!(passphrase.is(b"open", false));
+            assert!(!passphrase.is(b"open", true) && !passphrase.is(mac(&own).as_bytes(), false));
+            assert!(!passphrase.is(mac(&other).as_bytes(), true));
+            assert!(
+                ["", "ope", "opem", "Open", "open "]
+                    .iter()
+                    .all(|o| !passphrase.is(o.as_bytes(), false))
+            );
+        }
+        let never_keyed = Passphrase::new("open").also_keyed("open", &outgoing);
+        assert!(!never_keyed.is(mac(&outgoing).as_bytes(), true));
+    }
+
+    #[test]
+    fn a_passphrase_is_one_cache_line() {
+        assert_eq!((size_of::<Digests>(), size_of::<Option<Passphrase>>()), (64, 8));
     }
 
     #[test]
