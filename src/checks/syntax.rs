@@ -29,8 +29,9 @@ pub(crate) fn check(request: &Inbound<'_>, body_cap: usize) -> Result<(), Denial
 /// Holds when what nobody signed has no body where one has no meaning: many backends leave the body of a GET unread, and
 /// take it for the next request on their connection.
 pub(crate) fn check_unsigned(request: &Inbound<'_>) -> Result<(), Denial> {
-    if !request.body.is_empty() && matches!(*request.method, Method::GET | Method::HEAD) {
-        return Err(Denial::Malformed("a body on a GET or HEAD"));
+    let is_bodiless = matches!(*request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_bodiless && !request.body.is_empty() {
+        return Err(Denial::Malformed("a body on a GET, HEAD or OPTIONS"));
     }
     Ok(())
 }

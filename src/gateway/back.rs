@@ -18,7 +18,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::backends::Slot;
 use super::forward::ForwardFault;
-use super::reply_head::{Asked, ReplyHead};
+use super::reply_head::ReplyHead;
 use super::request::Outgoing;
 use super::rooms::{Held, Rooms};
 
@@ -125,8 +125,9 @@ impl Connection {
             };
             match taken {
                 Poll::Ready(Ok(count @ 1..)) => *written += count,
-                Poll::Ready(Ok(0) | Err(_)) => return broken(*written),
-                Poll::Pending => break,
+                Poll::Ready(Ok(0) | Err(_)) if *written == 0 => return broken(0),
+                // It reads no more; what it has answered is here all the same.
+                Poll::Ready(Ok(0) | Err(_)) | Poll::Pending => break,
             }
         }
         // A backend may answer before it has read all: then this connection is not used again.
@@ -135,16 +136,11 @@ impl Connection {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => return broken(*written),
             }
-            let asked = match (request.is_head(), request.asks_upgrade()) {
-                (true, _) => Asked::Head,
-                (false, true) => Asked::Upgrade,
-                (false, false) => Asked::Usual,
-            };
-            match ReplyHead::take(&mut self.held, asked) {
+            match ReplyHead::take(&mut self.held, request.asked()) {
                 Ok(None) => {}
                 Ok(Some(head)) => {
                     self.is_fresh = false;
-                    self.keeps_alive = head.keeps_alive && request.is_spent();
+                    self.keeps_alive = head.keeps_alive && request.is_spent() && !request.is_last();
                     return Poll::Ready(Sent::Replied(head));
                 }
                 Err(_) => return Poll::Ready(Sent::Lost(ForwardFault::BadReply)),

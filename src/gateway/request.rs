@@ -14,6 +14,7 @@ use super::forward::Received;
 use super::holders::Holders;
 use super::hops;
 use super::identity::{self, Statement};
+use super::reply_head::Asked;
 use crate::admit::{Ask, Permit, Route};
 use crate::config::Upstream;
 use crate::dialect::{Dialect, Place};
@@ -31,9 +32,10 @@ pub(super) struct Outgoing {
     text: Vec<u8>,
     /// The body where it is long.
     body: Bytes,
-    is_head: bool,
-    asks_upgrade: bool,
+    asked: Asked,
     is_spent: bool,
+    /// Whether its connection carries no request after it.
+    is_last: bool,
     /// Where the memory of the text comes from, and goes.
     texts: Rc<Texts>,
 }
@@ -76,19 +78,19 @@ impl Outgoing {
         self.is_spent
     }
 
-    /// Whether its method is HEAD: then its reply has no body.
-    pub(super) fn is_head(&self) -> bool {
-        self.is_head
+    /// What its reply may be.
+    pub(super) fn asked(&self) -> Asked {
+        self.asked
     }
 
-    /// Whether another protocol may be spoken after its reply.
-    pub(super) fn asks_upgrade(&self) -> bool {
-        self.asks_upgrade
+    /// Whether its connection is to carry no request after it: what the backend might leave unread would be the next one.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// Asks to go on in another protocol, with the fields that `write` writes. It has no body.
     pub(super) fn ask_upgrade(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.asks_upgrade = true;
+        self.asked = Asked::Upgrade;
         self.text.truncate(self.text.len().saturating_sub(2));
         write(&mut self.text);
         self.text.put_slice(b"\r\n");
@@ -114,11 +116,12 @@ pub(super) fn compose(
     let mut outgoing = Outgoing {
         text: texts.take(),
         body: permit.outgoing().body(&received.body),
-        is_head: received.method == Method::HEAD,
-        asks_upgrade: false,
+        asked: if received.method == Method::HEAD { Asked::Head } else { Asked::Usual },
         is_spent: false,
+        is_last: false,
         texts: Rc::clone(texts),
     };
+    outgoing.is_last = !outgoing.body.is_empty() && !takes_body(received.method);
     let Outgoing { text, body, .. } = &mut outgoing;
     write(upstream, holders, permit, route, received, body, text)?;
     if body.len() <= SHORT {
@@ -286,12 +289,21 @@ fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut V
             }
         }
     }
-    let expects_one = [Method::POST, Method::PUT, Method::PATCH].contains(received.method);
-    if expects_one || !body.is_empty() {
+    let takes_body = takes_body(received.method);
+    if takes_body || !body.is_empty() {
         to.put_slice(b"content-length: ");
         to.put_slice(itoa::Buffer::new().format(body.len()).as_bytes());
         to.put_slice(b"\r\n");
     }
+    // Where nobody may read the body, no request comes behind it: so none is read out of it.
+    if !takes_body && !body.is_empty() {
+        to.put_slice(b"connection: close\r\n");
+    }
+}
+
+/// Whether a body has a meaning with this method (RFC 9110, 9.3): with others backends may leave it unread.
+fn takes_body(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH].contains(method)
 }
 
 // `static`: a constant with a destructor would be built and dropped at each use.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use countersign::gateway::forward::ForwardFault;
 use http::Method;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 
 use crate::backend::{Backend, Step, ok};
@@ -149,6 +150,64 @@ fn a_used_connection_that_breaks_under_a_request_does_not_get_it_sent_again() {
         rig.send(&Call::post()).await.unwrap();
         assert_eq!(rig.send(&Call::post()).await.unwrap_err(), ForwardFault::Unknown);
         assert_eq!((backend.log.requests().len(), backend.log.connections()), (2, 1));
+    });
+}
+
+#[test]
+fn a_body_that_a_backend_may_leave_unread_is_the_last_of_its_connection() {
+    run(async {
+        let backend = Backend::answering("done").await;
+        let rig = Rig::new(&[&backend.authority]);
+        let mut connections = 1;
+        for (method, body, is_last) in [
+            (Method::POST, "a=1", false),
+            (Method::DELETE, "", false),
+            (Method::DELETE, "GET /next HTTP/1.1\r\n\r\n", true),
+            (Method::PUT, "a=1", false),
+            (Method::PATCH, "a=1", false),
+            (Method::OPTIONS, "", false),
+        ] {
+            rig.send(&Call::public(method.clone(), "/", body)).await.unwrap();
+            let sent = backend.log.requests().pop().unwrap();
+            assert_eq!(sent.contains("connection: close\r\n"), is_last, "{sent}");
+            assert_eq!(backend.log.connections(), connections, "{method}");
+            connections += usize::from(is_last);
+        }
+        let signed = Call::signed("native", Method::DELETE, "/orders", "{\"id\":1}");
+        rig.send(&signed).await.unwrap();
+        rig.send(&Call::post()).await.unwrap();
+        assert_eq!(backend.log.connections(), connections + 1);
+    });
+}
+
+#[test]
+fn an_answer_to_a_request_that_is_not_read_to_its_end_is_passed_on() {
+    run(async {
+        let listener = TcpSocket::new_v4().unwrap();
+        // So little that the request cannot all be on its way.
+        listener.set_recv_buffer_size(4_096).unwrap();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(16).unwrap();
+        let authority = listener.local_addr().unwrap().to_string();
+        tokio::task::spawn_local(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.read_exact(&mut [0; 100]).await.unwrap();
+                // At once: the answer and the end have both come before anybody looks.
+                let answer =
+                    b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                assert_eq!(stream.try_write(answer).unwrap(), answer.len());
+            }
+        });
+        let mut rules = upstream(&[&authority]);
+        rules.eject_after = 1;
+        let rig = Rig::with(rules);
+        let body = "a".repeat(16_000_000);
+        for _ in 0..10 {
+            let answered = rig.send(&Call::public(Method::POST, "/orders", &body)).await;
+            assert_eq!(answered.map(|answered| answered.status().as_u16()), Ok(413));
+            assert!(rig.shared.snapshot().all(|backend| backend.up && backend.in_flight == 0));
+        }
     });
 }
 

@@ -229,7 +229,7 @@ fn route(ask: Ask) -> Route {
         permissions: Permissions::NONE.with(Permission::TRADE),
         effect: Effect::Write,
         weight: 1,
-        body_cap: 1 << 20,
+        body_cap: 1 << 24,
         key_max_age: Duration::from_secs(1),
         lead: Duration::from_mins(1),
         repeat: Repeat::Never,

@@ -71,9 +71,13 @@ async fn a_body_on_a_get_reaches_no_backend_which_might_take_it_for_a_request() 
     let site = Site::start().await;
     let inner = "GET /SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n";
     let key = vec![("X-MBX-APIKEY".to_owned(), "binance-key".to_owned())];
-    for (target, fields) in [("/public/a", vec![]), ("/api/v3/historicalTrades", key)] {
-        assert!(site.forwards(wire("GET", target, &fields, "")).await.is_some(), "{target}");
-        assert_eq!(site.forwards(wire("GET", target, &fields, inner)).await, None, "{target}");
+    for (method, target, fields) in [
+        ("GET", "/public/a", vec![]),
+        ("OPTIONS", "/public/a", vec![]),
+        ("GET", "/api/v3/historicalTrades", key),
+    ] {
+        assert!(site.forwards(wire(method, target, &fields, "")).await.is_some(), "{target}");
+        assert_eq!(site.forwards(wire(method, target, &fields, inner)).await, None, "{target}");
     }
     let chunks = "GET /public/a HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
     let empty = site.forwards(format!("{chunks}0\r\n\r\n")).await;

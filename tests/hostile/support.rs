@@ -42,7 +42,7 @@ per = "1h"
 pub(crate) const ROUTES: &str = r#"
 [[route]]
 name = "public"
-methods = ["GET"]
+methods = ["GET", "OPTIONS"]
 path = "/public/**"
 upstream = "exchange"
 ask = "public"
