@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
@@ -115,6 +115,10 @@ impl Reply {
                     response.extensions_mut().insert(reason);
                 }
                 let mut fields = head.map();
+                // Clients of HTTP/2 take it for the length of a body that never comes.
+                if status == StatusCode::NO_CONTENT {
+                    fields.remove(CONTENT_LENGTH);
+                }
                 for (name, value) in ours {
                     fields.insert(name, value.into());
                 }
