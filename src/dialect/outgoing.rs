@@ -78,7 +78,9 @@ impl Outgoing {
     /// What may be forwarded where a key was only named: all but a signature that nobody asked for. It was not
     /// spent here, so whoever read it behind us could spend it.
     pub(crate) fn unproven(dialect: &Dialect, request: &Inbound<'_>) -> Result<Self, Denial> {
-        let form = std::str::from_utf8(request.body).unwrap_or_default();
+        // What could not be searched for a signature does not go on.
+        let form = std::str::from_utf8(request.body)
+            .map_err(|_| Denial::Malformed("a body that is no UTF-8"))?;
         let cut = dialect.signature_pair(request.query.unwrap_or_default(), form)?;
         Ok(Self { cut, ..Self::default() })
     }
@@ -183,5 +185,34 @@ pub(super) fn joined(pieces: [&str; 2]) -> Cow<'_, str> {
     match pieces {
         [kept, ""] | ["", kept] => Cow::Borrowed(kept),
         [before, after] => Cow::Owned([before, after].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::dialect::{Fields, builtin};
+
+    #[test]
+    fn what_cannot_be_searched_for_a_signature_does_not_go_on_unsigned() {
+        let dialect = builtin("binance").unwrap().unwrap();
+        let cut = |body: &[u8]| {
+            let request = Inbound {
+                method: &Method::PUT,
+                path: "/api/v3/userDataStream",
+                query: None,
+                host: "api.example",
+                headers: Fields::default(),
+                body,
+                peer: std::net::Ipv4Addr::LOCALHOST.into(),
+            };
+            Outgoing::unproven(&dialect, &request).map(|outgoing| outgoing.cut)
+        };
+        assert_eq!(cut(b"listenKey=a"), Ok(None));
+        assert_eq!(cut(b"a=1&signature=abcd&x="), Ok(Some((Side::Body, 4..18))));
+        let refused = Denial::Malformed("a body that is no UTF-8");
+        assert_eq!(cut(b"a=1&signature=abcd&x=\xff"), Err(refused));
     }
 }
