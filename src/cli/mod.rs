@@ -36,6 +36,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::gateway::files::raise_limit;
 use crate::load;
 
 /// Stands in front of an exchange and lets through what is genuine, fresh, new, allowed and within its limits.
@@ -102,6 +103,9 @@ pub fn main() -> ExitCode {
 
 impl Command {
     fn run(&self, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
+        if matches!(self, Self::Demo(_) | Self::Serve(_) | Self::Load(_)) {
+            raise_limit();
+        }
         match self {
             Self::Demo(args) => demo::run(args, out, err),
             Self::Serve(args) => serve::run(args, out, err),

@@ -170,13 +170,13 @@ pub struct AdminTls {
 pub struct Server {
     /// Data-plane threads; one per core when 0.
     pub workers: usize,
-    /// Connections at a time, over all listeners.
+    /// Connections at a time, over all listeners; fewer where the limit of open files leaves no room for as many.
     pub max_connections: usize,
     /// Proxies that are believed about the client's address.
     pub trusted_proxies: Vec<IpNet>,
     /// Time for the TLS handshake and for telling HTTP/1 from HTTP/2.
     pub handshake_timeout: Duration,
-    /// Time for a request's head, from its first byte.
+    /// Time for a request's head, from its first byte; over HTTP/2 `idle_timeout` bounds it.
     pub head_timeout: Duration,
     /// Time for a request's whole body.
     pub body_timeout: Duration,

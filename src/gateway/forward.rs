@@ -304,7 +304,7 @@ impl Terms<'_> {
                     unsent = *back;
                     tried.push(place);
                     match lack {
-                        Some(Lack::Crowded) => crowded = crowded.or(Some(place)),
+                        Some(Lack::Crowded | Lack::Exhausted) => crowded = crowded.or(Some(place)),
                         Some(Lack::Unreachable) => {}
                         None => fault = ForwardFault::Unsent,
                     }

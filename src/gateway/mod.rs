@@ -22,6 +22,7 @@ mod cut;
 mod date;
 mod desk;
 mod exit;
+pub mod files;
 pub mod forward;
 mod frames;
 mod front;

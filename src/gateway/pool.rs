@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::back::Connection;
 use super::backends::{Backend, Slot};
+use super::files::is_exhausted;
 use super::rooms::Rooms;
 use crate::clock::{Clock, Micros};
 use crate::config::Upstream;
@@ -24,6 +25,8 @@ pub(super) enum Lack {
     Crowded,
     /// The backend could not be reached in time.
     Unreachable,
+    /// This machine has no file or port left to reach it by.
+    Exhausted,
 }
 
 /// The connections of one worker to one backend.
@@ -42,6 +45,8 @@ pub(super) struct Pool {
     idle: RefCell<Vec<Idle>>,
     returned: Notify,
     waiters: Cell<usize>,
+    /// Whether the last attempt to connect failed for want of files or ports: it is told once.
+    was_exhausted: Cell<bool>,
 }
 
 struct Idle {
@@ -69,6 +74,7 @@ impl Pool {
             idle: RefCell::default(),
             returned: Notify::new(),
             waiters: Cell::new(0),
+            was_exhausted: Cell::new(false),
         }
     }
 
@@ -108,7 +114,10 @@ impl Pool {
                     return Ok(connection);
                 }
                 if let Some(slot) = self.backend.reserve() {
-                    return self.connect(slot).await;
+                    match self.connect(slot).await {
+                        Err(Lack::Exhausted) => {}
+                        connected => return connected,
+                    }
                 }
                 // What becomes free at another worker is not heard of here: hence the short time.
                 let _ = timeout(LOOK_AGAIN, self.returned.notified()).await;
@@ -119,12 +128,21 @@ impl Pool {
 
     async fn connect(&self, slot: Slot) -> Result<Box<Connection>, Lack> {
         let connecting = async {
-            let socket = TcpStream::connect(&*self.address).await.ok()?;
-            socket.set_nodelay(true).ok()?;
-            Some(socket)
+            let socket = TcpStream::connect(&*self.address).await?;
+            socket.set_nodelay(true).map(|()| socket)
         };
         let connected = timeout(self.connect_timeout, connecting).await;
-        let socket = connected.ok().flatten().ok_or(Lack::Unreachable)?;
+        let socket = match connected {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) if is_exhausted(&error) => {
+                if !self.was_exhausted.replace(true) {
+                    tracing::error!(%error, backend = %self.address, "no connection can be opened; is the limit of open files too low?");
+                }
+                return Err(Lack::Exhausted);
+            }
+            Ok(Err(_)) | Err(_) => return Err(Lack::Unreachable),
+        };
+        self.was_exhausted.set(false);
         Ok(Box::new(Connection::new(socket, slot, self.response_timeout, &self.rooms)))
     }
 

@@ -17,6 +17,7 @@ use super::backends::SharedBackends;
 use super::connection;
 use super::cut::{Cutter, Sleepers, keep_waking};
 use super::desk::Desk;
+use super::files::most_connections;
 use super::forward::Upstreams;
 use super::listener::{BindError, Dealer, Hand, bind};
 use super::observe::Observer;
@@ -130,7 +131,7 @@ impl Gateway {
         let mut dealer = Dealer {
             workers: Vec::new(),
             observer: Arc::clone(observer),
-            most: config.server.max_connections,
+            most: most_connections(config, workers(config)),
         };
         for number in 0..workers(config) {
             let (deal, dealt) = mpsc::unbounded_channel();

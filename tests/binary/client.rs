@@ -62,7 +62,7 @@ impl Call {
         head
     }
 
-    fn bytes(&self) -> String {
+    pub(crate) fn bytes(&self) -> String {
         let Self { body, .. } = self;
         let head = self.head();
         format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
@@ -151,15 +151,25 @@ pub(crate) fn ask(address: SocketAddr, call: &Call) -> Asked {
 }
 
 pub(crate) fn ask_bytes(address: SocketAddr, text: &str) -> Asked {
-    let mut stream = TcpStream::connect(address).unwrap();
+    ask_on(TcpStream::connect(address).unwrap(), text)
+}
+
+/// The same on a connection that is open.
+pub(crate) fn ask_on(mut stream: TcpStream, text: &str) -> Asked {
     stream.set_read_timeout(Some(BOUND)).unwrap();
-    stream.write_all(text.as_bytes()).unwrap();
+    // Whoever is turned away may not get as far.
+    let _ = stream.write_all(text.as_bytes());
     Asked(stream)
 }
 
 impl Asked {
     pub(crate) fn answer(self) -> Answer {
         Answer::parse(&self.text())
+    }
+
+    /// Whether an answer begins.
+    pub(crate) fn begins(&mut self) -> bool {
+        self.0.read_exact(&mut [0]).is_ok()
     }
 
     /// All that comes, if anything.

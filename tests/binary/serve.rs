@@ -1,11 +1,12 @@
 //! `countersign serve`: what keeps it from starting, and how it ends.
 
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
 use http::Method;
 
 use crate::backend::{Backend, Mode};
-use crate::client::{Call, ask, now, send};
+use crate::client::{Call, ask, ask_bytes, ask_on, now, send};
 use crate::program::{Program, Said, Served, run, until};
 use crate::world::{File, VARIABLES, base, client, key, order, route, world};
 
@@ -129,6 +130,55 @@ fn told_twice_it_ends_at_once() {
     served.program.terminate();
     assert_eq!(served.program.ended(), Some(0));
     assert_eq!(asked.text(), "");
+}
+
+/// The gateway, ready, started under a limit of open files.
+fn serve_within(limit: &str, file: &File) -> Served {
+    let script = format!("ulimit {limit} && exec \"$0\" serve --config \"$1\" --log-format json");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_countersign"), &file.path()]);
+    let mut served = Served::of(Program::of_command(&mut command, &VARIABLES));
+    served.program.err.until("\"message\":\"ready\"");
+    served
+}
+
+#[test]
+fn strangers_who_hold_connections_leave_room_for_orders_and_health() {
+    let backend = Backend::start();
+    let file = File::new(&trade("", &backend, ""));
+    let mut served = serve_within("-n 256", &file);
+    assert!(served.program.err.all().contains("LimitNOFILE"), "the cure is told");
+    let honest: Vec<_> = (0..10).map(|_| TcpStream::connect(served.address()).unwrap()).collect();
+    let hold = || ask_bytes(served.address(), "GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut strangers = Vec::new();
+    until("no more are let in", || {
+        let mut stranger = hold();
+        let is_in = stranger.begins();
+        strangers.extend(is_in.then_some(stranger));
+        !is_in
+    });
+    assert!((20..200).contains(&strangers.len()), "{}", strangers.len());
+    for (number, connection) in honest.into_iter().enumerate() {
+        let answer = ask_on(connection, &order_now(number).bytes()).answer();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(send(served.admin, &Call::get("/livez")).status, 200);
+    }
+    drop(strangers);
+    served.program.terminate();
+    assert_eq!(served.program.ended(), Some(0));
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let backend = Backend::start();
+    let file = File::new(&trade("max_connections = 100", &backend, ""));
+    let served = serve_within("-Sn 64", &file);
+    let limits = format!("/proc/{}/limits", served.program.id());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let of: Vec<_> = files.split_whitespace().skip(3).take(2).collect();
+    assert!(of[0] == of[1] && of[0] != "64", "{files}");
+    assert!(!served.program.err.all().contains("LimitNOFILE"), "there is room for all");
 }
 
 #[test]
