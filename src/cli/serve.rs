@@ -10,10 +10,10 @@ use crate::config::{Config, System};
 use crate::log;
 use crate::service::Service;
 
-/// Run the gateway that a configuration describes, until SIGTERM or Ctrl-C.
+/// Run the gateway that a configuration describes, until SIGTERM, SIGHUP or Ctrl-C.
 ///
-/// On SIGTERM no new connection is taken, requests under way are finished, and the exit status is 0; a second signal
-/// ends it at once.
+/// On any of them no new connection is taken, requests under way are finished, and the exit status is 0; a second signal
+/// ends it at once. The configuration is read at the start alone.
 ///
 /// Example: countersign serve --config /etc/countersign/gateway.toml
 #[derive(clap::Args, Debug)]
@@ -83,18 +83,22 @@ pub(super) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-/// SIGTERM and Ctrl-C.
-pub(super) struct Signals(Signal, Signal);
+/// SIGTERM, Ctrl-C, and SIGHUP: a terminal that is closed must not cut requests off.
+pub(super) struct Signals([Signal; 3]);
 
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let [term, int, hup] = kinds.map(signal);
+        Ok(Self([term?, int?, hup?]))
     }
 
     pub(super) async fn next(&mut self) {
+        let [term, int, hup] = &mut self.0;
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+            _ = hup.recv() => {}
         }
     }
 }

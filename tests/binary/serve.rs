@@ -132,6 +132,21 @@ fn told_twice_it_ends_at_once() {
     assert_eq!(asked.text(), "");
 }
 
+#[test]
+fn a_terminal_that_is_closed_cuts_no_request_off() {
+    let backend = Backend::start();
+    let file = File::new(&trade("", &backend, ""));
+    let mut served = Served::ready(&file.path(), &VARIABLES);
+    backend.set(Mode::Wait);
+    let asked = ask(served.address(), &order_now(1));
+    until("it is at the backend", || backend.seen().len() == 1);
+    served.program.signal("HUP");
+    served.program.err.until("draining");
+    backend.set(Mode::Answer);
+    assert_eq!(asked.answer().status, 200);
+    assert_eq!(served.program.ended(), Some(0));
+}
+
 /// The gateway, ready, started under a limit of open files.
 fn serve_within(limit: &str, file: &File) -> Served {
     let script = format!("ulimit {limit} && exec \"$0\" serve --config \"$1\" --log-format json");
