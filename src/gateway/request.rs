@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use bytes::{BufMut, Bytes};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, FORWARDED,
+    HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, USER_AGENT,
 };
 use http::{HeaderName, HeaderValue, Method};
 
@@ -219,11 +219,21 @@ fn field(of: &HeaderName, value: &[u8], to: &mut Vec<u8>) {
 /// Copies the header fields of the client that may pass.
 fn pass(upstream: &Upstream, route: &Route, received: &Received<'_>, to: &mut Vec<u8>) {
     let lists = hops::lists(received.headers);
+    let mut crumbs = Vec::new();
     for (name, value) in received.headers.iter() {
         let listed = || lists && hops::listed(received.headers, name);
-        if may_pass(name, upstream, route) && !listed() {
+        if !may_pass(name, upstream, route) || listed() {
+            continue;
+        }
+        if *name == COOKIE {
+            crumbs.push(value.as_bytes());
+        } else {
             field(name, value.as_bytes(), to);
         }
+    }
+    // HTTP/2 may bring them in pieces, which are one field elsewhere (RFC 9113, 8.2.3).
+    if !crumbs.is_empty() {
+        field(&COOKIE, &crumbs.join(&b"; "[..]), to);
     }
 }
 

@@ -300,3 +300,16 @@ fn no_one_time_code_reaches_a_backend_whatever_is_passed_on() {
         assert!(every(text, "x-countersign-challenge").is_empty(), "{text}");
     });
 }
+
+#[test]
+fn cookies_in_pieces_are_one_field_for_the_backend() {
+    run(async {
+        let backend = Backend::answering("done").await;
+        let mut rules = upstream(&[&backend.authority]);
+        rules.forward_headers = vec![http::header::COOKIE];
+        let call =
+            Call::get().with("cookie", "a=1").with("x-other", "b").with("cookie", "c=2; d=3");
+        Rig::with(rules).send(&call).await.unwrap();
+        assert_eq!(only(&backend.log.requests()[0], "cookie"), "a=1; c=2; d=3");
+    });
+}
