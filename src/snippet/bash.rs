@@ -143,7 +143,7 @@ fn tail(script: &Script, out: &mut String) {
         out.push_str("  option data-raw \"$body\"\n");
     }
     let Some(check) = &script.reply else {
-        out.push_str("} | curl -sS -w '\\n%{http_code}' --config -)\n");
+        out.push_str("} | curl -gsS -w '\\n%{http_code}' --config -)\n");
         out.push_str("printf '%s %s\\n' \"${reply##*$'\\n'}\" \"${reply%$'\\n'*}\"\n");
         return;
     };
@@ -151,7 +151,7 @@ fn tail(script: &Script, out: &mut String) {
     let start = check.start.iter().map(|piece| within(piece, None));
     let _ = writeln!(
         out,
-        "}} | curl -sS -w '\\n%{{http_code}}\\n%header{{{}}}\\n%{{content_type}}' --config -)\n\
+        "}} | curl -gsS -w '\\n%{{http_code}}\\n%header{{{}}}\\n%{{content_type}}' --config -)\n\
          content_type=${{reply##*$'\\n'}} reply=${{reply%$'\\n'*}}\n\
          sent=${{reply##*$'\\n'}} reply=${{reply%$'\\n'*}}\n\
          status=${{reply##*$'\\n'}} answer=${{reply%$'\\n'*}}\n\
