@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use super::curl;
 use crate::clock::{Clock, Micros, SystemClock};
-use crate::dialect::{Credentials, Dialect, Draft, SignedRequest, builtin};
+use crate::denial::{Credential, Denial};
+use crate::dialect::{Credentials, Dialect, Draft, SignedRequest, Unsignable, builtin};
 use crate::key::Algorithm;
 use crate::snippet;
 
@@ -55,9 +56,10 @@ pub struct Args {
     /// Time of signing, in milliseconds since the epoch; now when absent
     #[arg(long, value_name = "MS")]
     at: Option<u64>,
-    /// How long after signing a deadline lies, for dialects that sign a deadline
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    lead: u64,
+    /// How long after signing a deadline lies, for dialects that sign a deadline; when absent, what the dialect's
+    /// recipe says of its clients, or 5000
+    #[arg(long, value_name = "MS")]
+    lead: Option<u64>,
     /// Print {"method", "url", "headers", "body", "curl"} instead
     #[arg(long)]
     json: bool,
@@ -100,12 +102,23 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
         return Err(format!("`{}` is no URL: write http://HOST/PATH", args.url));
     };
+    if !["http", "https"].contains(&scheme) {
+        return Err(format!("`{}` is neither http:// nor https://", args.url));
+    }
     let secret = secret(args)?;
     let algorithm = args.algorithm.or_else(|| likely(&dialect, &secret));
     let algorithm = algorithm.ok_or_else(|| format!("{} has no keys", dialect.name()))?;
     if !dialect.algorithms().any(|known| known == algorithm) {
         let (name, taken) = (algorithm.name(), names(&dialect));
         return Err(format!("{} takes no {name} key, but {taken}", dialect.name()));
+    }
+    if algorithm.is_symmetric() && secret.starts_with(b"-----BEGIN") {
+        let taken = names(&dialect);
+        return Err(format!(
+            "the secret is PEM, of which {} keys are none; {} takes {taken}",
+            algorithm.name(),
+            dialect.name()
+        ));
     }
     let signer = dialect
         .read_signer(algorithm, &secret)
@@ -116,6 +129,7 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
         (None, true) => Method::GET,
         (None, false) => Method::POST,
     };
+    let usual_lead = dialect.lead().and_then(|lead| u64::try_from(lead.as_millis()).ok());
     let draft = Draft {
         method,
         path: args.url.path(),
@@ -123,7 +137,7 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
         body: &args.data,
         host: authority.as_str(),
         window_ms: args.window,
-        lead_ms: args.lead,
+        lead_ms: args.lead.or(usual_lead).unwrap_or(5_000),
         nonce: None,
     };
     let by = Credentials {
@@ -132,8 +146,24 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
         passphrase: passphrase.as_ref().map(|text| text.as_str()),
     };
     let now = args.at.map_or_else(|| SystemClock::start().now(), Micros::from_millis);
-    let request = dialect.sign(&draft, &by, now).map_err(|error| error.to_string())?;
+    let request = dialect.sign(&draft, &by, now).map_err(|error| in_words(&error))?;
     Ok((dialect, request, format!("{scheme}://{authority}")))
+}
+
+/// Why a request cannot be signed, with the cure where the refusal itself is but a word.
+fn in_words(error: &Unsignable) -> String {
+    let cured = [
+        (
+            Denial::Malformed("method"),
+            "the dialect has no such method; write it in capitals, as in -X POST",
+        ),
+        (Denial::Missing(Credential::Key), "the key id is empty: give --key"),
+        (Denial::Missing(Credential::Passphrase), "the passphrase is empty: see --passphrase-env"),
+        (Denial::WindowTooLarge, "the dialect has no receive window as long: lower --window"),
+    ];
+    let Unsignable::Refused(denial) = error else { return error.to_string() };
+    let cured = cured.into_iter().find(|(refusal, _)| refusal == denial);
+    cured.map_or_else(|| error.to_string(), |(_, cure)| cure.to_owned())
 }
 
 /// The algorithms of a dialect's keys, in words.
