@@ -8,7 +8,7 @@ use super::load::{refuse_repeats, section};
 use super::problem::Fault;
 use super::provider::providers;
 use super::secrets::secret;
-use super::server::{pem, tls_files};
+use super::server::{is_taken, pem, tls_files};
 use super::value::{address, name, word};
 use super::{Admin, AdminTls, Listener};
 use crate::admin::{Named, Role, Token};
@@ -64,9 +64,9 @@ fn guarded(admin: &Admin, node: Option<&Node<'_>>) -> Option<()> {
 }
 
 fn free(found: SocketAddr, listeners: &[Option<Listener>]) -> Result<SocketAddr, Fault> {
-    let taken = |listener: &Listener| listener.address == found && found.port() != 0;
-    if listeners.iter().flatten().any(taken) {
-        return Err(Fault::new(format!("a listener has {found} already")));
+    let mut all = listeners.iter().flatten();
+    if let Some(taken) = all.find(|listener| is_taken(found, listener.address)) {
+        return Err(Fault::new(format!("a listener has {} already", taken.address)));
     }
     Ok(found)
 }

@@ -358,7 +358,7 @@ fn a_missing_file_and_one_that_is_no_text_are_said_so() {
     );
     let mut world = World::default();
     world.files.insert("bytes.toml".into(), (vec![0xff], false));
-    assert!(refused("bytes.toml", world).starts_with("bytes.toml: the file is no UTF-8 text"));
+    assert!(refused("bytes.toml", world).starts_with("bytes.toml:1:1: the file is no UTF-8 text"));
 }
 
 #[test]

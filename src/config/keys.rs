@@ -10,7 +10,7 @@ use super::document::{Node, Table, text};
 use super::limits;
 use super::load::refuse_repeats;
 use super::problem::{Fault, Reported, shown};
-use super::secrets::secret;
+use super::secrets::{no_secret, secret};
 use super::value::{moment, network, word};
 use crate::admit::Meter;
 use crate::dialect::Dialect;
@@ -214,7 +214,7 @@ fn public_key(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
     let inline = node.value.as_str();
     let bytes = match inline {
         Some(pem) => Zeroizing::new(pem.as_bytes().to_vec()),
-        None => secret(node)?,
+        None => no_secret(node)?,
     };
     if !Secret::is_plainly_private(&bytes) {
         return Some(bytes);

@@ -33,8 +33,15 @@ impl Config {
         let contents = lookup
             .file(file)
             .map_err(|error| refused(format!("the file cannot be read: {error}")))?;
-        let text = std::str::from_utf8(&contents.bytes)
-            .map_err(|error| refused(format!("the file is no UTF-8 text: {error}")))?;
+        let text = std::str::from_utf8(&contents.bytes).map_err(|error| {
+            let before = contents.bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            let mut problem = ConfigError::of_file(file, "the file is no UTF-8 text".to_owned());
+            problem.line = memchr::memchr_iter(b'\n', before).count() + 1;
+            problem.column = String::from_utf8_lossy(last).chars().count() + 1;
+            problem.cure = Some("save it as UTF-8".to_owned());
+            Refused { errors: vec![problem], warnings: Vec::new() }
+        })?;
         Self::parse(text, file, lookup)
     }
 

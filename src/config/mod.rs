@@ -261,6 +261,8 @@ mod broken_tests;
 #[cfg(test)]
 mod documented_tests;
 #[cfg(test)]
+mod files_tests;
+#[cfg(test)]
 mod part_tests;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,26 @@ use super::problem::Fault;
 
 /// The bytes of `{ env = "…" }` or `{ file = "…" }`; a file's trailing newline is not part of it.
 pub(super) fn secret(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    let bytes = read(node, true)?;
+    let is_space = |end: Option<&u8>| end.is_some_and(u8::is_ascii_whitespace);
+    if is_space(bytes.first()) || is_space(bytes.last()) || bytes.starts_with(MARK.as_bytes()) {
+        node.spot.warn(
+            "it begins or ends with white space or a byte order mark, which counts as part of it: take that away unless \
+             clients sign with it",
+        );
+    }
+    Some(bytes)
+}
+
+/// What some editors put before a text.
+const MARK: &str = "\u{feff}";
+
+/// The same of what everybody may know, and read.
+pub(super) fn no_secret(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    read(node, false)
+}
+
+fn read(node: &Node<'_>, is_secret: bool) -> Option<Zeroizing<Vec<u8>>> {
     if node.value.as_table().is_none() {
         node.spot.error(Fault::cured(
             "a secret does not stand in the configuration itself",
@@ -29,7 +49,7 @@ pub(super) fn secret(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
     if both {
         return None;
     }
-    env.map_or_else(|| from_file(&file?), |node| from_variable(&node))
+    env.map_or_else(|| from_file(&file?, is_secret), |node| from_variable(&node))
 }
 
 fn from_variable(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
@@ -47,18 +67,18 @@ fn from_variable(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
     Some(Zeroizing::new(value.as_bytes().to_vec()))
 }
 
-fn from_file(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
+fn from_file(node: &Node<'_>, is_secret: bool) -> Option<Zeroizing<Vec<u8>>> {
     let path = node.spot.document.path(node.read(text)?);
     let contents = node.read(|_| {
         node.spot.document.lookup.file(&path).map_err(|error| {
-            let cause = error.kind();
+            // The name might be a secret that stands in the wrong place: the error's kind does not repeat it.
             Fault::cured(
-                format!("this file cannot be read: {cause}"),
+                format!("this file cannot be read: {}", cause(&error)),
                 "paths are relative to the configuration's directory",
             )
         })
     })?;
-    if contents.public {
+    if is_secret && contents.public {
         node.spot.warn("every user of this machine can read this secret: take the permission away");
     }
     let mut bytes = contents.bytes;
@@ -69,6 +89,14 @@ fn from_file(node: &Node<'_>) -> Option<Zeroizing<Vec<u8>>> {
         return None;
     }
     Some(bytes)
+}
+
+/// What the system said, in its own words where they are known to be no more than that.
+fn cause(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(_) => error.to_string(),
+        None => error.kind().to_string(),
+    }
 }
 
 /// Whether a text looks like `API_SECRET`: a secret that was put in the name's place does not.

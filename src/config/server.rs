@@ -1,9 +1,14 @@
 //! `[server]`, `[[listener]]` and `[store]`: sockets, time limits and memory.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
 use super::document::{Node, Table, text};
 use super::load::{refuse_repeats, section};
@@ -117,8 +122,8 @@ fn listener<'a>(
     let address = address_node.as_ref().and_then(|node| {
         node.read(|value| {
             let address = address(value)?;
-            if address.port() != 0 && addresses.contains(&address) {
-                return Err(Fault::new(format!("another listener has {address} already")));
+            if let Some(other) = addresses.iter().find(|other| is_taken(address, **other)) {
+                return Err(Fault::new(format!("another listener has {other} already")));
             }
             addresses.push(address);
             Ok(address)
@@ -138,6 +143,17 @@ fn listener<'a>(
     })
 }
 
+/// Whether the system lets nobody listen at `wanted` where somebody listens at `other`.
+pub(super) fn is_taken(wanted: SocketAddr, other: SocketAddr) -> bool {
+    let [ours, theirs] = [wanted.ip(), other.ip()];
+    // All of IPv6 is all of IPv4 too.
+    let covers =
+        |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    wanted.port() != 0
+        && wanted.port() == other.port()
+        && (ours == theirs || covers(ours, theirs) || covers(theirs, ours))
+}
+
 fn tls(node: &Node<'_>) -> Option<TlsFiles> {
     let table = node.table()?;
     let files = tls_files(&table);
@@ -148,9 +164,29 @@ fn tls(node: &Node<'_>) -> Option<TlsFiles> {
 pub(super) fn tls_files(table: &Table<'_>) -> Option<TlsFiles> {
     let cert = table.need("cert", "the PEM file of the certificate chain, leaf first");
     let key = table.need("key", "the PEM file of the private key");
-    let cert = cert.and_then(|node| pem(&node, "CERTIFICATE-----", false));
-    let key = key.and_then(|node| pem(&node, "PRIVATE KEY-----", true));
-    Some(TlsFiles { cert: cert?, key: key? })
+    let files = TlsFiles {
+        cert: cert.and_then(|node| pem(&node, "CERTIFICATE-----", false))?,
+        key: key.as_ref().and_then(|node| pem(node, "PRIVATE KEY-----", true))?,
+    };
+    fits(&key?, files)
+}
+
+/// The same files, where the key is that of the first certificate.
+fn fits(node: &Node<'_>, files: TlsFiles) -> Option<TlsFiles> {
+    let bytes = |path: &Path| node.spot.document.lookup.file(path).ok().map(|file| file.bytes);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes(&files.cert)?).collect();
+    let key = PrivateKeyDer::from_pem_slice(&bytes(&files.key)?);
+    let (Ok(chain), Ok(key)) = (chain, key) else { return Some(files) };
+    let paired = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let paired = paired.map_err(|error| {
+        let (cert, key) = (files.cert.display(), files.key.display());
+        Fault::cured(
+            format!("{key} with {cert}: {error}"),
+            "the first certificate must be the one made for this key",
+        )
+    });
+    node.spot.noted(paired)?;
+    Some(files)
 }
 
 pub(super) fn pem(node: &Node<'_>, armour: &str, private: bool) -> Option<PathBuf> {
@@ -225,7 +261,19 @@ fn kind(value: &toml::de::DeValue<'_>) -> Result<bool, Fault> {
 fn embedded(table: &Table<'_>) -> Store {
     let default = Store::default();
     let dir = table.find("state_dir");
-    let dir = dir.and_then(|node| Some(node.spot.document.path(node.read(text)?)));
+    let dir = dir.and_then(|node| {
+        let path = node.spot.document.path(node.read(text)?);
+        node.read(|_| match node.spot.document.lookup.file(&path) {
+            Ok(_) => {
+                let problem = format!("{} is a file", path.display());
+                Err(Fault::cured(
+                    problem,
+                    "name a directory of its own; it is made where there is none",
+                ))
+            }
+            Err(_) => Ok(path.clone()),
+        })
+    });
     let max_unique = table.or("max_unique", default.max_unique, whole(1_000..=100_000_000));
     let store = Store {
         state_dir: dir,
