@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::Subscriber;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -76,6 +77,12 @@ pub fn start(format: Format, level: Option<&str>) -> Result<(), Error> {
 
 fn filter(level: Option<String>) -> Result<EnvFilter, Error> {
     let level = level.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
+    let level = level.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    // A lone word that is no level would be read as a target, and everything else be silent.
+    let is_stray = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+    if let Some(stray) = level.split(',').find(is_stray) {
+        return Err(Error::Level(level.clone(), format!("`{stray}` is no level")));
+    }
     EnvFilter::builder()
         .parse(&level)
         .map_err(|cause| Error::Level(level.clone(), cause.to_string()))
@@ -87,13 +94,19 @@ mod tests {
 
     #[test]
     fn a_level_is_read_and_nonsense_is_refused() {
-        for (level, shown) in
-            [(None, "info"), (Some(" "), "info"), (Some("hyper=warn"), "hyper=warn")]
-        {
+        for (level, shown) in [
+            (None, "info"),
+            (Some(" "), "info"),
+            (Some("hyper=warn"), "hyper=warn"),
+            (Some("WARN"), "warn"),
+            (Some("hyper=warn, off"), "hyper=warn,off"),
+        ] {
             assert_eq!(filter(level.map(str::to_owned)).unwrap().to_string(), shown);
         }
-        let error = filter(Some("countersign=loud".to_owned())).unwrap_err();
-        assert!(error.to_string().contains("countersign=loud"), "{error}");
+        for level in ["countersign=loud", "inffo", "info,bogus", "bo gus"] {
+            let error = filter(Some(level.to_owned())).unwrap_err();
+            assert!(error.to_string().contains(level), "{error}");
+        }
     }
 
     #[test]
