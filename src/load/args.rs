@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -12,7 +12,7 @@ use crate::dialect::{BUILTIN, Dialect, builtin};
 
 /// Send freshly signed requests and judge every answer.
 ///
-/// Example: countersign demo --json > demo.json & countersign load --demo-json demo.json --request 'GET /api/v3/account'
+/// Example: countersign demo --json --weight-limit 100000000 > demo.json & countersign load --demo-json demo.json --request 'GET /api/v3/account'
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 A valid request must be answered with 2xx, and not with a body that begins as a refusal of the dialect begins; every \
@@ -158,7 +158,15 @@ impl Args {
 
     fn demo(&self) -> Result<Option<Demo>, LoadError> {
         let Some(path) = &self.demo_json else { return Ok(None) };
-        let text = read_text(path)?;
+        let begun = Instant::now();
+        let text = loop {
+            let text = read_text(path)?;
+            // A demo that was started beside this one may not have written its line yet.
+            if !text.trim().is_empty() || begun.elapsed() > DEMO_STARTS {
+                break text;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        };
         let line = text.lines().find(|line| line.trim_start().starts_with('{'));
         // The error of the parser could repeat a secret.
         let demo = line.and_then(|line| serde_json::from_str(line).ok());
@@ -271,6 +279,10 @@ fn read_text(path: &Path) -> Result<String, LoadError> {
 fn usage(text: impl Into<String>) -> LoadError {
     LoadError::Usage(text.into())
 }
+
+/// How long a demo may take to write its line.
+const DEMO_STARTS: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
