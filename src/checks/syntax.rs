@@ -36,6 +36,12 @@ pub(crate) fn check_unsigned(request: &Inbound<'_>) -> Result<(), Denial> {
     Ok(())
 }
 
+/// Whether a request with this path could pass.
+#[cfg(feature = "server")]
+pub(crate) fn accepts(text: &str) -> bool {
+    path(text.as_bytes()).is_ok()
+}
+
 fn path(path: &[u8]) -> Result<(), Denial> {
     if path.first() != Some(&b'/') {
         return Err(Denial::Malformed("a target that is no path"));

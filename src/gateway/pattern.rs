@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::checks::syntax;
+
 /// A path as a route writes it: `/api/v3/order`, `/v5/order/{name}`, `/sapi/**`.
 ///
 /// `{name}` is one segment that is not empty; a trailing `/**` is one or more further segments.
@@ -34,6 +36,10 @@ pub enum BadPattern {
     Brace,
     /// An empty segment, `.` or `..`: such requests are refused before they are routed.
     Segment,
+    /// An encoded byte with which a request is refused.
+    Encoded,
+    /// A `{name}` that stands twice: who asks for it by name would get but one.
+    Twice,
     /// A byte that no accepted path holds.
     Byte,
     /// A host that is neither a name nor `*.` and a name.
@@ -49,6 +55,11 @@ impl fmt::Display for BadPattern {
             Self::Segment => {
                 "an empty or dot segment: such requests are refused before they are routed"
             }
+            Self::Encoded => {
+                "an encoded byte that stands for itself, separates or controls: such requests are refused before they \
+                 are routed"
+            }
+            Self::Twice => "a `{name}` stands once",
             Self::Byte => {
                 "only 0x21 to 0x7e without `?`, `#`, `;` and `\\`: no other path is accepted"
             }
@@ -70,11 +81,21 @@ impl PathPattern {
             None => (Some(inner), false),
         };
         let mut segments = Vec::new();
+        let mut names = Vec::new();
         let mut rest = inner;
         while let Some(text) = rest {
             let (segment, after) = split(text);
+            if segment.starts_with('{') {
+                if names.contains(&segment) {
+                    return Err(BadPattern::Twice);
+                }
+                names.push(segment);
+            }
             segments.push(Segment::parse(segment, after.is_none() && !open)?);
             rest = after;
+        }
+        if text.contains('%') && !syntax::accepts(text) {
+            return Err(BadPattern::Encoded);
         }
         Ok(Self::of(text, segments, open))
     }
@@ -320,6 +341,12 @@ mod tests {
             ("", BadPattern::NoSlash),
             ("api", BadPattern::NoSlash),
             ("/a b", BadPattern::Byte),
+            ("/{a}/b/{a}", BadPattern::Twice),
+            ("/{a}/b/{a}/**", BadPattern::Twice),
+            ("/a/%2e%2e/b", BadPattern::Encoded),
+            ("/%61", BadPattern::Encoded),
+            ("/a%2fb", BadPattern::Encoded),
+            ("/%ff", BadPattern::Encoded),
             ("/a?b", BadPattern::Byte),
             ("/a;b", BadPattern::Byte),
             ("/a//b", BadPattern::Segment),

@@ -273,8 +273,12 @@ mod tests {
     fn pattern_text() -> impl Strategy<Value = String> {
         let segment = prop_oneof!["[ab]", Just("{x}".to_owned())];
         let end = prop_oneof![Just(""), Just("/**"), Just("/")];
-        (prop::collection::vec(segment, 1..4), end)
-            .prop_map(|(segments, end)| format!("/{}{end}", segments.join("/")))
+        (prop::collection::vec(segment, 1..4), end).prop_map(|(segments, end)| {
+            // No name stands twice.
+            let named = |(at, text): (usize, &String)| text.replace('x', &format!("x{at}"));
+            let segments: Vec<_> = segments.iter().enumerate().map(named).collect();
+            format!("/{}{end}", segments.join("/"))
+        })
     }
 
     fn method() -> impl Strategy<Value = Method> {
