@@ -50,13 +50,14 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
             Err(error) => return usage(err, &format!("{name}: {error}")),
         };
         let label = if args.files.len() > 1 { format!("{name}:") } else { String::new() };
-        for (place, line) in reader.lines().enumerate() {
+        for (place, line) in reader.split(b'\n').enumerate() {
             let line = match line {
-                Ok(line) if line.trim().is_empty() => continue,
+                Ok(line) if line.trim_ascii().is_empty() => continue,
                 Ok(line) => line,
                 Err(error) => return usage(err, &format!("{name}: line {}: {error}", place + 1)),
             };
-            let told = Told::of(&mut judge, place + 1, &line, args.lenient);
+            let line = line.strip_prefix(MARK.as_bytes()).filter(|_| place == 0).unwrap_or(&line);
+            let told = Told::of(&mut judge, place + 1, line, args.lenient);
             tally.count(&told);
             if args.json { told.json(file, out)? } else { told.text(&label, out)? }
         }
@@ -66,6 +67,9 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
     }
     Ok(if tally.contradicted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+/// What some editors put before a text.
+const MARK: &str = "\u{feff}";
 
 /// What is in `file`, or comes by standard input.
 fn opened(file: &Path) -> io::Result<Box<dyn BufRead>> {
@@ -110,8 +114,8 @@ struct Told {
 }
 
 impl Told {
-    fn of(judge: &mut Judge, line: usize, text: &str, lenient: bool) -> Self {
-        let recorded: Recorded = match serde_json::from_str(text) {
+    fn of(judge: &mut Judge, line: usize, text: &[u8], lenient: bool) -> Self {
+        let recorded: Recorded = match serde_json::from_slice(text) {
             Ok(recorded) => recorded,
             Err(error) => {
                 let judged = Err(format!("unreadable: {error}"));

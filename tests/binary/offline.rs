@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::demo::Demo;
-use crate::program::{run, run_reading};
+use crate::program::{Program, run, run_reading};
 use crate::world::{DIALECTS, PASSPHRASE, SECRET, VARIABLES};
 
 const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors");
@@ -112,6 +112,16 @@ fn lines_that_cannot_be_read_are_reported_and_the_others_judged() {
         assert_eq!(line["accepted"], readable);
         assert_eq!(line["reason"].as_str().unwrap().starts_with("unreadable: "), !readable);
     }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let bytes = ["\u{feff}".as_bytes(), good.as_bytes(), b"\n\xff\xfe\n", good.as_bytes()].concat();
+    std::fs::write(file.path(), bytes).unwrap();
+    let said = run(&["verify", "--json", file.path().to_str().unwrap()], &[]);
+    let told = json_lines(&said.out);
+    let readable: Vec<_> = told
+        .iter()
+        .map(|line| !line["reason"].as_str().unwrap().starts_with("unreadable"))
+        .collect();
+    assert_eq!((said.code, readable), (Some(1), vec![true, false, true]), "{said:?}");
     let said = run(&["verify", "/no/such/file.jsonl"], &[]);
     assert_eq!((said.code, said.err.contains("/no/such/file.jsonl")), (Some(2), true), "{said:?}");
 }
@@ -161,11 +171,39 @@ fn sign_without_its_variable_says_the_cure() {
 }
 
 #[test]
+fn what_sign_cannot_sign_it_says_with_the_cure() {
+    let private = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem();
+    let variables = [("SECRET", "0123456789abcdef"), ("PEM", &*private), ("NONE", "")];
+    for (arguments, cure) in [
+        ("--key k --secret-env SECRET -X get http://localhost/a", "in capitals"),
+        ("--key= --secret-env SECRET http://localhost/a", "give --key"),
+        ("--key k --secret-env SECRET --window 70000 http://localhost/a", "lower --window"),
+        ("--key k --secret-env SECRET ftp://localhost/a", "neither http:// nor https://"),
+        ("--key k --secret-env PEM --dialect bybit http://localhost/a", "rsa-sha256"),
+        (
+            "--key k --secret-env SECRET --dialect bitget --passphrase-env NONE http://localhost/a",
+            "--passphrase-env",
+        ),
+    ] {
+        let said = run(&[vec!["sign"], arguments.split(' ').collect()].concat(), &variables);
+        assert_eq!((said.code, &*said.out), (Some(2), ""), "{arguments}");
+        assert!(said.err.contains(cure), "{arguments} {said:?}");
+    }
+}
+
+#[test]
 fn load_finds_the_demo_in_order() {
-    let demo = Demo::start(&["--weight-limit", "100000000"]);
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &demo.line).unwrap();
     let path = file.path().to_str().unwrap();
+    // It is begun beside the demo, which writes its line when it accepts orders.
+    let early = Program::start(
+        &["load", "--demo-json", path, "--request", "GET /api/v3/account", "--count", "10"],
+        &[],
+    );
+    let demo = Demo::start(&["--weight-limit", "100000000"]);
+    std::fs::write(file.path(), &demo.line).unwrap();
+    let mut early = early;
+    assert_eq!(early.ended(), Some(0), "{}", early.err.all());
     let said = run(
         &["load", "--demo-json", path, "--request", "GET /api/v3/account", "--duration", "2s"]
             .into_iter()
