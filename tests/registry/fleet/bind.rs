@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use serde_json::json;
 
-use super::client::{Client, Signatory, post};
+use super::client::{Client, Signatory, revoke};
 use super::site::Site;
 use super::wire::Way;
 use crate::server::Server;
@@ -82,8 +81,7 @@ fn revoke_under_load(hearing: Hearing) -> Shown {
     }
     let mut revocations = Vec::new();
     for (id, _) in keys.iter().take(REVOKED) {
-        // What counts is the time from the change, not from when gateways have confirmed it.
-        post(site.admin(), &format!("/v1/keys/{id}/revoke?wait=0ms"), &json!({}));
+        revoke(site.admin(), id);
         let ended = Instant::now();
         revocations.push((ended, (hearing != Hearing::None).then(|| site.confirmed())));
         std::thread::sleep(Duration::from_millis(50));
