@@ -16,6 +16,10 @@ pub trait Lookup {
     fn variable(&self, name: &str) -> Option<Zeroizing<String>>;
     /// The bytes of a file.
     fn file(&self, path: &Path) -> io::Result<Contents>;
+    /// Whether something stands at a path that is no directory.
+    fn is_no_directory(&self, _path: &Path) -> bool {
+        false
+    }
 }
 
 /// What a file holds.
@@ -38,6 +42,10 @@ impl Lookup for System {
     fn file(&self, path: &Path) -> io::Result<Contents> {
         let bytes = Zeroizing::new(std::fs::read(path)?);
         Ok(Contents { bytes, public: is_public(path)? })
+    }
+
+    fn is_no_directory(&self, path: &Path) -> bool {
+        path.metadata().is_ok_and(|found| !found.is_dir())
     }
 }
 

@@ -40,7 +40,7 @@ fn a_key_that_is_not_its_certificates_is_refused() {
 fn a_state_directory_is_no_file() {
     let said = said("\"state\"", "\"secret\"", &[]);
     assert!(
-        matches!(&said[..], [one, ..] if one.contains("store.state_dir: etc/secret is a file")),
+        matches!(&said[..], [one, ..] if one.contains("store.state_dir: etc/secret is no directory")),
         "{said:?}"
     );
 }

@@ -263,16 +263,13 @@ fn embedded(table: &Table<'_>) -> Store {
     let dir = table.find("state_dir");
     let dir = dir.and_then(|node| {
         let path = node.spot.document.path(node.read(text)?);
-        node.read(|_| match node.spot.document.lookup.file(&path) {
-            Ok(_) => {
-                let problem = format!("{} is a file", path.display());
-                Err(Fault::cured(
-                    problem,
-                    "name a directory of its own; it is made where there is none",
-                ))
-            }
-            Err(_) => Ok(path.clone()),
-        })
+        if node.spot.document.lookup.is_no_directory(&path) {
+            node.spot.error(Fault::cured(
+                format!("{} is no directory", path.display()),
+                "name a directory of its own; it is made where there is none",
+            ));
+        }
+        Some(path)
     });
     let max_unique = table.or("max_unique", default.max_unique, whole(1_000..=100_000_000));
     let store = Store {

@@ -38,6 +38,10 @@ impl Lookup for World {
         let (bytes, public) = self.files.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(Contents { bytes: Zeroizing::new(bytes.clone()), public: *public })
     }
+
+    fn is_no_directory(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
 }
 
 pub(super) const SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
