@@ -313,7 +313,7 @@ fn media_type(permit: &Permit, received: &Received<'_>, body: &Bytes, to: &mut V
 
 /// Whether a body has a meaning with this method (RFC 9110, 9.3): with others backends may leave it unread.
 fn takes_body(method: &Method) -> bool {
-    [Method::POST, Method::PUT, Method::PATCH].contains(method)
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 // `static`: a constant with a destructor would be built and dropped at each use.
