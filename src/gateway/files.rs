@@ -9,11 +9,9 @@ use crate::config::{Config, Upstream};
 
 /// Raises the limit of open files of this process as far as the system permits. The usual one is low for the sake of
 /// programs that could not count further.
-///
-/// Where nothing is permitted, fewer connections are let in.
 pub fn raise_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    // macOS permits no more than its own constant, and says so.
+    // Where it stays as it was, fewer connections are let in, and that is told.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
