@@ -10,7 +10,10 @@ use super::hops::{self, Kind};
 use crate::lanes;
 
 /// The head of a backend's reply, without the fields that belong to its connection.
+///
+/// Its size is a power of two, as are those of all that it holds: such are what the allocator has at hand.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct ReplyHead {
     pub(super) status: StatusCode,
     /// How its body is told from what follows.
@@ -18,7 +21,7 @@ pub(super) struct ReplyHead {
     /// Whether the backend will take another request on this connection.
     pub(super) keeps_alive: bool,
     text: Bytes,
-    reason: Range<usize>,
+    reason: Span,
     fields: Vec<Field>,
 }
 
@@ -36,12 +39,27 @@ pub(super) enum Framing {
 }
 
 /// One field, by its places in the text, where its name is in lower case.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Field {
-    name: Range<usize>,
-    value: Range<usize>,
-    /// Whether there is one space after the colon, and nothing else around the value.
-    is_neat: bool,
+    name: Span,
+    value: Span,
+}
+
+/// Where something lies in the text, from its start to its end.
+#[derive(Clone, Copy, Debug)]
+struct Span(u32, u32);
+
+impl Span {
+    /// Where `part` lies in `whole`, of which it is a slice.
+    fn of(part: &[u8], whole: &[u8]) -> Result<Self, Odd> {
+        let Range { start, end } = place(whole, part);
+        let short = |at| u32::try_from(at).map_err(|_| Odd);
+        Ok(Self(short(start)?, short(end)?))
+    }
+
+    fn range(self) -> Range<usize> {
+        self.0 as usize..self.1 as usize
+    }
 }
 
 /// One field that is passed on.
@@ -86,7 +104,7 @@ impl ReplyHead {
                 Some((length, Head::Final(mut found))) => {
                     let mut text = held.split_to(length);
                     for field in &found.fields {
-                        text.get_mut(field.name.clone()).into_iter().for_each(lanes::lowercase);
+                        text.get_mut(field.name.range()).into_iter().for_each(lanes::lowercase);
                     }
                     found.text = text.freeze();
                     return Ok(Some(found));
@@ -98,7 +116,7 @@ impl ReplyHead {
 
     /// The reason, where it is not the usual one.
     pub(super) fn reason(&self) -> Option<&[u8]> {
-        let reason = self.text.get(self.reason.clone()).unwrap_or_default();
+        let reason = self.text.get(self.reason.range()).unwrap_or_default();
         let usual = self.status.canonical_reason().is_some_and(|text| text.as_bytes() == reason);
         (!usual).then_some(reason)
     }
@@ -106,10 +124,12 @@ impl ReplyHead {
     /// The fields that are passed on, in the order in which they came.
     pub(super) fn fields(&self) -> impl Iterator<Item = Passed<'_>> {
         let at = |range: Range<usize>| self.text.get(range).unwrap_or_default();
-        self.fields.iter().map(move |Field { name, value, is_neat }| Passed {
-            name: at(name.clone()),
-            value: at(value.clone()),
-            line: is_neat.then(|| at(name.start..value.end + END.len())),
+        self.fields.iter().map(move |field| {
+            let (name, value) = (field.name.range(), field.value.range());
+            let end = value.end + END.len();
+            let is_neat = at(name.end..value.start) == b": " && at(value.end..end) == END;
+            let line = is_neat.then(|| at(name.start..end));
+            Passed { name: at(name), value: at(value), line }
         })
     }
 
@@ -117,8 +137,8 @@ impl ReplyHead {
     pub(super) fn map(&self) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(self.fields.len() + 4);
         for field in &self.fields {
-            let name = self.text.get(field.name.clone()).map(HeaderName::from_bytes);
-            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.clone()));
+            let name = self.text.get(field.name.range()).map(HeaderName::from_bytes);
+            let value = HeaderValue::from_maybe_shared(self.text.slice(field.value.range()));
             if let (Some(Ok(name)), Ok(value)) = (name, value) {
                 map.append(name, value);
             }
@@ -153,15 +173,11 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
         return Ok(Some((length, Head::Interim)));
     }
     let mut facts = Facts { is_http_11: version == 1, ..Facts::default() };
-    // Sizes that are powers of two are what the allocator has at hand.
     let mut kept = Vec::with_capacity(reply.headers.len().next_power_of_two());
     for field in &*reply.headers {
         if facts.note(field.name.as_bytes(), field.value)? {
-            let (name, value) = (place(held, field.name.as_bytes()), place(held, field.value));
-            let between = held.get(name.end..value.start);
-            let is_neat = between == Some(b": ")
-                && held.get(value.end..).is_some_and(|rest| rest.starts_with(END));
-            kept.push(Field { name, value, is_neat });
+            let name = Span::of(field.name.as_bytes(), held)?;
+            kept.push(Field { name, value: Span::of(field.value, held)? });
         }
     }
     if facts.lists {
@@ -172,7 +188,7 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
             let mut lists = reply.headers.iter().filter(connection);
             lists.any(|list| tokens(list.value).any(|token| token.eq_ignore_ascii_case(name)))
         };
-        kept.retain(|field| !lists(held.get(field.name.clone()).unwrap_or_default()));
+        kept.retain(|field| !lists(held.get(field.name.range()).unwrap_or_default()));
     }
     let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || switches;
     let framing = facts.framing(asked != Asked::Head && !bodiless)?;
@@ -183,7 +199,7 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
             framing,
             keeps_alive: facts.keeps_alive() && framing != Framing::Close && !switches,
             text: Bytes::new(),
-            reason: place(held, reply.reason.unwrap_or_default().as_bytes()),
+            reason: Span::of(reply.reason.unwrap_or_default().as_bytes(), held)?,
             fields: kept,
         })),
     )))
