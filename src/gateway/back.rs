@@ -21,6 +21,7 @@ use super::forward::ForwardFault;
 use super::reply_head::ReplyHead;
 use super::request::Outgoing;
 use super::rooms::{Held, Rooms};
+use super::stream;
 
 /// A connection to a backend, open as long as it lives.
 pub(super) struct Connection {
@@ -117,11 +118,11 @@ impl Connection {
                 request.spend();
                 break;
             }
-            let socket = Pin::new(&mut self.socket);
             let taken = if body.is_empty() {
-                socket.poll_write(cx, head)
+                stream::write(&mut self.socket, cx, head)
             } else {
-                socket.poll_write_vectored(cx, &[IoSlice::new(head), IoSlice::new(body)])
+                let pieces = [IoSlice::new(head), IoSlice::new(body)];
+                Pin::new(&mut self.socket).poll_write_vectored(cx, &pieces)
             };
             match taken {
                 Poll::Ready(Ok(count @ 1..)) => *written += count,

@@ -7,7 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use arrayvec::ArrayVec;
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -45,6 +46,21 @@ pub(super) async fn detect(socket: &mut TcpStream) -> io::Result<(bool, Bytes)> 
     Ok((true, ahead.freeze()))
 }
 
+/// Writes past the C library, where a thread could be cancelled: to allow that and to forbid it again costs two locked
+/// instructions.
+pub(super) fn write(
+    socket: &mut TcpStream,
+    cx: &mut Context<'_>,
+    from: &[u8],
+) -> Poll<io::Result<usize>> {
+    match socket.try_io(Interest::WRITABLE, || Ok(send(&*socket, from, SendFlags::NOSIGNAL)?)) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Pin::new(socket).poll_write(cx, from)
+        }
+        written => Poll::Ready(written),
+    }
+}
+
 /// Writes short pieces as one: the copy is cheaper than what the system does for a list of them.
 fn write_vectored(
     socket: &mut TcpStream,
@@ -53,7 +69,7 @@ fn write_vectored(
 ) -> Poll<io::Result<usize>> {
     let mut whole = ArrayVec::<u8, SHORT>::new();
     if from.iter().all(|piece| whole.try_extend_from_slice(piece).is_ok()) {
-        Pin::new(socket).poll_write(cx, &whole)
+        write(socket, cx, &whole)
     } else {
         Pin::new(socket).poll_write_vectored(cx, from)
     }
@@ -139,7 +155,7 @@ impl AsyncWrite for Watched {
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_write(cx, from),
+            Transport::Plain(socket) => write(socket, cx, from),
             Transport::Tls(session) => Pin::new(session).poll_write(cx, from),
         }
     }
