@@ -433,6 +433,22 @@ fn snippets_in_bash_sign_what_their_recipes_accept() {
 }
 
 #[test]
+fn brackets_and_braces_of_a_query_are_sent_as_they_were_signed() {
+    let mut case = cases(Language::Bash)
+        .into_iter()
+        .find(|case| &**case.dialect.name() == "bybit" && case.refusal.is_none())
+        .unwrap();
+    case.example.method = Method::GET;
+    case.example.target = "/v5/order/realtime?symbols=[1-3]&sides={Buy,Sell}".into();
+    case.example.body = String::new();
+    let folder = tempfile::tempdir().unwrap();
+    let program = case.save(folder.path(), "brackets.sh");
+    // Of a list, a second address would be waited for.
+    let limit = PATIENCE.as_secs().to_string();
+    case.judge(Command::new("timeout").args([&*limit, "bash"]).arg(program));
+}
+
+#[test]
 fn snippets_in_javascript_sign_what_their_recipes_accept() {
     if has("node", "--version") {
         run_all(Language::Javascript);

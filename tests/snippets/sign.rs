@@ -72,6 +72,30 @@ fn what_sign_makes_with_keys_of_every_algorithm_is_accepted() {
 }
 
 #[test]
+fn a_deadline_lies_as_far_ahead_as_the_recipe_says_of_its_clients_or_as_one_asks() {
+    const NOW: u64 = 1_700_000_000;
+    let cases = cases(Language::Bash);
+    let deadline = |dialect: &str, lead: Option<&str>| {
+        let is = |case: &&Case| &**case.dialect.name() == dialect && case.refusal.is_none();
+        let case = cases.iter().find(is).unwrap();
+        let mut sign = command(case);
+        sign.args(["--secret-env", "SECRET", "--at", &format!("{NOW}000")]);
+        sign.env("SECRET", &case.keys.own).args(lead.iter().flat_map(|ms| ["--lead", ms]));
+        let sent = signed(case, &mut sign);
+        let Some(token) = sent.headers.get("Authorization") else {
+            return sent.headers["api-expires"].parse::<u64>().unwrap();
+        };
+        let payload = token.split('.').nth(1).unwrap();
+        let payload = data_encoding::BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap();
+        serde_json::from_slice::<Value>(&payload).unwrap()["exp"].as_u64().unwrap()
+    };
+    assert_eq!(deadline("coinbase_jwt", None), NOW + 121);
+    assert_eq!(deadline("coinbase_jwt", Some("60000")), NOW + 60);
+    assert_eq!(deadline("bitmex", None), NOW + 5);
+    assert_eq!(deadline("bitmex", Some("60000")), NOW + 60);
+}
+
+#[test]
 fn a_key_that_the_dialect_does_not_take_is_refused_by_name() {
     let cases = cases(Language::Bash);
     let case = cases.iter().find(|case| &**case.dialect.name() == "okx").unwrap();
