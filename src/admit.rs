@@ -195,7 +195,7 @@ impl<K: Keys, S: Store, C: Clock> Gate<K, S, C> {
         let verdict = noting(pin!(self.store.spend(&charge)), &mut waited).await;
         let spent =
             settle(&verdict, &charge.costs, standing).map_err(|denial| watch.disowned(denial));
-        let levels = otp::settle(code.as_ref(), spent, signed.key(), &watch)?;
+        let levels = otp::settle(code.as_ref(), spent)?;
         // Where nobody waited no time has passed.
         if waited || LEAKY {
             fresh(dialect, claim, route, self.clock.now())

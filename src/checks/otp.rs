@@ -6,6 +6,7 @@
 //! right one is spent by the same call that records the request, so that nothing is spent where replay or a limit
 //! refuses.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -42,23 +43,46 @@ pub enum CodePlace {
 }
 
 /// A code that was looked at: right or wrong, it is settled with the store.
-#[derive(Debug)]
-pub(crate) struct Code {
+pub(crate) struct Code<'w> {
     /// The step it is the code of; `None` for a wrong one.
     step: Option<u64>,
     cut: Option<CodeCut>,
+    attempt: Attempt<'w>,
+}
+
+/// One of the tries that are left for the code of an account. It is given back unless it is used up: also where the
+/// client goes away while the store is asked.
+struct Attempt<'w> {
+    watch: &'w Watch<'w>,
+    key: &'w Key,
+    is_used_up: Cell<bool>,
+}
+
+impl<'w> Attempt<'w> {
+    fn take(watch: &'w Watch<'w>, key: &'w Key) -> Result<Self, Denial> {
+        watch.take_try(key)?;
+        Ok(Self { watch, key, is_used_up: Cell::new(false) })
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_used_up.get() {
+            self.watch.give_try_back(self.key);
+        }
+    }
 }
 
 /// The code of this request, where its route asks for one; where that rule is in shadow, what it would say is noted, and
 /// only the pair that no backend sees is told.
-pub(crate) fn ask(
+pub(crate) fn ask<'w>(
     route: &Route,
     request: &Inbound<'_>,
     claim: &Claim<'_>,
-    signed: &Signed,
-    watch: &Watch<'_>,
+    signed: &'w Signed,
+    watch: &'w Watch<'w>,
     shadowed: &mut Shadowed,
-) -> Result<(Option<Code>, Option<CodeCut>), Denial> {
+) -> Result<(Option<Code<'w>>, Option<CodeCut>), Denial> {
     let (Some(asked), Ask::Signed(dialect)) = (&route.second_factor, &route.ask) else {
         return Ok((None, None));
     };
@@ -69,7 +93,6 @@ pub(crate) fn ask(
     match check(asked, dialect, request, claim, signed, watch) {
         // No step is spent, and no try.
         Ok(code) => {
-            watch.give_try_back(signed.key());
             if code.step.is_none() {
                 shadowed.note(Denial::BadCode)?;
             }
@@ -80,14 +103,14 @@ pub(crate) fn ask(
 }
 
 /// The code of this request: right or wrong, but taken from the tries that are left.
-fn check(
+fn check<'w>(
     asked: &SecondFactor,
     dialect: &Dialect,
     request: &Inbound<'_>,
     claim: &Claim<'_>,
-    signed: &Signed,
-    watch: &Watch<'_>,
-) -> Result<Code, Denial> {
+    signed: &'w Signed,
+    watch: &'w Watch<'w>,
+) -> Result<Code<'w>, Denial> {
     let key = signed.key();
     let bindings = key.bindings.as_ref();
     let factor = bindings.and_then(|bindings| bindings.factor.as_ref()).ok_or(Denial::NoFactor)?;
@@ -106,12 +129,12 @@ fn check(
         }
     }
     let code = code.ok_or(Denial::MissingCode)?;
-    watch.take_try(key)?;
-    Ok(Code { step: factor.step_of(code, watch.now()), cut })
+    let attempt = Attempt::take(watch, key)?;
+    Ok(Code { step: factor.step_of(code, watch.now()), cut, attempt })
 }
 
 /// Spends the step of a right code with the charge; makes one of a wrong code that records and costs nothing.
-pub(crate) fn bind(code: Option<&Code>, charge: &mut Charge) {
+pub(crate) fn bind(code: Option<&Code<'_>>, charge: &mut Charge) {
     let Some(code) = code else { return };
     charge.step = code.step;
     // Never: or a capture of a read could be sent again, each time with another guess.
@@ -123,30 +146,27 @@ pub(crate) fn bind(code: Option<&Code>, charge: &mut Charge) {
 
 /// What the store's answer makes of a code, if one was asked for. A try is used up by a wrong code under new signed
 /// bytes, and by nothing else: whoever repeats a capture uses up no tries of its owner's.
-pub(crate) fn settle<T>(
-    code: Option<&Code>,
-    spent: Result<T, Denial>,
-    key: &Key,
-    watch: &Watch<'_>,
-) -> Result<T, Denial> {
-    let Some(code) = code else { return spent };
-    match (spent, code.step) {
-        (Ok(_), None) => Err(Denial::BadCode),
+pub(crate) fn settle<T>(code: Option<&Code<'_>>, spent: Result<T, Denial>) -> Result<T, Denial> {
+    let Some(Code { step, attempt, cut: _ }) = code else { return spent };
+    match (spent, step) {
+        (Ok(_), None) => {
+            attempt.is_used_up.set(true);
+            Err(Denial::BadCode)
+        }
         (Ok(spent), Some(_)) => {
-            watch.give_try_back(key);
-            watch.knows_factor(key);
+            attempt.watch.knows_factor(attempt.key);
             Ok(spent)
         }
         // Perhaps it was recorded.
-        (Err(Denial::Unavailable), None) => Err(Denial::Unavailable),
-        (Err(denial), _) => {
-            watch.give_try_back(key);
-            Err(denial)
+        (Err(Denial::Unavailable), None) => {
+            attempt.is_used_up.set(true);
+            Err(Denial::Unavailable)
         }
+        (Err(denial), _) => Err(denial),
     }
 }
 
-impl Code {
+impl Code<'_> {
     /// Where it stands, if that is signed.
     pub(crate) fn into_cut(self) -> Option<CodeCut> {
         self.cut

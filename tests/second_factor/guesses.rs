@@ -42,6 +42,22 @@ fn of_a_hundred_thousand_guesses_only_as_many_as_borne_are_looked_at() {
 }
 
 #[test]
+fn who_goes_away_while_the_store_is_asked_uses_up_no_try() {
+    let mut world = World::new(&bounds());
+    let captured = world.sign().with_code(&wrong_at(world.now(), 0));
+    for n in 0..1_000 {
+        world.leave(&format!("2001:db8:{:x}::1", n % 100), &captured);
+    }
+    // As many are left as there were.
+    let mut looked_at = 0;
+    for n in 0..3_000 {
+        let from = format!("2001:db8:{:x}::1", n % 1_000);
+        looked_at += u32::from(guess(&mut world, &from, n) == Denial::BadCode);
+    }
+    assert_eq!(looked_at, 30);
+}
+
+#[test]
 fn many_addresses_share_the_bound_of_the_account() {
     let mut world = World::new(&bounds());
     let mut looked_at = 0;

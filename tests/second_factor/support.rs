@@ -1,5 +1,6 @@
 //! A gateway with one route that asks for a second factor, and clients of it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use countersign::key::{
 };
 use countersign::registry::fixed::FixedKeys;
 use countersign::store::memory::{MemoryStore, Options};
-use countersign::store::{Limit, Repeat};
+use countersign::store::{Charge, Cost, Limit, Repeat, Store, Verdict};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
@@ -71,10 +72,47 @@ impl Sent {
     pub(crate) fn with_challenge(self, challenge: &str) -> Self {
         self.with(&CHALLENGE, challenge)
     }
+
+    fn inbound(&self, from: &str) -> Inbound<'_> {
+        Inbound {
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            host: "h",
+            headers: (&self.headers).into(),
+            body: self.body.as_bytes(),
+            peer: from.parse().unwrap(),
+        }
+    }
+}
+
+/// An embedded store, which may be as far as a shared one.
+pub(crate) struct Near {
+    store: MemoryStore,
+    is_far: Cell<bool>,
+}
+
+impl Near {
+    pub(crate) fn records(&self) -> usize {
+        self.store.records()
+    }
+}
+
+impl Store for Near {
+    async fn spend(&self, charge: &Charge) -> Verdict {
+        if self.is_far.get() {
+            std::future::pending::<()>().await;
+        }
+        self.store.spend(charge).await
+    }
+
+    async fn pay(&self, now: Micros, costs: &[Cost]) -> Verdict {
+        self.store.pay(now, costs).await
+    }
 }
 
 pub(crate) struct World {
-    pub(crate) gate: Gate<FixedKeys, MemoryStore, ManualClock>,
+    pub(crate) gate: Gate<FixedKeys, Near, ManualClock>,
     pub(crate) dialect: Arc<Dialect>,
     pub(crate) route: Route,
     scratch: Scratch,
@@ -98,7 +136,10 @@ impl World {
             ]
             .into_iter()
             .collect(),
-            store: MemoryStore::open(&options, START - STEP * 20).unwrap(),
+            store: Near {
+                store: MemoryStore::open(&options, START - STEP * 20).unwrap(),
+                is_far: Cell::new(false),
+            },
             clock: ManualClock::at(START),
             decoys: Decoys::new().unwrap(),
             guard: Guard::new(bounds),
@@ -200,16 +241,17 @@ impl World {
     }
 
     pub(crate) fn admit(&mut self, from: &str, sent: &Sent) -> Result<Permit, Denial> {
-        let inbound = Inbound {
-            method: &sent.method,
-            path: &sent.path,
-            query: sent.query.as_deref(),
-            host: "h",
-            headers: (&sent.headers).into(),
-            body: sent.body.as_bytes(),
-            peer: from.parse().unwrap(),
-        };
-        now_or_never(self.gate.admit(&inbound, &self.route, &mut self.scratch))
+        now_or_never(self.gate.admit(&sent.inbound(from), &self.route, &mut self.scratch))
+    }
+
+    /// Goes away while the store is asked.
+    pub(crate) fn leave(&mut self, from: &str, sent: &Sent) {
+        self.gate.store.is_far.set(true);
+        let inbound = sent.inbound(from);
+        let admitted = self.gate.admit(&inbound, &self.route, &mut self.scratch);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(std::pin::pin!(admitted).poll(&mut context).is_pending());
+        self.gate.store.is_far.set(false);
     }
 
     /// What becomes of a request from home.
