@@ -14,6 +14,8 @@ pub enum NotReady {
     Registry,
     /// Too few servers of the shared store are in order.
     Store,
+    /// The state directory takes no mark: without it nothing signed is judged.
+    Disk,
     /// The machine's clock was moved, and is not steady yet.
     Clock,
     /// No backend of some upstream is up.
@@ -24,11 +26,12 @@ pub enum NotReady {
 
 impl NotReady {
     /// Every reason, with the name `/readyz` gives it.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Starting, "starting"),
         (Self::Fence, "fence not passed"),
         (Self::Registry, "registry not reached"),
         (Self::Store, "store not usable"),
+        (Self::Disk, "state directory not writable"),
         (Self::Clock, "clock moved"),
         (Self::NoBackend, "no backend up"),
         (Self::Draining, "draining"),
@@ -43,6 +46,7 @@ impl NotReady {
             Self::Registry => 1 << 4,
             Self::Store => 1 << 5,
             Self::Clock => 1 << 6,
+            Self::Disk => 1 << 7,
         }
     }
 }

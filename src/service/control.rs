@@ -153,6 +153,7 @@ impl Watch {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut steadiness = Steadiness::default();
+        let mut was_noted = true;
         loop {
             ticks.tick().await;
             self.inform();
@@ -161,7 +162,9 @@ impl Watch {
                 LiveStore::Shared(store) => Some(store),
             };
             self.hold_if(NotReady::Store, shared.is_some_and(|store| !store.is_usable()));
-            self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(self.gate.clock.now()));
+            let now = self.gate.clock.now();
+            self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(now));
+            self.check_disk(self.gate.store.is_noted(now), &mut was_noted);
             if self.gate.keys.is_informed() {
                 self.readiness.clear(NotReady::Registry);
             }
@@ -171,6 +174,22 @@ impl Watch {
             );
             self.check_clock(&mut steadiness);
         }
+    }
+
+    /// Nothing signed is judged while the state directory does not take the mark that covers it.
+    fn check_disk(&self, is_noted: bool, was_noted: &mut bool) {
+        match (is_noted, std::mem::replace(was_noted, is_noted)) {
+            (false, true) => tracing::error!(
+                "the state directory cannot be written: signed requests are refused until it can; make room on its disk"
+            ),
+            (true, false) => {
+                tracing::info!(
+                    "the state directory can be written again: signed requests are judged"
+                );
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.hold_if(NotReady::Disk, !is_noted);
     }
 
     /// Nothing signed is judged by a clock that was moved.

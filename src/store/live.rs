@@ -40,6 +40,11 @@ impl<C: Clock> LiveStore<C> {
         self.ready_at().is_some_and(|ready| now >= ready)
     }
 
+    /// Whether the state directory, if there is one, has taken the mark without which nothing signed at `now` is judged.
+    pub fn is_noted(&self, now: Micros) -> bool {
+        self.local().is_noted(now)
+    }
+
     /// Looks after what is shared, for as long as it is polled.
     pub async fn watch(&self) {
         match self {

@@ -253,6 +253,31 @@ fn restart_remembers(end: impl Fn(&mut Program)) {
 }
 
 #[test]
+fn a_disk_that_takes_no_mark_is_no_readiness() {
+    let backend = Backend::start();
+    let file = File::new(&trade("", &backend, "[store]\nstate_dir = \"state\"\n"));
+    let mut served = Served::ready(&file.path(), &VARIABLES);
+    let state = std::path::PathBuf::from(file.path()).with_file_name("state");
+    let gone = state.with_file_name("gone");
+    std::fs::rename(&state, &gone).unwrap();
+    let admin = served.admin;
+    let is_ready = || send(admin, &Call::get("/readyz")).status == 200;
+    until("it is not ready", || !is_ready());
+    let reasons = send(admin, &Call::get("/readyz")).body;
+    assert!(reasons.contains("state directory not writable"), "{reasons}");
+    served.program.err.until("the state directory cannot be written");
+    assert_eq!(send(served.address(), &order_now(1)).status, 503);
+    std::fs::rename(&gone, &state).unwrap();
+    until("it is ready", is_ready);
+    served.program.err.until("the state directory can be written again");
+    let mut number = 1;
+    until("an order is accepted", || {
+        number += 1;
+        send(served.address(), &order_now(number)).status == 200
+    });
+}
+
+#[test]
 fn readiness_follows_the_fence() {
     let backend = Backend::start();
     let file = File::new(&world(&[backend.address]));

@@ -106,6 +106,11 @@ impl Fence {
         Mark { stamp: stamp.max(self.earlier.stamp), deadline: deadline.max(self.earlier.deadline) }
     }
 
+    /// Whether the disk has noted that what is signed at `now` may be accepted.
+    pub(super) fn is_noted(&self, now: Micros) -> bool {
+        now.0 <= self.stamp_ceiling.load(Ordering::Acquire)
+    }
+
     /// Judges what lies up to `mark`, and nothing above it. Only once it is on the disk.
     pub(super) fn allow_up_to(&self, mark: Mark) {
         self.stamp_ceiling.store(mark.stamp.0, Ordering::Release);

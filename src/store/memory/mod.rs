@@ -106,6 +106,11 @@ impl MemoryStore {
         now >= self.ready_at()
     }
 
+    /// Whether the state directory, if there is one, has taken the mark without which nothing signed at `now` is judged.
+    pub fn is_noted(&self, now: Micros) -> bool {
+        self.durable.fence.is_noted(now)
+    }
+
     /// When the first stamp that is judged can be signed.
     pub fn ready_at(&self) -> Micros {
         self.durable.fence.stamp_floor() + Duration::from_micros(1)
