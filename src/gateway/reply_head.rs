@@ -197,7 +197,10 @@ fn read(held: &[u8], asked: Asked) -> Result<Option<(usize, Head)>, Odd> {
         Head::Final(Box::new(ReplyHead {
             status,
             framing,
-            keeps_alive: facts.keeps_alive() && framing != Framing::Close && !switches,
+            keeps_alive: facts.keeps_alive()
+                && framing != Framing::Close
+                && !switches
+                && !(framing == Framing::Empty && facts.tells_of_body()),
             text: Bytes::new(),
             reason: Span::of(reply.reason.unwrap_or_default().as_bytes(), held)?,
             fields: kept,
@@ -273,6 +276,12 @@ impl Facts {
             Kind::Hop | Kind::Ours => {}
         }
         Ok(false)
+    }
+
+    /// Whether a body is told of. Where none may come, as in answers to HEAD, some backends send it all the same, and a
+    /// request that came after it on their connection would get it for its answer.
+    fn tells_of_body(&self) -> bool {
+        self.chunked || self.length.is_some_and(|length| length > 0)
     }
 
     fn keeps_alive(&self) -> bool {
@@ -448,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_without_a_body_keep_the_length_they_tell() {
+    fn replies_without_a_body_keep_the_length_they_tell_and_their_connection_is_not_used_again() {
         for (status, to_head) in
             [("204 No Content", false), ("304 Not Modified", false), ("200 OK", true)]
         {
@@ -457,7 +466,13 @@ mod tests {
             let head = ReplyHead::take(&mut BytesMut::from(&*text), asked).unwrap().unwrap();
             assert_eq!(head.framing, Framing::Empty);
             assert_eq!(lines(&head), ["content-length: 500"]);
-            assert!(head.keeps_alive);
+            // Who tells of a body may send it.
+            assert!(!head.keeps_alive);
+            for silent in ["content-length: 0\r\n", ""] {
+                let text = text.replace("content-length: 500\r\n", silent);
+                let head = ReplyHead::take(&mut BytesMut::from(&*text), asked).unwrap().unwrap();
+                assert!(head.keeps_alive, "{text}");
+            }
         }
     }
 
