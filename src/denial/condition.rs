@@ -122,9 +122,8 @@ impl Denial {
                 Credential::Passphrase => Condition::MissingPassphrase,
             },
             Self::Garbled(credential) => match credential {
-                Credential::Time | Credential::Window | Credential::Nonce => {
-                    Condition::MalformedTimestamp
-                }
+                Credential::Time | Credential::Nonce => Condition::MalformedTimestamp,
+                Credential::Window => Condition::Malformed,
                 // A signature of the wrong length, or by another algorithm than a key's, is a wrong signature; a key id
                 // that cannot be is unknown.
                 Credential::Key
