@@ -97,6 +97,17 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
     }
 }
 
+/// What would be refused of a URL, or be sent otherwise than it was signed.
+fn oddity(url: &Uri) -> Option<&'static str> {
+    let target = url.path_and_query().map_or("/", |target| target.as_str());
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some("write what is no ASCII as %XX, of UTF-8");
+    }
+    let mut segments = url.path().split('/').skip(1);
+    let is_odd = segments.any(|segment| segment == "." || segment == "..");
+    is_odd.then_some("its path goes up and down by `.` or `..`: write where it leads")
+}
+
 fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     let dialect = dialect(&args.dialect, args.recipe.as_deref())?;
     let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
@@ -104,6 +115,9 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     };
     if !["http", "https"].contains(&scheme) {
         return Err(format!("`{}` is neither http:// nor https://", args.url));
+    }
+    if let Some(odd) = oddity(&args.url) {
+        return Err(format!("no gateway takes `{}`: {odd}", args.url));
     }
     let secret = secret(args)?;
     let algorithm = args.algorithm.or_else(|| likely(&dialect, &secret));
