@@ -1,16 +1,44 @@
 //! Which header fields end at this hop: they speak of one connection, never of the message.
 
+use http::StatusCode;
 use http::header::{
     CONNECTION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 
+use super::refusal::Refusal;
 use crate::dialect::Fields;
 
 /// Whether `name` belongs to one connection, by its name alone (RFC 9110, 7.6.1).
 pub(super) fn ends_here(name: &HeaderName) -> bool {
     FIELDS.contains(name)
 }
+
+/// Refuses a `Connection` field that takes long to read, or that would take away, unsigned as it is, what may be signed.
+pub(super) fn check(headers: Fields<'_>, is_public: bool) -> Result<(), Refusal> {
+    let options =
+        headers.get_all(&CONNECTION).flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
+    for (place, option) in options.enumerate() {
+        if place >= MOST_OPTIONS {
+            return Err(bad("`Connection` has too many options"));
+        }
+        let named = HeaderName::from_bytes(option.trim_ascii());
+        let is_message = |name: &HeaderName| !ends_here(name) && headers.contains(name);
+        if !is_public && named.is_ok_and(|name| is_message(&name)) {
+            return Err(bad(
+                "`Connection` lists a field of the message, which may be signed: leave it out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+const fn bad(why: &'static str) -> Refusal {
+    Refusal::Broken(StatusCode::BAD_REQUEST, why)
+}
+
+/// More than anybody has a use for.
+const MOST_OPTIONS: usize = 16;
 
 /// Whether the `Connection` field of `headers` lists `name`.
 pub(super) fn listed(headers: Fields<'_>, name: &HeaderName) -> bool {
@@ -48,6 +76,7 @@ pub(super) fn kind(name: &[u8]) -> Kind {
         10 if is("connection") => Kind::Connection,
         10 if is("keep-alive") => Kind::Hop,
         14 if is("content-length") => Kind::Length,
+        14 if is("http2-settings") => Kind::Hop,
         16 if is("proxy-connection") => Kind::Hop,
         17 if is("transfer-encoding") => Kind::Coding,
         18 if is("proxy-authenticate") => Kind::Hop,
@@ -72,7 +101,7 @@ pub(super) fn is_ours(name: &HeaderName) -> bool {
 }
 
 /// A `static`: a constant with a destructor would be built and dropped at each use.
-static FIELDS: [HeaderName; 9] = [
+static FIELDS: [HeaderName; 10] = [
     CONNECTION,
     TRANSFER_ENCODING,
     TE,
@@ -80,6 +109,7 @@ static FIELDS: [HeaderName; 9] = [
     UPGRADE,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];

@@ -26,7 +26,7 @@ use super::routes::{Entry, Target};
 use super::standing::standing;
 use super::websocket::{self, Agreed, Handshake};
 use super::worker::Worker;
-use super::{body, client, time, wire};
+use super::{body, client, hops, time, wire};
 use crate::admit::Ask;
 use crate::clock::{Clock, Micros};
 use crate::denial::Denial;
@@ -161,6 +161,10 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         let peer = client::address(line.peer, headers, &self.config.server.trusted_proxies)?;
         record.peer = peer;
         let entry = self.enter((host, method, path), found, record)?;
+        // What we read ourselves has no such field but to close or to stay.
+        if let Kept::Uri(_) = kept {
+            hops::check(headers, matches!(entry.demand.ask, Ask::Public))?;
+        }
         let handshake = Handshake::read(entry, headers)?;
 
         let inbound = Inbound { method, path, query, host, headers, body: &[], peer };

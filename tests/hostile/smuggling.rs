@@ -94,16 +94,17 @@ async fn the_identity_can_be_neither_forged_nor_removed() {
         ("COUNTERSIGN-IDENTITY", "v=1"),
         ("countersign-anything", "1"),
         ("x-request-id", "mine"),
-        (
-            "Connection",
-            "countersign-identity, countersign-mac, x-request-id, x-forwarded-for, host",
-        ),
         ("X-Forwarded-Host", "evil"),
         ("X-Forwarded-Proto", "https"),
     ];
     for target in ["/public/a", "/v5/order/realtime?a=1"] {
         let mut fields = bybit("bybit-key", site.now(), "5000", "a=1");
         fields.extend(forged.map(|(name, value)| (name.into(), value.into())));
+        if target.starts_with("/public") {
+            let listed =
+                "countersign-identity, countersign-mac, x-request-id, x-forwarded-for, host";
+            fields.push(("Connection".into(), listed.into()));
+        }
         let request = site.forwards(wire("GET", target, &fields, "")).await.unwrap();
         assert!(identity_holds(&request), "{request}");
         assert!(
@@ -116,6 +117,33 @@ async fn the_identity_can_be_neither_forged_nor_removed() {
     for name in ["countersign_identity", "Countersign_Mac", "x_mbx_apikey"] {
         let fields = vec![(name.to_owned(), "v=1".to_owned())];
         assert_eq!(site.forwards(wire("GET", "/public/a", &fields, "")).await, None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_signed_is_taken_from_a_request_by_no_list_that_is_not() {
+    let site = Site::start().await;
+    let sends = async |path: &str, options: &str| {
+        // Each is another request.
+        let query = format!("a={}", options.len());
+        let mut fields = bybit("bybit-key", site.now(), "5000", &query);
+        fields.push(("Accept".into(), "x/y".into()));
+        fields.push(("Connection".into(), options.into()));
+        site.forwards(wire("GET", &format!("{path}?{query}"), &fields, "")).await
+    };
+    for options in ["accept", "close, ACCEPT", "keep-alive,\t accept", "host", "x-bapi-sign"] {
+        assert_eq!(sends("/v5/order/realtime", options).await, None, "{options}");
+    }
+    for options in ["close", "close, te, x-absent", "keep-alive, http2-settings, upgrade"] {
+        let request = sends("/v5/order/realtime", options).await.unwrap();
+        assert_eq!(field(&request, "accept"), Some("x/y"), "{options}");
+    }
+    // What nobody signs is a hop's to take away.
+    assert_eq!(field(&sends("/public/a", "accept").await.unwrap(), "accept"), None);
+    // One more says that the connection closes.
+    for (options, passes) in [(15, true), (16, false), (9_000, false)] {
+        let options = vec![""; options].join(",");
+        assert_eq!(sends("/public/a", &options).await.is_some(), passes);
     }
 }
 
