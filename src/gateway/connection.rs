@@ -161,7 +161,7 @@ pub(super) fn http2(server: &Server) -> http2::Builder<Here> {
 const SMALLEST_BUFFER: usize = 8_192;
 
 /// As many header fields hyper reads without being told; up to here we count ourselves, and can name the request.
-const HYPER_FIELDS: usize = 100;
+pub(super) const HYPER_FIELDS: usize = 100;
 
 /// A connection whose protocol is known.
 struct Opened {

@@ -119,16 +119,16 @@ impl Front {
             if !self.io.borrow().held.is_empty() {
                 let bytes = self.io.borrow_mut().held.take();
                 let mut request = worker.desk.take();
-                let (bytes, is_odd) =
-                    match plain::read(bytes, worker.config.server.head_bytes, &mut request) {
-                        Beginning::Plain(rest) => return Next::Request(request, rest),
-                        Beginning::Partial(bytes) => (bytes, false),
-                        Beginning::Other(bytes) => (bytes, true),
-                        Beginning::Refused(refusal) => {
-                            worker.desk.put(request);
-                            return Next::Refused(refusal);
-                        }
-                    };
+                let (bytes, is_odd) = match plain::read(bytes, &worker.config.server, &mut request)
+                {
+                    Beginning::Plain(rest) => return Next::Request(request, rest),
+                    Beginning::Partial(bytes) => (bytes, false),
+                    Beginning::Other(bytes) => (bytes, true),
+                    Beginning::Refused(refusal) => {
+                        worker.desk.put(request);
+                        return Next::Refused(refusal);
+                    }
+                };
                 // Before the bytes are put back: what was read may share them.
                 worker.desk.put(request);
                 pulse.received();

@@ -13,10 +13,12 @@ use arrayvec::ArrayVec;
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 
+use super::connection::HYPER_FIELDS;
 use super::exit::Path;
 use super::names::Names;
 use super::refusal::Refusal;
 use super::reply_head::{decimal, place};
+use crate::config::Server;
 use crate::dialect::{Field, Fields};
 use crate::lanes;
 
@@ -88,8 +90,9 @@ impl fmt::Debug for Plain {
 
 /// Reads the head that `bytes` begin with into `plain`, which is clear, and is to be cleared where it is no such head.
 ///
-/// One of more than `most` bytes is refused.
-pub(super) fn read(bytes: Bytes, most: usize, plain: &mut Plain) -> Beginning {
+/// One of more bytes than `bounds` allow is refused.
+pub(super) fn read(bytes: Bytes, bounds: &Server, plain: &mut Plain) -> Beginning {
+    let most = bounds.head_bytes;
     // Empty lines before a request are allowed, and odd; so is the preface of HTTP/2 where nobody agreed on it.
     if bytes.starts_with(b"\r") || bytes.starts_with(b"\n") || bytes.starts_with(b"PRI ") {
         return Beginning::Other(bytes);
@@ -102,10 +105,16 @@ pub(super) fn read(bytes: Bytes, most: usize, plain: &mut Plain) -> Beginning {
         Ok(httparse::Status::Partial) if bytes.len() <= most => return Beginning::Partial(bytes),
         Ok(_) => return Beginning::Refused(TOO_LONG),
         // hyper takes some more.
-        Err(httparse::Error::TooManyHeaders) => return Beginning::Other(bytes),
+        Err(httparse::Error::TooManyHeaders) if lines(&bytes) <= most_lines(bounds) => {
+            return Beginning::Other(bytes);
+        }
+        Err(httparse::Error::TooManyHeaders) => return Beginning::Refused(TOO_MANY),
         Err(_) => return Beginning::Refused(NO_HEAD),
     };
     if understand(&request, &bytes, plain).is_none() {
+        if let Some(refusal) = misframed(&request) {
+            return Beginning::Refused(refusal);
+        }
         // hyper asks the same of a target.
         let target = request.path.filter(|target| target.len() <= LONGEST_TARGET);
         let is_none = target.is_some_and(|target| Uri::try_from(target).is_err());
@@ -117,6 +126,48 @@ pub(super) fn read(bytes: Bytes, most: usize, plain: &mut Plain) -> Beginning {
     Beginning::Plain(rest)
 }
 
+/// How many lines a head has, as far as it has come.
+fn lines(bytes: &[u8]) -> usize {
+    let length = memchr::memmem::find(bytes, b"\r\n\r\n").unwrap_or(bytes.len());
+    memchr::memchr_iter(b'\n', bytes.get(..length).unwrap_or_default()).count()
+}
+
+/// How many lines hyper takes of a head, the first one aside.
+fn most_lines(bounds: &Server) -> usize {
+    bounds.header_fields.max(HYPER_FIELDS)
+}
+
+/// What hyper would refuse without a word: a length that is none, two that differ, a coding that is not `chunked`.
+fn misframed(request: &httparse::Request<'_, '_>) -> Option<Refusal> {
+    let named = |name: &'static str| {
+        let fields = request.headers.iter();
+        fields.filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    };
+    let is_length = |value: &[u8]| {
+        let digits = std::str::from_utf8(value).ok().filter(|text| !text.starts_with('+'));
+        digits.is_some_and(|digits| digits.parse::<u64>().is_ok())
+    };
+    let is_chunked = |value: &[u8]| {
+        value
+            .rsplit(|byte| *byte == b',')
+            .next()
+            .is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    };
+    if let Some(coding) = named("transfer-encoding").next_back() {
+        return (request.version == Some(1) && !is_chunked(coding)).then_some(ODD_CODING);
+    }
+    let mut lengths = named("content-length");
+    let first = lengths.next()?;
+    let is_odd = !is_length(first) || lengths.any(|other| other != first);
+    is_odd.then_some(ODD_LENGTH)
+}
+
+const ODD_LENGTH: Refusal =
+    Refusal::Broken(StatusCode::BAD_REQUEST, "`Content-Length` is no length, or is told twice");
+const ODD_CODING: Refusal =
+    Refusal::Broken(StatusCode::BAD_REQUEST, "`Transfer-Encoding` must be `chunked`");
+const TOO_MANY: Refusal =
+    Refusal::Broken(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields");
 const TOO_LONG: Refusal =
     Refusal::Broken(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too long");
 const NO_HEAD: Refusal = Refusal::Broken(
@@ -227,7 +278,7 @@ mod tests {
     fn read(text: &str) -> (Beginning, Plain) {
         let mut plain = Plain::default();
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        (super::read(bytes, 32_768, &mut plain), plain)
+        (super::read(bytes, &Server::default(), &mut plain), plain)
     }
 
     fn is_plain(text: &str) -> bool {
@@ -261,9 +312,9 @@ mod tests {
     fn nothing_of_a_request_is_left_for_the_next() {
         let mut plain = Plain::default();
         let text = "POST /a?b HTTP/1.1\r\nContent-Length: 3\r\nConnection: close\r\n\r\n";
-        super::read(Bytes::from_static(text.as_bytes()), 32_768, &mut plain);
+        super::read(Bytes::from_static(text.as_bytes()), &Server::default(), &mut plain);
         plain.clear();
-        super::read(Bytes::from_static(b"GET /c HTTP/1.1\r\n\r\n"), 32_768, &mut plain);
+        super::read(Bytes::from_static(b"GET /c HTTP/1.1\r\n\r\n"), &Server::default(), &mut plain);
         assert_eq!((plain.target(), plain.length, plain.closes), (("/c", None), 0, false));
         assert!(plain.fields().is_empty() && plain.method == Method::GET);
     }
@@ -380,7 +431,7 @@ mod tests {
         for byte in 0..=u8::MAX {
             let text = [&b"GET / HTTP/1.1\r\nX: a"[..], &[byte], b"b\r\n\r\n"].concat();
             let mut plain = Plain::default();
-            let found = super::read(Bytes::from(text), 32_768, &mut plain);
+            let found = super::read(Bytes::from(text), &Server::default(), &mut plain);
             let permitted = HeaderValue::from_bytes(&[b'a', byte, b'b']).ok();
             let is_plain = matches!(found, Beginning::Plain(_));
             // A line that ends with LF alone is over there, and what follows is no field.

@@ -116,6 +116,15 @@ async fn what_is_no_http_is_told_so_under_an_id_and_ends_the_connection() {
         ("GET /public HTTP/3.0\r\nHost: api.test\r\n".to_owned(), 400),
         ("GET /public HTTP/1.1\r\nHost: api.test\r\nX-Key : 1\r\n".to_owned(), 400),
         (format!("GET /public HTTP/1.1\r\n{}", fields(100_000)), 431),
+        (format!("GET /public HTTP/1.1\r\n{}", "x: 1\r\n".repeat(101)), 431),
+        ("POST /public HTTP/1.1\r\nContent-Length: 5, 5\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: -1\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: +5\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nContent-Length:\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nTransfer-Encoding: identity\r\n".to_owned(), 400),
+        ("POST /public HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n".to_owned(), 400),
     ] {
         // The second is not read: nobody knows where it begins.
         let text = gateway.ask(format!("{head}\r\nGET /public HTTP/1.1\r\n\r\n")).await;
@@ -126,7 +135,7 @@ async fn what_is_no_http_is_told_so_under_an_id_and_ends_the_connection() {
         assert_eq!(problem["request_id"].as_str(), field(&text, "x-request-id"));
         gateway.ear.hears(&format!("request Denied malformed {expected} complete")).await;
     }
-    assert_eq!(gateway.ear.count("request Denied malformed"), 7);
+    assert_eq!(gateway.ear.count("request Denied malformed"), 16);
     assert_eq!(gateway.ear.count("request Forwarded"), 0);
 }
 
