@@ -51,6 +51,8 @@ pub(super) struct Record<T: Tally> {
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
     pub(super) skew: Option<Skew>,
+    /// Why a backend's answer broke off.
+    fault: Option<ReplyFault>,
     /// Whether it was admitted, and keys can end.
     held: bool,
     /// How many endings have been looked at.
@@ -129,6 +131,7 @@ impl<T: Tally> Record<T> {
             verify: Duration::ZERO,
             upstream: None,
             skew: None,
+            fault: None,
             held: false,
             endings: Cell::new(0),
             enlisted: None,
@@ -147,7 +150,7 @@ impl<T: Tally> Record<T> {
     }
 
     /// It ended before its end: where its key has ended too, that is why.
-    pub(super) fn note_cut(&mut self) {
+    fn note_cut(&mut self) {
         if self.is_cut() {
             self.outcome = Some(Outcome::Cut);
         }
@@ -191,6 +194,12 @@ impl<T: Tally> Record<T> {
         self.status = Some(reply.status());
         self.pulse.reply(self.latest.into());
         reply.set(REQUEST_ID, Value::Id(self.request_id));
+    }
+
+    /// Its answer broke off, for this reason if the client did not leave.
+    pub(super) fn note_break(&mut self, fault: Option<ReplyFault>) {
+        self.fault = fault;
+        self.note_cut();
     }
 
     /// The whole answer has gone out.
@@ -237,6 +246,9 @@ impl<T: Tally> Drop for Record<T> {
             route: self.route,
             outcome: match self.outcome {
                 Some(Outcome::Cut) => Outcome::Cut,
+                Some(Outcome::Forwarded | Outcome::Answered) if !self.complete => {
+                    self.fault.map_or(lost, |fault| Outcome::Failed(fault.into()))
+                }
                 outcome => outcome.filter(|_| self.status.is_some()).unwrap_or(lost),
             },
             denial: self.denial.as_ref(),
@@ -277,7 +289,10 @@ impl<T: Tally> Body for Outbound<T> {
         record.complete = match &frame {
             None => true,
             Some(Ok(_)) => body.is_end_stream(),
-            Some(Err(_)) => false,
+            Some(Err(fault)) => {
+                record.fault = Some(*fault);
+                false
+            }
         };
         Poll::Ready(frame)
     }

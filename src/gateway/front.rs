@@ -81,8 +81,8 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
         let closes = closes || line.pulse.is_leaving();
         let manner = Manner { to_head, closes, date: worker.desk.dates.at(at.0) };
         let is_cut = || record.is_cut();
-        if front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await.is_err() {
-            record.note_cut();
+        if let Err(error) = front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await {
+            record.note_break(error.get_ref().and_then(|error| error.downcast_ref()).copied());
             return Left::Broken;
         }
         record.complete();
@@ -300,6 +300,7 @@ impl Front {
                 text.put_slice(&data);
             }
             self.send(pulse, text).await?;
+            pulse.moved();
             text.clear();
             if is_last {
                 return Ok(());

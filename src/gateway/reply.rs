@@ -169,6 +169,15 @@ impl fmt::Display for ReplyFault {
 
 impl std::error::Error for ReplyFault {}
 
+impl From<ReplyFault> for ForwardFault {
+    fn from(fault: ReplyFault) -> Self {
+        match fault {
+            ReplyFault::Broken | ReplyFault::Cut => Self::Unknown,
+            ReplyFault::Stalled => Self::TimedOut,
+        }
+    }
+}
+
 impl ReplyBody {
     /// A body that is there as a whole.
     pub fn full(bytes: Bytes) -> Self {
@@ -180,10 +189,7 @@ impl ReplyBody {
         let Source::Streaming(stream) = &mut self.0 else { return Ok(true) };
         let mut whole = BytesMut::new();
         while let Some(data) = poll_fn(|cx| stream.poll(cx)).await {
-            whole.extend_from_slice(&data.map_err(|fault| match fault {
-                ReplyFault::Broken | ReplyFault::Cut => ForwardFault::Unknown,
-                ReplyFault::Stalled => ForwardFault::TimedOut,
-            })?);
+            whole.extend_from_slice(&data?);
             if whole.len() > most {
                 stream.first = Some(whole.freeze());
                 return Ok(false);

@@ -94,7 +94,7 @@ impl Tally for Counts {
             tracing::warn!(
                 request_id = finished.request_id.as_str(),
                 ?fault,
-                "no answer from a backend"
+                "no answer from a backend, or not all of it"
             );
         }
     }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use countersign::gateway::Gateway;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{BOUND, Fixture, certificate, get, status};
+use crate::support::{BOUND, Fixture, certificate, get, status, trickle, upstream};
 
 /// Short enough to wait for; no test says how long it really took.
 const SHORT: Duration = Duration::from_millis(200);
@@ -38,7 +38,7 @@ async fn a_preface_that_comes_in_pieces_is_known_all_the_same() {
     // An empty SETTINGS frame is answered by one of the gateway's.
     client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
     let mut kind = [0; 4];
-    let read = tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut kind);
+    let read = client.0.read_exact(&mut kind);
     tokio::time::timeout(BOUND, read).await.unwrap().unwrap();
     assert_eq!(kind[3], 4);
 }
@@ -80,7 +80,7 @@ async fn a_connection_that_stands_idle_is_closed_under_either_protocol() {
     let mut client = gateway.connect().await;
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
     let mut frames = Vec::new();
-    let closed = tokio::io::AsyncReadExt::read_to_end(&mut client.0, &mut frames);
+    let closed = client.0.read_to_end(&mut frames);
     let _ = tokio::time::timeout(BOUND, closed).await.unwrap();
     assert!(!frames.is_empty());
 }
@@ -205,4 +205,45 @@ async fn a_port_in_use_says_which_and_what_to_do() {
     let text = error.to_string();
     assert!(text.starts_with(&format!("listener `test`: {taken} is in use")), "{text}");
     assert!(text.contains("`address`"), "{text}");
+}
+
+#[tokio::test]
+async fn an_answer_that_flows_is_not_cut_however_long_it_takes() {
+    let gap = SHORT / 2;
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut pieces = vec![head.to_owned()];
+    pieces.resize(16, "1\r\nx\r\n".to_owned());
+    pieces.push("0\r\n\r\n".to_owned());
+    let backend = trickle(pieces, gap).await;
+    let gateway = Fixture::with(|config| {
+        config.server.idle_timeout = gap * 10;
+        config.upstreams = [upstream(backend), upstream(backend)].into();
+    });
+    for fields in ["", "Upgrade: x\r\n"] {
+        let text = gateway.get("/public", fields).await;
+        assert_eq!(text.matches("1\r\nx\r\n").count(), 15, "{fields} {text}");
+        assert!(text.ends_with("0\r\n\r\n"), "{fields} {text}");
+    }
+    assert_eq!(gateway.ear.count("request Forwarded - 200 complete"), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_no_success() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc".to_owned();
+    let backend = trickle(vec![head.clone()], Duration::ZERO).await;
+    let endless = trickle(vec![head; 2_000], SHORT / 2).await;
+    let gateway = Fixture::with(|config| {
+        config.upstreams = [upstream(backend), upstream(endless)].into();
+    });
+    for (count, fields) in [(1, ""), (2, "Upgrade: x\r\n")] {
+        let text = gateway.get("/public", fields).await;
+        assert!(text.ends_with("\r\n\r\nabc"), "{text}");
+        gateway.ear.hears("closed 0").await;
+        assert_eq!(gateway.ear.count("request Failed(Unknown) - 200 cut"), count);
+    }
+    let mut client = gateway.connect().await;
+    client.send(get("/down", "")).await;
+    tokio::time::timeout(BOUND, client.0.read_exact(&mut [0; 100])).await.unwrap().unwrap();
+    drop(client);
+    gateway.ear.hears("request Aborted - 200 cut").await;
 }

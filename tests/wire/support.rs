@@ -327,7 +327,7 @@ pub(crate) fn config() -> Config {
     }
 }
 
-fn upstream(backend: SocketAddr) -> Upstream {
+pub(crate) fn upstream(backend: SocketAddr) -> Upstream {
     Upstream {
         name: "test".into(),
         backends: vec![backend.to_string().parse().unwrap()],
@@ -360,6 +360,25 @@ fn backend() -> SocketAddr {
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(socket), service_fn(told));
             tokio::spawn(connection);
+        }
+    });
+    address
+}
+
+/// A backend that answers with these pieces, one after each `gap`, and closes.
+pub(crate) async fn trickle(pieces: Vec<String>, gap: Duration) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let pieces = pieces.clone();
+            tokio::spawn(async move {
+                let _ = socket.read(&mut [0; 8_192]).await;
+                for piece in pieces {
+                    let _ = socket.write_all(piece.as_bytes()).await;
+                    tokio::time::sleep(gap).await;
+                }
+            });
         }
     });
     address
