@@ -23,6 +23,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::answer::{self, Coding, Manner};
 
+use super::body::MOST_DROPPED;
 use super::desk::Desk;
 use super::io::Io;
 use super::observe::Observer;
@@ -78,7 +79,7 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
         };
         let Some(Ok(reply)) = served else { return Left::Broken };
 
-        let closes = closes || line.pulse.is_leaving();
+        let closes = closes || line.pulse.is_leaving() || front.has_much_unread();
         let manner = Manner { to_head, closes, date: worker.desk.dates.at(at.0) };
         let is_cut = || record.is_cut();
         if let Err(error) = front.write(&worker.desk, &line.pulse, reply, manner, is_cut).await {
@@ -87,7 +88,8 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
         }
         record.complete();
         drop(record);
-        if closes || !front.is_body_over().await {
+        let within = worker.config.server.body_timeout;
+        if closes || !front.is_body_over(&line.pulse, within).await {
             return front.close().await;
         }
         line.pulse.set_unread(false);
@@ -220,23 +222,35 @@ impl Front {
         io.held.is_empty() && matches!(io.poll_more(cx), Poll::Ready(Ok(0) | Err(_)))
     }
 
-    /// Whether nothing of the last request's body is still to come: what has come of it is dropped.
-    async fn is_body_over(&self) -> bool {
-        let Some(length) = self.body.take() else { return true };
-        poll_fn(|cx| {
+    /// Whether more of the request's body is still to come than is waited for.
+    fn has_much_unread(&self) -> bool {
+        self.body.get().is_some_and(|length| length > MOST_DROPPED)
+    }
+
+    /// Whether the body of the last request, which nobody wanted, has come to its end: it is dropped as it comes.
+    ///
+    /// Nobody was told that the connection closes, so its client may have the next request under way.
+    async fn is_body_over(&self, pulse: &Pulse, within: Duration) -> bool {
+        let Some(mut left) = self.body.take() else { return true };
+        let rest = poll_fn(|cx| {
             let io = &mut *self.io.borrow_mut();
-            if io.held.len() < length {
-                // Once, as hyper does: who wrote little may have written all.
-                let _ = io.poll_more(cx);
-            }
-            let over = io.held.len() >= length;
-            if over {
-                drop(io.held.split_to(length));
+            loop {
+                let come = io.held.len().min(left);
+                drop(io.held.split_to(come));
                 io.held.release();
+                left -= come;
+                if left == 0 {
+                    return Poll::Ready(true);
+                }
+                match io.poll_more(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
+                    Poll::Pending if pulse.is_leaving() => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Pending,
+                }
             }
-            Poll::Ready(over)
-        })
-        .await
+        });
+        Box::pin(tokio::time::timeout(within, rest)).await.unwrap_or(false)
     }
 
     /// Writes an answer to its end, unless it is cut.

@@ -159,6 +159,11 @@ impl Pulse {
         self.unread.set(unread);
     }
 
+    /// Whether a body is left unread.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
     /// Our side is closed. Whether to read on for a while: a socket closed with bytes unread resets the
     /// connection, and the peer may lose our last answer.
     pub(super) fn close(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The life of a request, from its head to its answer, read top-down.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body, Incoming};
 
 use super::conclude::{Admitted, Judged, Unanswered, told};
@@ -101,14 +101,24 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             },
         };
         let within = self.config.server.body_timeout;
-        let read = |cap| body::read(body, cap, within);
+        let arrival = asked.body;
+        let body = Cell::new(Some(body));
+        let read = |cap| body::read(body.take(), cap, within);
         let mut entry = None;
         let judged = self.judge(line, asked, read, &mut entry, &mut record).await;
         let mut reply = self.conclude(judged, entry, &mut record).await?;
         // What a client sends early, taking the answer for granted, must not be read as requests.
-        if websocket::is_sought((&head.headers).into())
-            && reply.status() != StatusCode::SWITCHING_PROTOCOLS
-        {
+        let refuses_websocket = || {
+            websocket::is_sought((&head.headers).into())
+                && reply.status() != StatusCode::SWITCHING_PROTOCOLS
+        };
+        // Before a body that nobody read hyper ends the connection, and would not say so. Who waits to be asked for one
+        // is not.
+        let is_http1 = head.version < Version::HTTP_2;
+        let leaves_body = is_http1
+            && line.pulse.is_unread()
+            && (arrival == Arrival::Expected || !body::is_over(body.take()).await);
+        if leaves_body || refuses_websocket() {
             let close = Said::Text(HeaderValue::from_static("close"));
             reply.set(header::CONNECTION, Value::Said(close));
         }

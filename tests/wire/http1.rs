@@ -214,6 +214,41 @@ async fn an_announced_body_that_is_too_large_is_refused_unread() {
 }
 
 #[tokio::test]
+async fn a_body_that_nobody_wanted_costs_the_next_request_nothing() {
+    let gateway = Fixture::start();
+    let refused = |length: usize| {
+        format!("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut client = gateway.connect().await;
+    for length in [1, 5, 1_000, 65_536] {
+        // It is answered before its body comes, and says nothing of an end: so there is none.
+        client.send(refused(length)).await;
+        let text = client.answer().await;
+        assert_eq!((status(&text), field(&text, "connection")), (404, None), "{length}");
+        client.send("x".repeat(length) + "GET /public HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(status(&client.answer().await), 200, "{length}");
+    }
+    assert_eq!(gateway.ear.count("opened"), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_before_an_unwanted_body_says_so() {
+    let gateway = Fixture::with(|config| config.server.body_timeout = BOUND / 100);
+    let post = "POST /nowhere HTTP/1.1\r\nHost: a\r\n";
+    for fields in [
+        "Content-Length: 65537\r\n",
+        "Content-Length: 5\r\nExpect: 100-continue\r\n",
+        "Transfer-Encoding: chunked\r\n",
+    ] {
+        let text = gateway.ask(format!("{post}{fields}\r\n")).await;
+        assert_eq!((status(&text), field(&text, "connection")), (404, Some("close")), "{fields}");
+    }
+    // A short one is waited for, and not for ever.
+    let text = gateway.ask(format!("{post}Content-Length: 5\r\n\r\nabcd")).await;
+    assert_eq!((status(&text), field(&text, "connection")), (404, None));
+}
+
+#[tokio::test]
 async fn a_chunked_body_is_bounded_while_it_is_read() {
     let gateway = Fixture::start();
     let post = "POST /public HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
