@@ -81,14 +81,19 @@ pub(super) fn kind(name: &[u8]) -> Kind {
         17 if is("transfer-encoding") => Kind::Coding,
         18 if is("proxy-authenticate") => Kind::Hop,
         19 if is("proxy-authorization") => Kind::Hop,
-        _ if name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS)) => {
-            Kind::Ours
-        }
+        _ if begins(name, OURS) || begins(name, TOLD) => Kind::Ours,
         _ => Kind::Message,
     }
 }
 
+fn begins(name: &[u8], start: &[u8]) -> bool {
+    name.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
+}
+
+/// To backends.
 const OURS: &[u8] = b"countersign-";
+/// To clients.
+const TOLD: &[u8] = b"x-countersign-";
 
 /// Whether a `Connection` field lists anything at all: mostly none does, and nothing need be looked up.
 pub(super) fn lists(headers: Fields<'_>) -> bool {
@@ -132,6 +137,8 @@ mod tests {
             ("connection", Kind::Connection),
             ("Countersign-", Kind::Ours),
             ("countersign-x", Kind::Ours),
+            ("X-Countersign-Judged", Kind::Ours),
+            ("x-countersign", Kind::Message),
             ("countersign", Kind::Message),
             ("date", Kind::Message),
             ("set-cookie", Kind::Message),
