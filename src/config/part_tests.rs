@@ -32,6 +32,15 @@ fn the_trail_lies_in_the_state_directory_unless_it_is_said_where_or_that_there_i
 }
 
 #[test]
+fn an_account_has_half_of_few_records_and_no_more_than_its_own_share_of_many() {
+    for (all, share) in [(1_000, 500), (1_999_999, 999_999), (5_000_000, 1_000_000)] {
+        let text = changed("max_records = 5000000", &format!("max_records = {all}"));
+        let store = good(&text).config.store;
+        assert_eq!((store.max_records, store.max_records_per_account), (all, share));
+    }
+}
+
+#[test]
 fn a_route_asks_of_the_trail_what_it_says_or_what_all_do() {
     let demands = |audit: &str, route: &str| {
         let text = changed("[store]\n", &format!("[audit]\ndir = \"a\"\n{audit}\n[store]\n"));

@@ -272,12 +272,13 @@ fn embedded(table: &Table<'_>) -> Store {
         Some(path)
     });
     let max_unique = table.or("max_unique", default.max_unique, whole(1_000..=100_000_000));
+    let max_records = table.or("max_records", default.max_records, whole(1_000..=500_000_000));
     let store = Store {
         state_dir: dir,
-        max_records: table.or("max_records", default.max_records, whole(1_000..=500_000_000)),
+        max_records,
         max_records_per_account: table.or(
             "max_records_per_account",
-            default.max_records_per_account.min(default.max_records),
+            default.max_records_per_account.min(max_records / 2),
             whole(100..=500_000_000),
         ),
         max_subjects: table.or("max_subjects", default.max_subjects, whole(1_000..=500_000_000)),
@@ -291,14 +292,13 @@ fn embedded(table: &Table<'_>) -> Store {
         max_jump: table.or("max_jump", default.max_jump, span(SECOND..=DAY)),
         volatile_marks: false,
     };
-    if store.max_records_per_account > store.max_records {
-        let node = table.find("max_records_per_account").or_else(|| table.find("max_records"));
-        if let Some(node) = node {
-            node.spot.error(Fault::new(format!(
-                "one account may take {} records, more than the {} there are",
-                store.max_records_per_account, store.max_records
-            )));
-        }
+    if store.max_records_per_account > max_records
+        && let Some(node) = table.find("max_records_per_account")
+    {
+        node.spot.error(Fault::new(format!(
+            "one account may take {} records, more than the {max_records} there are",
+            store.max_records_per_account
+        )));
     }
     if store.max_unique_per_key > max_unique
         && let Some(node) = table.find("max_unique_per_key")
