@@ -12,9 +12,9 @@ use super::load::refuse_repeats;
 use super::problem::{Fault, Reported, shown};
 use super::secrets::{no_secret, secret};
 use super::value::{moment, network, word};
-use crate::admit::Meter;
+use crate::admit::{Ask, Counts, Meter};
 use crate::dialect::Dialect;
-use crate::gateway::routes::Routes;
+use crate::gateway::routes::{Entry, Routes};
 use crate::key::{
     Algorithm, Allowlist, Bindings, Key, MAX_KEY_LIMITS, Passphrase, Permission, PermissionNames,
     Permissions, Secret, State, Symbols, Tag, Venue, is_symbol,
@@ -90,8 +90,19 @@ fn key(
     }
     let state = table.or("state", State::Active, word("state", &STATES));
     let expires = table.find("expires").map(|node| node.read(moment));
-    let limits = table.find("limits").map_or_else(Vec::new, |node| own_limits(&node, limits));
+    let own = table.find("limits");
+    let limits = own.as_ref().map_or_else(Vec::new, |node| own_limits(node, limits));
     let symbols = symbols(table);
+    if let (Some(node), Some(dialect), Some(venue), Some(permissions)) =
+        (own, &dialect, &venue, permissions)
+    {
+        let may_come = |entry: &&Arc<Entry>| {
+            let route = &entry.demand;
+            let signs = matches!(&route.ask, Ask::Signed(asked) if asked.name() == dialect.name());
+            signs && route.venue == *venue && permissions.open(route.permissions)
+        };
+        warn_of_heavy(&node, &limits, routes.all().iter().filter(may_come));
+    }
     Some(Key {
         id: "".into(),
         tag: Tag::of(""),
@@ -278,6 +289,22 @@ fn own_limits(node: &Node<'_>, limits: &[NamedLimit]) -> Vec<Meter> {
         node.spot.error(Fault::new(format!("a key has at most {MAX_KEY_LIMITS} limits")));
     }
     found
+}
+
+/// Warns where no request of a route can ever fit into a limit of the key.
+fn warn_of_heavy<'r>(
+    node: &Node<'_>,
+    limits: &[Meter],
+    mut routes: impl Iterator<Item = &'r Arc<Entry>>,
+) {
+    let counting = limits.iter().filter(|limit| limit.counts == Counts::Weight && !limit.shadow);
+    let Some(least) = counting.map(|limit| limit.limit.quota).min() else { return };
+    if let Some(route) = routes.find(|entry| entry.demand.weight > least) {
+        node.spot.warn(format!(
+            "its quota of {least} is less than the weight of route \"{}\", {}: no request of this key passes there",
+            route.demand.name, route.demand.weight
+        ));
+    }
 }
 
 const STATES: [(State, &str); 3] =

@@ -120,6 +120,11 @@ fn what_is_probably_not_meant_is_a_warning() {
             "id = \"key-1\"\naccount = \"acme\"\ndialect = \"bybit\"",
             "key[0].dialect: no route is for this dialect",
         ),
+        (
+            "permission = \"trade\"",
+            "permission = \"trade\"\nweight = 101",
+            "key[0].limits: its quota of 100 is less than the weight of route \"order-place\", 101",
+        ),
     ] {
         let warnings = good(&changed(from, to)).warnings;
         let warned = warnings.iter().any(|warning| warning.to_string().contains(said));
