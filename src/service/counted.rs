@@ -87,7 +87,7 @@ impl Tally for Counts {
         if let Some((upstream, took)) = finished.upstream
             && let Some(meter) = self.worker.upstream(upstream)
         {
-            meter.finish(upstream_outcome(finished.outcome), took);
+            meter.finish(upstream_outcome(finished.outcome, finished.status.is_some()), took);
         }
         route.finish(outcome(finished.outcome), finished.total);
         if let Outcome::Failed(fault) = finished.outcome {
@@ -149,7 +149,8 @@ const fn outcome(outcome: Outcome) -> metrics::Outcome {
     }
 }
 
-const fn upstream_outcome(outcome: Outcome) -> UpstreamOutcome {
+/// `answered` is whether an answer began.
+const fn upstream_outcome(outcome: Outcome, answered: bool) -> UpstreamOutcome {
     match outcome {
         Outcome::Forwarded | Outcome::Answered | Outcome::Denied => UpstreamOutcome::Ok,
         Outcome::Failed(fault) => match fault {
@@ -159,6 +160,29 @@ const fn upstream_outcome(outcome: Outcome) -> UpstreamOutcome {
             ForwardFault::TimedOut => UpstreamOutcome::Timeout,
             ForwardFault::Unknown | ForwardFault::BadReply => UpstreamOutcome::Unknown,
         },
+        // The client left it, or was cut off from it: the backend is not to blame.
+        Outcome::Aborted | Outcome::Cut if answered => UpstreamOutcome::Ok,
         Outcome::Aborted | Outcome::Cut | Outcome::Panicked => UpstreamOutcome::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_blamed_for_what_it_did_and_not_for_a_client_that_leaves() {
+        use ForwardFault::{NoBackend, TimedOut, Unknown};
+        for (outcome, answered, blamed) in [
+            (Outcome::Forwarded, true, UpstreamOutcome::Ok),
+            (Outcome::Aborted, true, UpstreamOutcome::Ok),
+            (Outcome::Aborted, false, UpstreamOutcome::Unknown),
+            (Outcome::Cut, true, UpstreamOutcome::Ok),
+            (Outcome::Failed(Unknown), true, UpstreamOutcome::Unknown),
+            (Outcome::Failed(TimedOut), true, UpstreamOutcome::Timeout),
+            (Outcome::Failed(NoBackend), true, UpstreamOutcome::Unsent),
+        ] {
+            assert_eq!(upstream_outcome(outcome, answered), blamed, "{outcome:?} {answered}");
+        }
     }
 }
