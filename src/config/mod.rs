@@ -259,6 +259,8 @@ mod broken_routes_tests;
 #[cfg(test)]
 mod broken_tests;
 #[cfg(test)]
+mod demand_tests;
+#[cfg(test)]
 mod documented_tests;
 #[cfg(test)]
 mod files_tests;
