@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use countersign::offline::{Judge, Recorded};
+use tempfile::TempDir;
 
 const COUNTERSIGN: &str = env!("CARGO_BIN_EXE_countersign");
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -66,28 +67,33 @@ fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     (chain, secret)
 }
 
-/// A running demo, ended when dropped.
-struct Demo(Child);
+/// A running demo, ended when dropped, and where its temporary files go.
+struct Demo {
+    child: Child,
+    _temporary: TempDir,
+}
 
 impl Demo {
     /// Starts it, and writes the line it prints to `facts`.
     fn start(facts: &Path) -> Self {
+        let temporary = TempDir::new().unwrap();
         let mut child = Command::new(COUNTERSIGN)
             .args(["demo", "--json", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .env("TMPDIR", temporary.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         std::fs::write(facts, line).unwrap();
-        Self(child)
+        Self { child, _temporary: temporary }
     }
 }
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 

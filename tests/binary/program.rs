@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Longer than anything here takes; only a failure waits for it.
 pub(crate) const BOUND: Duration = Duration::from_mins(2);
@@ -35,14 +36,8 @@ pub(crate) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Said {
 
 /// Runs it to its end with `input` on its standard input.
 pub(crate) fn run_reading(arguments: &[&str], input: &str) -> Said {
-    let mut child = command(arguments, &[])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let mut program = Program::of(child);
+    let mut program = Program::of(command(arguments, &[]).stdin(Stdio::piped()));
+    let mut stdin = program.child.stdin.take().unwrap();
     // It may have ended without reading all.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
@@ -53,31 +48,40 @@ pub(crate) fn run_reading(arguments: &[&str], input: &str) -> Said {
 /// A child, killed when dropped.
 pub(crate) struct Program {
     child: Child,
+    /// Where its temporary files go: what one that is killed leaves behind goes with the test.
+    _temporary: TempDir,
     pub(crate) out: Lines,
     pub(crate) err: Lines,
 }
 
 impl Program {
     pub(crate) fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = command(arguments, variables);
-        Self::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Self::of(&mut command(arguments, variables))
     }
 
     /// A command of the test's own, with no variables but those given.
     pub(crate) fn of_command(command: &mut Command, variables: &[(&str, &str)]) -> Self {
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env_clear().env("PATH", path).envs(variables.iter().copied()).stdin(Stdio::null());
-        Self::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        Self::of(
+            command
+                .env_clear()
+                .env("PATH", path)
+                .envs(variables.iter().copied())
+                .stdin(Stdio::null()),
+        )
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    fn of(mut child: Child) -> Self {
+    fn of(command: &mut Command) -> Self {
+        let temporary = TempDir::new().unwrap();
+        command.env("TMPDIR", temporary.path());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = Lines::of(child.stdout.take().unwrap());
         let err = Lines::of(child.stderr.take().unwrap());
-        Self { child, out, err }
+        Self { child, _temporary: temporary, out, err }
     }
 
     /// Sends SIGTERM.
