@@ -21,6 +21,8 @@ mod deaf;
 mod drift;
 mod entry;
 mod epochs;
+#[path = "../support/faketime.rs"]
+mod faketime;
 #[expect(dead_code, reason = "other tests ask more of it")]
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use countersign::key::{Algorithm, Signer};
 use http::Method;
 use tempfile::TempDir;
 
+use crate::faketime;
 use crate::free_port::free_port;
 
 pub(crate) const SECRET: &str = "NhqPtmdSJYdKjVHjA7PZj4Mge3R5YNiP1e3UZjInClVN65XAbvqqM6A7H5fAT";
@@ -111,7 +112,7 @@ impl Process {
         if faked {
             set(folder.path(), "+0s");
             command
-                .env("LD_PRELOAD", faketime())
+                .env("LD_PRELOAD", faketime::library())
                 .env("FAKETIME_TIMESTAMP_FILE", folder.path().join("clock"))
                 .env("FAKETIME_CACHE_DURATION", "1")
                 .env("DONT_FAKE_MONOTONIC", "1");
@@ -182,8 +183,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        faketime::kill(&mut self.child);
     }
 }
 
@@ -201,17 +201,4 @@ fn set(folder: &Path, off: &str) {
     let beside = folder.join("clock.new");
     std::fs::write(&beside, format!("{off}\n")).unwrap();
     std::fs::rename(beside, folder.join("clock")).unwrap();
-}
-
-/// The library that fakes a clock; and the system's own after it, whose allocator stands in for one that asks the time
-/// while it starts.
-pub(crate) fn faketime() -> String {
-    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|folder| folder.path());
-    let found = libraries
-        .chain([PathBuf::from("/usr/lib")])
-        .map(|folder| folder.join("faketime/libfaketime.so.1"))
-        .find(|library| library.exists());
-    let faking = found.expect("libfaketime is needed (Debian package faketime)");
-    let folder = faking.ancestors().nth(2).unwrap();
-    format!("{}:{}", faking.display(), folder.join("libc.so.6").display())
 }

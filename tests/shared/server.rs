@@ -8,8 +8,8 @@ use countersign::store::redis::Address;
 use redis::{Client, cmd};
 use tempfile::TempDir;
 
+use crate::faketime;
 use crate::free_port::free_port;
-use crate::process::faketime;
 
 /// A server of its own.
 pub(crate) struct RedisServer {
@@ -57,7 +57,7 @@ impl RedisServer {
         };
         let mut command = Command::new("redis-server");
         if let Some(clock) = &self.clock {
-            command.env("LD_PRELOAD", faketime());
+            command.env("LD_PRELOAD", faketime::library());
             command.env("FAKETIME", clock).env("DONT_FAKE_MONOTONIC", "1");
         }
         let child = command
@@ -80,8 +80,7 @@ impl RedisServer {
 
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            faketime::kill(&mut child);
         }
     }
 
@@ -117,8 +116,7 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            faketime::kill(&mut child);
         }
     }
 }

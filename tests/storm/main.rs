@@ -26,6 +26,8 @@ mod cluster;
 mod controls;
 mod dice;
 mod disguise;
+#[path = "../support/faketime.rs"]
+mod faketime;
 #[path = "../support/fault_proxy.rs"]
 mod fault_proxy;
 #[path = "../support/free_port.rs"]

@@ -1,7 +1,7 @@
 //! A real redis-server on a free port of the loopback, with a clock that can be set wrong; ended by its process id.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use countersign::clock::{Clock, Micros};
 use redis::{Client, RedisResult, Value, cmd, from_redis_value};
 use tempfile::TempDir;
 
+use crate::faketime;
 use crate::free_port::free_port;
 
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl RedisServer {
                 self.write_clock(0);
             }
             command
-                .env("LD_PRELOAD", faketime())
+                .env("LD_PRELOAD", faketime::library())
                 .env("FAKETIME_TIMESTAMP_FILE", self.clock())
                 .env("FAKETIME_CACHE_DURATION", "1")
                 .env("DONT_FAKE_MONOTONIC", "1");
@@ -64,8 +65,7 @@ impl RedisServer {
 
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            faketime::kill(&mut child);
         }
     }
 
@@ -119,8 +119,7 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            faketime::kill(&mut child);
         }
     }
 }
@@ -128,17 +127,4 @@ impl Drop for RedisServer {
 pub(crate) fn signal(process: u32, name: &str) {
     let told = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
     assert!(told.unwrap().success(), "kill -{name} {process}");
-}
-
-/// The library that fakes a clock; and the system's own after it, whose allocator stands in for the one that asks the
-/// time while it starts.
-fn faketime() -> String {
-    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|folder| folder.path());
-    let found = libraries
-        .chain([PathBuf::from("/usr/lib")])
-        .map(|folder| folder.join(Path::new("faketime/libfaketime.so.1")))
-        .find(|library| library.exists());
-    let faking = found.expect("libfaketime is needed (Debian package faketime)");
-    let folder = faking.ancestors().nth(2).unwrap();
-    format!("{}:{}", faking.display(), folder.join("libc.so.6").display())
 }
