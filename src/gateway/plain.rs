@@ -2,9 +2,9 @@
 //!
 //! A head is taken when it has come as a whole, its method is one of six, its target a path of unsuspicious bytes,
 //! its length told once and in digits, and its connection to be kept or closed. Whatever else there is in HTTP/1
-//! (chunks, expectations, upgrades, other versions, absolute targets, repeated lengths) is hyper's to read and to
-//! refuse. Both read heads with the same parser, so what is taken here means the same there, and what is no head here is
-//! none there; but hyper refuses that without a word, and without an id to ask about.
+//! (chunks, expectations, upgrades, other versions, absolute targets) is hyper's to read. Both read heads with the same
+//! parser, so what is taken here means the same there, and what is no head here is none there. What hyper would refuse
+//! is refused here all the same: hyper would do it without a word, and without an id to ask about.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -137,7 +137,8 @@ fn most_lines(bounds: &Server) -> usize {
     bounds.header_fields.max(HYPER_FIELDS)
 }
 
-/// What hyper would refuse without a word: a length that is none, two that differ, a coding that is not `chunked`.
+/// What hyper would refuse without a word: a length that is none, two that differ, a coding that is not `chunked`, or
+/// that HTTP/1.0 does not have.
 fn misframed(request: &httparse::Request<'_, '_>) -> Option<Refusal> {
     let named = |name: &'static str| {
         let fields = request.headers.iter();
@@ -154,7 +155,7 @@ fn misframed(request: &httparse::Request<'_, '_>) -> Option<Refusal> {
             .is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
     };
     if let Some(coding) = named("transfer-encoding").next_back() {
-        return (request.version == Some(1) && !is_chunked(coding)).then_some(ODD_CODING);
+        return (request.version == Some(0) || !is_chunked(coding)).then_some(ODD_CODING);
     }
     let mut lengths = named("content-length");
     let first = lengths.next()?;
@@ -165,7 +166,7 @@ fn misframed(request: &httparse::Request<'_, '_>) -> Option<Refusal> {
 const ODD_LENGTH: Refusal =
     Refusal::Broken(StatusCode::BAD_REQUEST, "`Content-Length` is no length, or is told twice");
 const ODD_CODING: Refusal =
-    Refusal::Broken(StatusCode::BAD_REQUEST, "`Transfer-Encoding` must be `chunked`");
+    Refusal::Broken(StatusCode::BAD_REQUEST, "`Transfer-Encoding` must be `chunked`, of HTTP/1.1");
 const TOO_MANY: Refusal =
     Refusal::Broken(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too many header fields");
 const TOO_LONG: Refusal =

@@ -83,11 +83,7 @@ async fn heads_that_can_be_read_in_two_ways_are_refused() {
             ),
             400,
         ),
-        (format!("GET /public HTTP/1.1\r\n{host}Transfer-Encoding: gzip\r\n"), 400),
-        (format!("POST /public HTTP/1.1\r\n{host}Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
-        (format!("POST /public HTTP/1.1\r\n{host}Content-Length: +1\r\n"), 400),
         (format!("GET /public HTTP/1.1\r\n{host}x_key: 1\r\n"), 400),
-        (format!("GET /public HTTP/1.1\r\n{host}X-Key : 1\r\n"), 400),
         (format!("GET /public HTTP/1.1\r\n{host} folded: 1\r\n"), 400),
         (format!("GET /public HTTP/1.1\r\n{host}Expect: 200-ok\r\n"), 417),
         (format!("GET http://api.test/public HTTP/1.1\r\n{host}"), 400),
@@ -96,7 +92,6 @@ async fn heads_that_can_be_read_in_two_ways_are_refused() {
         (format!("CONNECT api.test:80 HTTP/1.1\r\n{host}"), 405),
         (format!("TRACE /public HTTP/1.1\r\n{host}"), 405),
         (format!("GET /public HTTP/1.0\r\n{host}"), 505),
-        ("nonsense\r\n".to_owned(), 400),
     ] {
         let text = gateway.ask(format!("{head}\r\n")).await;
         assert_eq!(status(&text), expected, "{head} {text}");
@@ -107,25 +102,28 @@ async fn heads_that_can_be_read_in_two_ways_are_refused() {
 #[tokio::test]
 async fn what_is_no_http_is_told_so_under_an_id_and_ends_the_connection() {
     let gateway = Fixture::start();
-    let fields = |length: usize| format!("Host: api.test\r\nX-Long: {}\r\n", "a".repeat(length));
-    for (head, expected) in [
-        ("nonsense\r\n".to_owned(), 400),
-        ("GET /public\r\n".to_owned(), 400),
-        ("GET /pub lic HTTP/1.1\r\nHost: api.test\r\n".to_owned(), 400),
-        ("GET /public\u{1} HTTP/1.1\r\nHost: api.test\r\n".to_owned(), 400),
-        ("GET /public HTTP/3.0\r\nHost: api.test\r\n".to_owned(), 400),
-        ("GET /public HTTP/1.1\r\nHost: api.test\r\nX-Key : 1\r\n".to_owned(), 400),
-        (format!("GET /public HTTP/1.1\r\n{}", fields(100_000)), 431),
-        (format!("GET /public HTTP/1.1\r\n{}", "x: 1\r\n".repeat(101)), 431),
-        ("POST /public HTTP/1.1\r\nContent-Length: 5, 5\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nContent-Length: -1\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nContent-Length: +5\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nContent-Length:\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nTransfer-Encoding: identity\r\n".to_owned(), 400),
-        ("POST /public HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n".to_owned(), 400),
-    ] {
+    let long = format!("GET /public HTTP/1.1\r\nX-Long: {}\r\n", "a".repeat(100_000));
+    let many = format!("GET /public HTTP/1.1\r\n{}", "x: 1\r\n".repeat(101));
+    let heads = [
+        ("nonsense\r\n", 400),
+        ("GET /public\r\n", 400),
+        ("GET /pub lic HTTP/1.1\r\nHost: api.test\r\n", 400),
+        ("GET /public\u{1} HTTP/1.1\r\nHost: api.test\r\n", 400),
+        ("GET /public HTTP/3.0\r\nHost: api.test\r\n", 400),
+        ("GET /public HTTP/1.1\r\nHost: api.test\r\nX-Key : 1\r\n", 400),
+        (&*long, 431),
+        (&*many, 431),
+        ("POST /public HTTP/1.1\r\nContent-Length: 5, 5\r\n", 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: -1\r\n", 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: +5\r\n", 400),
+        ("POST /public HTTP/1.1\r\nContent-Length:\r\n", 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n", 400),
+        ("POST /public HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n", 400),
+        ("POST /public HTTP/1.1\r\nTransfer-Encoding: identity\r\n", 400),
+        ("POST /public HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n", 400),
+        ("POST /public HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
+    ];
+    for (head, expected) in heads {
         // The second is not read: nobody knows where it begins.
         let text = gateway.ask(format!("{head}\r\nGET /public HTTP/1.1\r\n\r\n")).await;
         assert_eq!(status(&text), expected, "{head} {text}");
@@ -135,7 +133,7 @@ async fn what_is_no_http_is_told_so_under_an_id_and_ends_the_connection() {
         assert_eq!(problem["request_id"].as_str(), field(&text, "x-request-id"));
         gateway.ear.hears(&format!("request Denied malformed {expected} complete")).await;
     }
-    assert_eq!(gateway.ear.count("request Denied malformed"), 16);
+    assert_eq!(gateway.ear.count("request Denied malformed"), heads.len());
     assert_eq!(gateway.ear.count("request Forwarded"), 0);
 }
 
