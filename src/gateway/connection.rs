@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use super::cut::Cut;
 use super::exit::Outbound;
@@ -47,14 +47,22 @@ pub(super) async fn serve<K, S, C, O>(
 {
     let Dealt { socket, peer, mut seat } = dealt;
     let limit = worker.config.server.handshake_timeout;
+    let acceptor = worker.tls.get(seat.listener).and_then(Option::as_ref);
     let opened = tokio::select! {
         biased;
-        opened = timeout(limit, open(&worker, socket, seat.listener)) => opened,
+        opened = timeout(limit, open(acceptor, socket)) => opened,
         () = draining_for_long(&mut phase) => return,
     };
-    let Ok(Ok(Opened { transport, h2, ahead })) = opened else {
-        seat.end = End::Handshake;
-        return;
+    let Opened { transport, h2, ahead } = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(end)) => {
+            seat.end = end;
+            return;
+        }
+        Err(_) => {
+            seat.end = acceptor.map_or(End::TimedOut, |_| End::Handshake);
+            return;
+        }
     };
     let limits = Limits::from(&worker.config.server);
     let endings = worker.gate.keys.endings().map(Arc::clone);
@@ -170,17 +178,13 @@ struct Opened {
     ahead: Bytes,
 }
 
-async fn open<K, S, C, O: Observer>(
-    worker: &Worker<K, S, C, O>,
-    socket: std::net::TcpStream,
-    listener: usize,
-) -> io::Result<Opened> {
-    let mut socket = TcpStream::from_std(socket)?;
-    let Some(acceptor) = worker.tls.get(listener).and_then(Option::as_ref) else {
+async fn open(acceptor: Option<&TlsAcceptor>, socket: std::net::TcpStream) -> Result<Opened, End> {
+    let mut socket = TcpStream::from_std(socket).map_err(|_| End::Broken)?;
+    let Some(acceptor) = acceptor else {
         let (h2, ahead) = detect(&mut socket).await?;
         return Ok(Opened { transport: Transport::Plain(socket), h2, ahead });
     };
-    let session = acceptor.accept(socket).await?;
+    let session = acceptor.accept(socket).await.map_err(|_| End::Handshake)?;
     let h2 = session.get_ref().1.alpn_protocol() == Some(tls::H2);
     Ok(Opened { transport: Transport::Tls(Box::new(session)), h2, ahead: Bytes::new() })
 }
@@ -232,11 +236,10 @@ async fn attend(
         });
         match progress.await {
             Progress::Ended(end) => return end,
-            Progress::Due if leaving || Instant::now() < pulse.age() => return End::TimedOut,
+            Progress::Due if leaving || Instant::now() < pulse.age() => return pulse.overdue(),
+            Progress::Due if pulse.is_unused() => return End::Idle,
+            Progress::Draining if pulse.is_unused() => return End::Stopped,
             Progress::Due | Progress::Draining => {}
-        }
-        if pulse.is_unused() {
-            return End::Stopped;
         }
         leaving = true;
         // The conversation sees it when it is polled next, which is now.

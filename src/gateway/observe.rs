@@ -31,7 +31,7 @@ pub trait Observer: Send + Sync + 'static {
     /// A connection was closed at once: there are as many as may be.
     fn connection_refused(&self, _listener: usize) {}
 
-    /// `accept` failed, for want of descriptors or memory.
+    /// None could be let in, for want of descriptors or memory.
     fn accept_failed(&self, _listener: usize) {}
 
     /// The gateway is about to stop: whoever asks whether it is ready must hear no.
@@ -83,11 +83,13 @@ impl Tally for Unobserved {}
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// By agreement.
+    /// By agreement, or the client left between requests.
     Closed,
-    /// No TLS session, or no HTTP, came about in time.
+    /// No TLS session came about, or not in time.
     Handshake,
-    /// A deadline of ours passed: for a head, for idleness, or for a reply that was not taken.
+    /// Nothing came for as long as a connection may stand idle, or it grew too old.
+    Idle,
+    /// A deadline of ours passed: for a head, or for a reply that was not taken.
     TimedOut,
     /// Bytes that are no HTTP, or the peer went away in the middle of it.
     Broken,
@@ -95,6 +97,19 @@ pub enum End {
     Stopped,
     /// A handler panicked.
     Panicked,
+}
+
+impl End {
+    /// Every end, in the order of its index, with its label.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Closed, "closed"),
+        (Self::Handshake, "handshake"),
+        (Self::Idle, "idle"),
+        (Self::TimedOut, "timed_out"),
+        (Self::Broken, "broken"),
+        (Self::Stopped, "stopped"),
+        (Self::Panicked, "panicked"),
+    ];
 }
 
 /// How a request ended.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::observe::End;
 use crate::config::Server;
 use crate::registry::endings::Endings;
 
@@ -107,6 +108,17 @@ impl Pulse {
     /// When it is to leave for its age alone.
     pub(super) fn age(&self) -> Instant {
         self.born + MAX_AGE
+    }
+
+    /// How it ends where nothing has happened in time.
+    pub(super) fn overdue(&self) -> End {
+        if self.closing.get().is_some() {
+            End::Closed
+        } else if self.under_way.get() == 0 && !self.head_begun.get() {
+            End::Idle
+        } else {
+            End::TimedOut
+        }
     }
 
     /// Whether closing it now would lose nothing that anybody has begun.

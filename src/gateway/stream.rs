@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::observe::End;
 use super::pulse::Pulse;
 
 /// The most that is read from a peer after our side is closed.
@@ -32,12 +33,15 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Whether the peer speaks HTTP/2, and the bytes that were read to tell.
 ///
 /// It waits for as long as the peer's bytes could still become a preface: the caller has the deadline.
-pub(super) async fn detect(socket: &mut TcpStream) -> io::Result<(bool, Bytes)> {
+pub(super) async fn detect(socket: &mut TcpStream) -> Result<(bool, Bytes), End> {
     let mut ahead = BytesMut::with_capacity(PREFACE.len());
     while ahead.len() < PREFACE.len() {
         let room = PREFACE.len() - ahead.len();
-        if (&mut *socket).take(room as u64).read_buf(&mut ahead).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        match (&mut *socket).take(room as u64).read_buf(&mut ahead).await {
+            // So it is looked whether anybody listens.
+            Ok(0) if ahead.is_empty() => return Err(End::Closed),
+            Ok(0) | Err(_) => return Err(End::Broken),
+            Ok(_) => {}
         }
         if !PREFACE.starts_with(&ahead) {
             return Ok((false, ahead.freeze()));

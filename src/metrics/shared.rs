@@ -4,6 +4,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::families::Families;
 use super::gauge;
+use crate::gateway::observe::End;
 
 /// Why a store kept a request from passing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,15 +63,21 @@ impl StoreMeter {
 pub struct ListenerMeter {
     open: IntGauge,
     opened: IntCounter,
-    handshake_failures: IntCounter,
+    closed: [IntCounter; End::ALL.len()],
+    full: IntCounter,
+    unaccepted: IntCounter,
 }
 
 impl ListenerMeter {
     pub(super) fn new(families: &Families, name: &str) -> Self {
+        let refused = |cause| families.connections_refused.with_label_values(&[name, cause]);
         Self {
             open: families.connections.with_label_values(&[name]),
             opened: families.connections_opened.with_label_values(&[name]),
-            handshake_failures: families.tls_handshake_failures.with_label_values(&[name]),
+            closed: End::ALL
+                .map(|(_, cause)| families.connections_closed.with_label_values(&[name, cause])),
+            full: refused("full"),
+            unaccepted: refused("unaccepted"),
         }
     }
 
@@ -81,12 +88,21 @@ impl ListenerMeter {
     }
 
     /// Counts one that was opened as closed.
-    pub fn closed(&self) {
+    pub fn closed(&self, why: End) {
         self.open.dec();
+        let counters = End::ALL.iter().zip(&self.closed);
+        for (_, counter) in counters.filter(|((end, _), _)| *end == why) {
+            counter.inc();
+        }
     }
 
-    /// Counts a TLS handshake that failed.
-    pub fn handshake_failed(&self) {
-        self.handshake_failures.inc();
+    /// Counts one that was turned away, since there are as many as may be.
+    pub fn refused(&self) {
+        self.full.inc();
+    }
+
+    /// Counts a time that none could be let in, for want of descriptors or memory.
+    pub fn accept_failed(&self) {
+        self.unaccepted.inc();
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::clock::Micros;
 use crate::denial::Denial;
+use crate::gateway::observe::End;
 
 const LABELS: Labels<'static> = Labels {
     routes: &[
@@ -160,9 +161,30 @@ fn a_connection_is_open_until_it_is_closed() {
     let open = || value(&metrics, "countersign_connections{listener=\"public\"}");
     metrics.listener(0).unwrap().opened();
     assert_eq!(open(), Some(1.0));
-    metrics.listener(0).unwrap().closed();
+    metrics.listener(0).unwrap().closed(End::Closed);
     assert_eq!(open(), Some(0.0));
     assert_eq!(value(&metrics, "countersign_connections_total{listener=\"public\"}"), Some(1.0));
+}
+
+#[test]
+fn connections_are_counted_by_why_they_ended_or_were_not_let_in() {
+    let metrics = metrics();
+    let meter = metrics.listener(0).unwrap();
+    for (times, (end, cause)) in (1..).zip(End::ALL) {
+        (0..times).for_each(|_| meter.closed(end));
+        let series = format!(
+            "countersign_connections_closed_total{{cause=\"{cause}\",listener=\"public\"}}"
+        );
+        assert_eq!(value(&metrics, &series), Some(f64::from(times)), "{series}");
+    }
+    meter.refused();
+    (0..2).for_each(|_| meter.accept_failed());
+    for (cause, times) in [("full", 1.0), ("unaccepted", 2.0)] {
+        let series = format!(
+            "countersign_connections_refused_total{{cause=\"{cause}\",listener=\"public\"}}"
+        );
+        assert_eq!(value(&metrics, &series), Some(times));
+    }
 }
 
 #[test]

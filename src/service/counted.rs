@@ -1,6 +1,7 @@
 //! Counts what the data plane tells, and logs what an operator must know.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::admin::{NotReady, Readiness};
 use crate::denial::Denial;
@@ -12,11 +13,16 @@ use crate::metrics::{self, Metrics, StoreRefusal, UpstreamOutcome, Worker};
 pub(super) struct Counted {
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    /// When it was last told that connections are refused.
+    told_full: Mutex<Option<Instant>>,
 }
+
+/// How long nothing more is told of connections that are refused: the metric counts them.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 impl Counted {
     pub(super) fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self { metrics, readiness }
+        Self { metrics, readiness, told_full: Mutex::default() }
     }
 }
 
@@ -35,22 +41,31 @@ impl Observer for Counted {
 
     fn connection_closed(&self, listener: usize, end: End) {
         let Some(meter) = self.metrics.listener(listener) else { return };
-        meter.closed();
-        match end {
-            End::Handshake => meter.handshake_failed(),
-            End::Panicked => tracing::error!("a handler panicked; its connection was closed"),
-            End::Closed | End::TimedOut | End::Broken | End::Stopped => {}
+        meter.closed(end);
+        if end == End::Panicked {
+            tracing::error!("a handler panicked; its connection was closed");
         }
     }
 
-    fn connection_refused(&self, _listener: usize) {
-        tracing::warn!(
-            "a connection was refused: there are as many as `server.max_connections` allows"
-        );
+    fn connection_refused(&self, listener: usize) {
+        if let Some(meter) = self.metrics.listener(listener) {
+            meter.refused();
+        }
+        // Whoever opens connections by the thousand must not fill the log.
+        let now = Instant::now();
+        let mut told = self.told_full.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| now.duration_since(told) >= TELL_AGAIN) {
+            *told = Some(now);
+            tracing::warn!(
+                "connections are refused: there are as many as `server.max_connections` allows"
+            );
+        }
     }
 
-    fn accept_failed(&self, _listener: usize) {
-        tracing::error!("cannot accept a connection: raise the limit of open files");
+    fn accept_failed(&self, listener: usize) {
+        if let Some(meter) = self.metrics.listener(listener) {
+            meter.accept_failed();
+        }
     }
 
     fn draining(&self) {

@@ -8,7 +8,7 @@ use countersign::admin::{self, AdminState, NotReady, Readiness};
 use countersign::audit::Kind;
 use countersign::clock::Micros;
 use countersign::denial::Denial;
-use countersign::gateway::observe::{Parting, Passed};
+use countersign::gateway::observe::{End, Parting, Passed};
 use countersign::metrics::{
     AuditMeter, KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels,
     UpstreamOutcome,
@@ -105,9 +105,13 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
     metrics.verdicts().counted(&Verdict::Seen);
     metrics.local().judged(countersign::metrics::LocalOutcome::Accepted);
     server.written(countersign::metrics::Written::Now);
-    metrics.listener(0).unwrap().opened();
-    metrics.listener(0).unwrap().closed();
-    metrics.listener(0).unwrap().handshake_failed();
+    let listener = metrics.listener(0).unwrap();
+    for (end, _) in End::ALL {
+        listener.opened();
+        listener.closed(end);
+    }
+    listener.refused();
+    listener.accept_failed();
     let websockets = metrics.websocket(0).unwrap();
     websockets.opened();
     websockets.passed(Passed { up: 10, down: 20 });

@@ -15,7 +15,14 @@ const SHORT: Duration = Duration::from_millis(200);
 async fn a_peer_that_says_nothing_is_closed() {
     let gateway = Fixture::with(|config| config.server.handshake_timeout = SHORT);
     assert_eq!(gateway.ask("").await, "");
-    gateway.ear.hears("closed 0 Handshake").await;
+    gateway.ear.hears("closed 0 TimedOut").await;
+}
+
+#[tokio::test]
+async fn a_peer_that_only_looks_whether_anybody_listens_is_no_trouble() {
+    let gateway = Fixture::start();
+    drop(gateway.connect().await);
+    gateway.ear.hears("closed 0 Closed").await;
 }
 
 #[tokio::test]
@@ -24,7 +31,7 @@ async fn a_preface_in_drops_is_closed() {
     let mut client = gateway.connect().await;
     client.send("PRI * HTTP/2.0\r\n").await;
     assert_eq!(client.rest().await, "");
-    gateway.ear.hears("closed 0 Handshake").await;
+    gateway.ear.hears("closed 0 TimedOut").await;
 }
 
 #[tokio::test]
@@ -51,6 +58,7 @@ async fn a_tls_handshake_that_does_not_come_about_is_closed() {
         config.server.handshake_timeout = SHORT;
     });
     assert_eq!(gateway.ask("").await, "");
+    gateway.ear.hears("closed 0 Handshake").await;
     gateway.ask(get("/public", "")).await;
     assert_eq!(gateway.ear.count("request"), 0);
 }
@@ -75,7 +83,7 @@ async fn a_connection_that_stands_idle_is_closed_under_either_protocol() {
     client.send("GET /public HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(status(&client.answer().await), 200);
     assert_eq!(client.rest().await, "");
-    gateway.ear.hears("closed 0 TimedOut").await;
+    gateway.ear.hears("closed 0 Idle").await;
 
     let mut client = gateway.connect().await;
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
