@@ -48,6 +48,7 @@ mod rooms;
 pub mod routes;
 mod running;
 mod serve;
+mod shares;
 mod spread;
 mod standing;
 mod stream;

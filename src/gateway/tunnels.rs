@@ -1,13 +1,12 @@
 //! Defeats a holder who opens WebSockets without end: how many there may be at a time, in all and of each.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use foldhash::fast::RandomState;
-
+use super::shares::{Share, Shares};
 use crate::checks::limit::network;
 use crate::denial::{Denial, Excess};
 use crate::key::{Key, Tag};
@@ -16,13 +15,8 @@ use crate::key::{Key, Tag};
 pub(super) struct Tunnels {
     most: usize,
     most_each: usize,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    all: usize,
-    by_holder: HashMap<Holder, usize, RandomState>,
+    open: AtomicUsize,
+    by_holder: Arc<Shares<Holder>>,
 }
 
 /// Whom a WebSocket counts for: the account of its key, or the address where no key was asked for.
@@ -34,13 +28,16 @@ enum Holder {
 
 /// The place of one WebSocket, given back when dropped.
 pub(super) struct Place {
-    tunnels: Arc<Tunnels>,
-    holder: Holder,
+    _open: Open,
+    _share: Share<Holder>,
 }
+
+/// One of all that are open.
+struct Open(Arc<Tunnels>);
 
 impl Tunnels {
     pub(super) fn new(most: usize, most_each: usize) -> Self {
-        Self { most, most_each, open: Mutex::default() }
+        Self { most, most_each, open: AtomicUsize::new(0), by_holder: Arc::default() }
     }
 
     /// A place for one more.
@@ -51,46 +48,36 @@ impl Tunnels {
     ) -> Result<Place, Denial> {
         let holder = key
             .map_or_else(|| Holder::Address(network(peer)), |key| Holder::Account(key.account_tag));
-        let mut open = this.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.all >= this.most {
-            return Err(Denial::Unavailable);
-        }
-        let own = open.by_holder.get(&holder).copied().unwrap_or(0);
-        if own >= this.most_each {
+        let more = |open| (open < this.most).then_some(open + 1);
+        this.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .map_err(|_| Denial::Unavailable)?;
+        let open = Open(Arc::clone(this));
+        let share = Shares::take(&this.by_holder, holder, this.most_each).map_err(|own| {
             let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
             let (level, quota) = (count(own), count(this.most_each));
             // Nobody knows when one of them will close.
             let excess = Excess { retry_after: A_WHILE, level, quota, period: A_WHILE };
-            return Err(match holder {
+            match holder {
                 Holder::Account(_) => Denial::Limited(excess),
                 Holder::Address(_) => Denial::AddressLimited(excess),
-            });
-        }
-        open.all += 1;
-        open.by_holder.insert(holder, own + 1);
-        Ok(Place { tunnels: Arc::clone(this), holder })
+            }
+        })?;
+        Ok(Place { _open: open, _share: share })
     }
 }
 
 const A_WHILE: Duration = Duration::from_secs(10);
 
-impl Drop for Place {
+impl Drop for Open {
     fn drop(&mut self) {
-        let mut open = self.tunnels.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all = open.all.saturating_sub(1);
-        if let Some(own) = open.by_holder.get_mut(&self.holder) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                open.by_holder.remove(&self.holder);
-            }
-        }
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for Tunnels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        write!(f, "Tunnels({} of {})", open.all, self.most)
+        write!(f, "Tunnels({} of {})", self.open.load(Ordering::Relaxed), self.most)
     }
 }
 
@@ -114,6 +101,6 @@ mod tests {
         drop(first);
         let again = Tunnels::take(&tunnels, None, at(1)).unwrap();
         drop((second, other, again));
-        assert_eq!(tunnels.open.lock().unwrap().by_holder.len(), 0);
+        assert_eq!(tunnels.open.load(Ordering::Relaxed), 0);
     }
 }
