@@ -27,6 +27,7 @@ mod value;
 mod websocket;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,6 +173,8 @@ pub struct Server {
     pub workers: usize,
     /// Connections at a time, over all listeners; fewer where the limit of open files leaves no room for as many.
     pub max_connections: usize,
+    /// Connections at a time of one address, or /64 of IPv6, that is no trusted proxy; as many as there are when `None`.
+    pub max_connections_per_address: Option<NonZeroUsize>,
     /// Proxies that are believed about the client's address.
     pub trusted_proxies: Vec<IpNet>,
     /// Time for the TLS handshake and for telling HTTP/1 from HTTP/2.

@@ -1,6 +1,7 @@
 //! `[server]`, `[[listener]]` and `[store]`: sockets, time limits and memory.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ impl Default for Server {
         Self {
             workers: 0,
             max_connections: 10_000,
+            max_connections_per_address: None,
             trusted_proxies: Vec::new(),
             handshake_timeout: Duration::from_secs(5),
             head_timeout: Duration::from_secs(10),
@@ -67,6 +69,11 @@ pub(super) fn server(root: &Table<'_>) -> Server {
             default.max_connections,
             whole(1..=10_000_000),
         ),
+        max_connections_per_address: NonZeroUsize::new(table.or(
+            "max_connections_per_address",
+            0,
+            whole(0..=10_000_000),
+        )),
         trusted_proxies: proxies.unwrap_or_default(),
         handshake_timeout: table.or(
             "handshake_timeout",

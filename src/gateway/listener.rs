@@ -2,18 +2,22 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
-use super::observe::Observer;
+use super::observe::{Observer, TurnedAway};
 use super::running::{Phase, reaches};
+use super::shares::{Share, Shares};
 use super::worker::{Dealt, Seat};
-use crate::config::Listener;
+use crate::checks::limit::network;
+use crate::config::{Listener, Server};
 
 /// A listener that cannot be opened.
 #[derive(Debug)]
@@ -77,6 +81,31 @@ pub(super) struct Dealer<O: Observer> {
     pub(super) workers: Vec<Hand<O>>,
     pub(super) observer: Arc<O>,
     pub(super) most: usize,
+    pub(super) crowd: Crowd,
+}
+
+/// Defeats one address that takes all the connections there is room for.
+pub(super) struct Crowd {
+    most: Option<NonZeroUsize>,
+    /// They bring many clients each.
+    proxies: Vec<IpNet>,
+    open: Arc<Shares<IpAddr>>,
+}
+
+impl Crowd {
+    pub(super) fn new(server: &Server) -> Self {
+        let proxies = server.trusted_proxies.clone();
+        Self { most: server.max_connections_per_address, proxies, open: Arc::default() }
+    }
+
+    /// A share for one more connection, where they are counted; an error where the address has no more.
+    fn let_in(&self, peer: IpAddr) -> Result<Option<Share<IpAddr>>, usize> {
+        let Some(most) = self.most else { return Ok(None) };
+        if self.proxies.iter().any(|proxy| proxy.contains(&peer)) {
+            return Ok(None);
+        }
+        Shares::take(&self.open, network(peer), most.get()).map(Some)
+    }
 }
 
 /// One worker, as the dealer sees it.
@@ -107,7 +136,7 @@ impl<O: Observer> Dealer<O> {
                         if pause.is_zero() {
                             tracing::error!(%error, "cannot accept connections; is the limit of open files too low?");
                         }
-                        self.observer.accept_failed(index);
+                        self.observer.connection_refused(index, TurnedAway::Unaccepted);
                         pause = (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
                     }
                 },
@@ -136,14 +165,19 @@ impl<O: Observer> Dealer<O> {
         let least = self.workers.iter().min_by_key(|hand| load(hand));
         let in_all: usize = self.workers.iter().map(load).sum();
         let Some(hand) = least.filter(|_| in_all < self.most) else {
-            self.observer.connection_refused(index);
+            self.observer.connection_refused(index, TurnedAway::Full);
+            return;
+        };
+        let peer = peer.ip().to_canonical();
+        let Ok(share) = self.crowd.let_in(peer) else {
+            self.observer.connection_refused(index, TurnedAway::AddressFull);
             return;
         };
         // Answers are small and whole: nothing is gained by waiting to fill a segment.
         let Ok(socket) = socket.set_nodelay(true).and_then(|()| socket.into_std()) else { return };
-        let seat = Seat::take(&hand.load, &self.observer, index);
+        let seat = Seat::take(&hand.load, &self.observer, index, share);
         // A worker that is gone drops the connection, and with it the seat.
-        let _ = hand.deal.send(Dealt { socket, peer: peer.ip().to_canonical(), seat });
+        let _ = hand.deal.send(Dealt { socket, peer, seat });
     }
 }
 

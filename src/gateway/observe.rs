@@ -28,11 +28,8 @@ pub trait Observer: Send + Sync + 'static {
     /// That connection is gone.
     fn connection_closed(&self, _listener: usize, _end: End) {}
 
-    /// A connection was closed at once: there are as many as may be.
-    fn connection_refused(&self, _listener: usize) {}
-
-    /// None could be let in, for want of descriptors or memory.
-    fn accept_failed(&self, _listener: usize) {}
+    /// A connection was not let in.
+    fn connection_refused(&self, _listener: usize, _why: TurnedAway) {}
 
     /// The gateway is about to stop: whoever asks whether it is ready must hear no.
     fn draining(&self) {}
@@ -109,6 +106,26 @@ impl End {
         (Self::Broken, "broken"),
         (Self::Stopped, "stopped"),
         (Self::Panicked, "panicked"),
+    ];
+}
+
+/// Why a connection was not let in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TurnedAway {
+    /// There are as many as may be.
+    Full,
+    /// Its address has as many as one may have.
+    AddressFull,
+    /// There was no descriptor or memory for it. It may be let in a moment later.
+    Unaccepted,
+}
+
+impl TurnedAway {
+    /// Every reason, in the order of its index, with its label.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Full, "full"),
+        (Self::AddressFull, "address_full"),
+        (Self::Unaccepted, "unaccepted"),
     ];
 }
 

@@ -19,7 +19,7 @@ use super::cut::{Cutter, Sleepers, keep_waking};
 use super::desk::Desk;
 use super::files::most_connections;
 use super::forward::Upstreams;
-use super::listener::{BindError, Dealer, Hand, bind};
+use super::listener::{BindError, Crowd, Dealer, Hand, bind};
 use super::observe::Observer;
 use super::request_id::RequestIds;
 use super::tls::{self, TlsError};
@@ -132,6 +132,7 @@ impl Gateway {
             workers: Vec::new(),
             observer: Arc::clone(observer),
             most: most_connections(config, workers(config)),
+            crowd: Crowd::new(&config.server),
         };
         for number in 0..workers(config) {
             let (deal, dealt) = mpsc::unbounded_channel();

@@ -1,6 +1,7 @@
 //! One thread of the data plane: its connections, its upstream pool, and nothing that another worker waits for.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use super::forward::Upstreams;
 use super::observe::{End, Observer, Tally};
 use super::request_id::RequestIds;
 use super::running::{Phase, reaches};
+use super::shares::Share;
 use super::tunnel;
 use super::tunnels::Tunnels;
 use crate::admit::{Gate, Scratch};
@@ -53,7 +55,7 @@ pub(super) struct Worker<K, S, C, O: Observer> {
 /// A connection on its way to a worker.
 pub(super) struct Dealt<O: Observer> {
     pub(super) socket: std::net::TcpStream,
-    pub(super) peer: std::net::IpAddr,
+    pub(super) peer: IpAddr,
     pub(super) seat: Seat<O>,
 }
 
@@ -63,13 +65,21 @@ pub(super) struct Seat<O: Observer> {
     observer: Arc<O>,
     pub(super) listener: usize,
     pub(super) end: End,
+    /// Of its address, where those of one are bounded.
+    _share: Option<Share<IpAddr>>,
 }
 
 impl<O: Observer> Seat<O> {
-    pub(super) fn take(load: &Arc<AtomicUsize>, observer: &Arc<O>, listener: usize) -> Self {
+    pub(super) fn take(
+        load: &Arc<AtomicUsize>,
+        observer: &Arc<O>,
+        listener: usize,
+        share: Option<Share<IpAddr>>,
+    ) -> Self {
         load.fetch_add(1, Ordering::Relaxed);
         observer.connection_opened(listener);
-        Self { load: Arc::clone(load), observer: Arc::clone(observer), listener, end: End::Stopped }
+        let (load, observer) = (Arc::clone(load), Arc::clone(observer));
+        Self { load, observer, listener, end: End::Stopped, _share: share }
     }
 }
 

@@ -111,7 +111,7 @@ impl Families {
             connections: gauge(to, "connections", "Client connections open.", &["listener"])?,
             connections_opened: counter(to, "connections_total", "Client connections accepted.", &["listener"])?,
             connections_closed: counter(to, "connections_closed_total", "Client connections that ended, by why.", &["listener", "cause"])?,
-            connections_refused: counter(to, "connections_refused_total", "Client connections that were not let in: full when there were as many as may be, unaccepted when there was no descriptor or memory for one.", &["listener", "cause"])?,
+            connections_refused: counter(to, "connections_refused_total", "Client connections that were not let in: full when there were as many as may be, address_full when one address had, unaccepted when there was no descriptor or memory for one.", &["listener", "cause"])?,
             websockets: gauge(to, "websockets", "WebSockets open.", &["route"])?,
             websockets_closed: counter(to, "websockets_closed_total", "WebSockets that ended, by why.", &["route", "cause"])?,
             websocket_bytes: counter(to, "websocket_bytes_total", "Bytes that passed through WebSockets, by whom they came from.", &["route", "from"])?,

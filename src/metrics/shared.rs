@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::families::Families;
 use super::gauge;
-use crate::gateway::observe::End;
+use crate::gateway::observe::{End, TurnedAway};
 
 /// Why a store kept a request from passing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,8 +64,7 @@ pub struct ListenerMeter {
     open: IntGauge,
     opened: IntCounter,
     closed: [IntCounter; End::ALL.len()],
-    full: IntCounter,
-    unaccepted: IntCounter,
+    refused: [IntCounter; TurnedAway::ALL.len()],
 }
 
 impl ListenerMeter {
@@ -76,8 +75,7 @@ impl ListenerMeter {
             opened: families.connections_opened.with_label_values(&[name]),
             closed: End::ALL
                 .map(|(_, cause)| families.connections_closed.with_label_values(&[name, cause])),
-            full: refused("full"),
-            unaccepted: refused("unaccepted"),
+            refused: TurnedAway::ALL.map(|(_, cause)| refused(cause)),
         }
     }
 
@@ -96,13 +94,11 @@ impl ListenerMeter {
         }
     }
 
-    /// Counts one that was turned away, since there are as many as may be.
-    pub fn refused(&self) {
-        self.full.inc();
-    }
-
-    /// Counts a time that none could be let in, for want of descriptors or memory.
-    pub fn accept_failed(&self) {
-        self.unaccepted.inc();
+    /// Counts one that was not let in.
+    pub fn refused(&self, why: TurnedAway) {
+        let counters = TurnedAway::ALL.iter().zip(&self.refused);
+        for (_, counter) in counters.filter(|((reason, _), _)| *reason == why) {
+            counter.inc();
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::clock::Micros;
 use crate::denial::Denial;
-use crate::gateway::observe::End;
+use crate::gateway::observe::{End, TurnedAway};
 
 const LABELS: Labels<'static> = Labels {
     routes: &[
@@ -177,13 +177,12 @@ fn connections_are_counted_by_why_they_ended_or_were_not_let_in() {
         );
         assert_eq!(value(&metrics, &series), Some(f64::from(times)), "{series}");
     }
-    meter.refused();
-    (0..2).for_each(|_| meter.accept_failed());
-    for (cause, times) in [("full", 1.0), ("unaccepted", 2.0)] {
+    for (times, (why, cause)) in (1..).zip(TurnedAway::ALL) {
+        (0..times).for_each(|_| meter.refused(why));
         let series = format!(
             "countersign_connections_refused_total{{cause=\"{cause}\",listener=\"public\"}}"
         );
-        assert_eq!(value(&metrics, &series), Some(times));
+        assert_eq!(value(&metrics, &series), Some(f64::from(times)), "{series}");
     }
 }
 

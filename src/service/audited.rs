@@ -9,7 +9,7 @@ use crate::clock::{Micros, SystemClock};
 use crate::config::Config;
 use crate::denial::Denial;
 use crate::gateway::observe::{
-    End, Finished, Intent, Observer, Passed, Proven, Tally, WebSocketClosed,
+    End, Finished, Intent, Observer, Passed, Proven, Tally, TurnedAway, WebSocketClosed,
 };
 use crate::gateway::request_id::RequestId;
 use crate::metrics::AuditMeter;
@@ -72,12 +72,8 @@ impl Observer for Audited {
         self.counted.connection_closed(listener, end);
     }
 
-    fn connection_refused(&self, listener: usize) {
-        self.counted.connection_refused(listener);
-    }
-
-    fn accept_failed(&self, listener: usize) {
-        self.counted.accept_failed(listener);
+    fn connection_refused(&self, listener: usize, why: TurnedAway) {
+        self.counted.connection_refused(listener, why);
     }
 
     fn draining(&self) {

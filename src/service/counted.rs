@@ -6,23 +6,41 @@ use std::time::{Duration, Instant};
 use crate::admin::{NotReady, Readiness};
 use crate::denial::Denial;
 use crate::gateway::forward::ForwardFault;
-use crate::gateway::observe::{End, Finished, Observer, Outcome, Passed, Tally, WebSocketClosed};
+use crate::gateway::observe::{
+    End, Finished, Observer, Outcome, Passed, Tally, TurnedAway, WebSocketClosed,
+};
 use crate::metrics::{self, Metrics, StoreRefusal, UpstreamOutcome, Worker};
 
 /// Hears of connections.
 pub(super) struct Counted {
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    /// When it was last told that connections are refused.
-    told_full: Mutex<Option<Instant>>,
+    told_full: Told,
+    told_address_full: Told,
 }
 
-/// How long nothing more is told of connections that are refused: the metric counts them.
+/// When something was last told that could fill the log: once a minute is enough where a metric counts it.
+#[derive(Default)]
+struct Told(Mutex<Option<Instant>>);
+
+impl Told {
+    /// Whether it is to be told again, which is noted.
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| now.duration_since(last) >= TELL_AGAIN);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
+
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
 impl Counted {
     pub(super) fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self { metrics, readiness, told_full: Mutex::default() }
+        Self { metrics, readiness, told_full: Told::default(), told_address_full: Told::default() }
     }
 }
 
@@ -47,24 +65,20 @@ impl Observer for Counted {
         }
     }
 
-    fn connection_refused(&self, listener: usize) {
+    fn connection_refused(&self, listener: usize, why: TurnedAway) {
         if let Some(meter) = self.metrics.listener(listener) {
-            meter.refused();
+            meter.refused(why);
         }
-        // Whoever opens connections by the thousand must not fill the log.
-        let now = Instant::now();
-        let mut told = self.told_full.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| now.duration_since(told) >= TELL_AGAIN) {
-            *told = Some(now);
-            tracing::warn!(
-                "connections are refused: there are as many as `server.max_connections` allows"
-            );
-        }
-    }
-
-    fn accept_failed(&self, listener: usize) {
-        if let Some(meter) = self.metrics.listener(listener) {
-            meter.accept_failed();
+        let (told, bound) = match why {
+            TurnedAway::Full => (&self.told_full, "server.max_connections"),
+            TurnedAway::AddressFull => {
+                (&self.told_address_full, "server.max_connections_per_address")
+            }
+            // The acceptor knows more of it, and has told.
+            TurnedAway::Unaccepted => return,
+        };
+        if told.is_due() {
+            tracing::warn!("connections are refused: there are as many as `{bound}` allows");
         }
     }
 

@@ -8,7 +8,7 @@ use countersign::admin::{self, AdminState, NotReady, Readiness};
 use countersign::audit::Kind;
 use countersign::clock::Micros;
 use countersign::denial::Denial;
-use countersign::gateway::observe::{End, Parting, Passed};
+use countersign::gateway::observe::{End, Parting, Passed, TurnedAway};
 use countersign::metrics::{
     AuditMeter, KeyCounts, Labels, Metrics, Outcome, RouteLabels, StoreRefusal, UpstreamLabels,
     UpstreamOutcome,
@@ -110,8 +110,9 @@ fn work(metrics: &Metrics, worker: &countersign::metrics::Worker) {
         listener.opened();
         listener.closed(end);
     }
-    listener.refused();
-    listener.accept_failed();
+    for (why, _) in TurnedAway::ALL {
+        listener.refused(why);
+    }
     let websockets = metrics.websocket(0).unwrap();
     websockets.opened();
     websockets.passed(Passed { up: 10, down: 20 });

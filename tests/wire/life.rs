@@ -1,5 +1,6 @@
 //! How long things last: deadlines, places, panics, and the end.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use countersign::gateway::Gateway;
@@ -120,10 +121,32 @@ async fn connections_beyond_the_most_are_closed_at_once() {
         assert_eq!(status(&client.answer().await), 200);
     }
     assert_eq!(gateway.connect().await.rest().await, "");
-    gateway.ear.hears("refused 0").await;
+    gateway.ear.hears("refused 0 Full").await;
     drop(first);
     gateway.ear.hears("closed 0").await;
     assert_eq!(status(&gateway.get("/public", "").await), 200);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_connections_of_all_unless_it_is_a_trusted_proxy() {
+    let most = NonZeroUsize::new(1);
+    let gateway = Fixture::with(|config| config.server.max_connections_per_address = most);
+    let mut first = gateway.connect().await;
+    first.send("GET /public HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&first.answer().await), 200);
+    assert_eq!(gateway.connect().await.rest().await, "");
+    gateway.ear.hears("refused 0 AddressFull").await;
+    drop(first);
+    gateway.ear.hears("closed 0").await;
+    assert_eq!(status(&gateway.get("/public", "").await), 200);
+
+    let gateway = Fixture::with(|config| {
+        config.server.max_connections_per_address = most;
+        config.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let _first = gateway.connect().await;
+    assert_eq!(status(&gateway.get("/public", "").await), 200);
+    assert_eq!(gateway.ear.count("refused"), 0);
 }
 
 #[tokio::test]

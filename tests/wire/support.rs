@@ -11,7 +11,7 @@ use countersign::admit::{
 use countersign::clock::{ManualClock, Micros};
 use countersign::config::{Config, Listener, Server, Store as StoreConfig, TlsFiles, Upstream};
 use countersign::dialect::{Dialect, builtin};
-use countersign::gateway::observe::{End, Finished, Observer, Tally};
+use countersign::gateway::observe::{End, Finished, Observer, Tally, TurnedAway};
 use countersign::gateway::pattern::{HostPattern, PathPattern};
 use countersign::gateway::routes::{Entry, Routes, Rule, Target, TimeAnswer};
 use countersign::gateway::{Gateway, Running};
@@ -147,8 +147,8 @@ impl Observer for Ear {
         self.note(format!("closed {listener} {end:?}"));
     }
 
-    fn connection_refused(&self, listener: usize) {
-        self.note(format!("refused {listener}"));
+    fn connection_refused(&self, listener: usize, why: TurnedAway) {
+        self.note(format!("refused {listener} {why:?}"));
     }
 
     fn draining(&self) {
@@ -289,6 +289,7 @@ pub(crate) fn config() -> Config {
     let server = Server {
         workers: 2,
         max_connections: 100,
+        max_connections_per_address: None,
         trusted_proxies: Vec::new(),
         handshake_timeout: BOUND,
         head_timeout: BOUND,
