@@ -1,5 +1,7 @@
 //! Signed replies, checked as Bitstamp's documentation says, by code that knows nothing of the recipe.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use countersign::clock::Micros;
 use countersign::dialect::{Credentials, Draft, SignedRequest};
@@ -12,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::Sha256;
 use tokio::net::TcpStream;
 
-use crate::support::{Fixture, NOW, SECRET, dialect};
+use crate::support::{Fixture, NOW, SECRET, dialect, trickle, upstream};
 
 fn signed(path: &str) -> SignedRequest {
     let draft = Draft {
@@ -93,6 +95,26 @@ async fn a_reply_too_long_to_be_held_back_goes_on_whole_and_unsigned() {
         let (fields, body) = ask(&gateway, &signed("/api/v2/large"), version).await;
         assert!(body.len() > 5 << 20 && body.ends_with(b"xxx"), "{}", body.len());
         assert!(!fields.contains_key("x-server-auth-signature"));
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_comes_slowly_goes_on_whole_and_signed_however_long_it_takes() {
+    let gap = Duration::from_millis(100);
+    let piece = "x".repeat(256 << 10);
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut pieces = vec![head.to_owned()];
+    pieces.resize(15, format!("{:x}\r\n{piece}\r\n", piece.len()));
+    pieces.push("0\r\n\r\n".to_owned());
+    let backend = trickle(pieces, gap).await;
+    let gateway = Fixture::with(|config| {
+        config.server.idle_timeout = gap * 10;
+        config.upstreams = [upstream(backend), upstream(backend)].into();
+    });
+    for version in [1, 2] {
+        let (fields, body) = ask(&gateway, &signed("/api/v2/balance/"), version).await;
+        assert_eq!(body.len(), piece.len() * 14, "HTTP/{version}");
+        assert!(fields.contains_key("x-server-auth-signature"));
     }
 }
 
