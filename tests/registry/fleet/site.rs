@@ -40,6 +40,17 @@ pub(crate) struct Site {
     _kept: (Beside, TempDir, Option<Arc<Server>>),
 }
 
+/// Opens a registry with a gateway's patience, which a busy machine may try at first.
+fn opened(options: &Options) -> Postgres {
+    let begun = Instant::now();
+    loop {
+        match Postgres::open(options.clone()) {
+            Ok(postgres) => return postgres,
+            Err(error) => assert!(begun.elapsed() < BOUND, "{error}"),
+        }
+    }
+}
+
 /// A gateway.
 pub(crate) struct One {
     pub(crate) service: Service,
@@ -62,7 +73,7 @@ impl Site {
             let wire = Wire::to(socket.clone(), &beside.handle);
             let url = format!("postgres://postgres@{}/{database}?sslmode=disable", wire.address);
             let options = Options::new(&url, None).unwrap();
-            let postgres: Arc<dyn Registry> = Arc::new(Postgres::open(options).unwrap());
+            let postgres: Arc<dyn Registry> = Arc::new(opened(&options));
             (Some(wire), postgres)
         });
         let ways = ways.collect();
