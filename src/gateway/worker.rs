@@ -66,7 +66,7 @@ pub(super) struct Seat<O: Observer> {
     pub(super) listener: usize,
     pub(super) end: End,
     /// Of its address, where those of one are bounded.
-    _share: Option<Share<IpAddr>>,
+    share: Option<Share<IpAddr>>,
 }
 
 impl<O: Observer> Seat<O> {
@@ -79,12 +79,14 @@ impl<O: Observer> Seat<O> {
         load.fetch_add(1, Ordering::Relaxed);
         observer.connection_opened(listener);
         let (load, observer) = (Arc::clone(load), Arc::clone(observer));
-        Self { load, observer, listener, end: End::Stopped, _share: share }
+        Self { load, observer, listener, end: End::Stopped, share }
     }
 }
 
 impl<O: Observer> Drop for Seat<O> {
     fn drop(&mut self) {
+        // First, so that whoever hears of the closing finds the place free.
+        drop(self.share.take());
         self.load.fetch_sub(1, Ordering::Relaxed);
         let end = if std::thread::panicking() { End::Panicked } else { self.end };
         self.observer.connection_closed(self.listener, end);
