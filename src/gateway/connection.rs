@@ -139,7 +139,8 @@ pub(super) fn http1(server: &Server) -> http1::Builder {
         .timer(TokioTimer::new())
         // `Pulse` has the deadline: hyper's would also end the idle time between two requests.
         .header_read_timeout(None)
-        .half_close(false)
+        // As in `front`: who has ended its side may wait for the answer.
+        .half_close(true)
         .max_buf_size(server.head_bytes.max(SMALLEST_BUFFER))
         .max_header_size(server.head_bytes);
     if server.header_fields > HYPER_FIELDS {

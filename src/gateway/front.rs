@@ -58,7 +58,8 @@ pub(super) async fn converse<K: Keys, S: Store, C: Clock, O: Observer>(
 ) -> Left {
     stream.hush();
     let held = Held::new(&worker.desk.rooms);
-    let front = Front { io: RefCell::new(Io { stream, held }), body: Cell::new(None) };
+    let io = RefCell::new(Io { stream, held, has_ended: false });
+    let front = Front { io, body: Cell::new(None) };
     loop {
         let (request, rest) = match front.next(worker, &line.pulse).await {
             Next::Request(request, rest) => (request, rest),
@@ -212,14 +213,9 @@ impl Front {
         .await
     }
 
-    /// Whether the client has closed. While a body is to come, whoever reads that will see.
+    /// Whether the client has broken off. While a body is to come, whoever reads that will see.
     fn is_gone(&self, cx: &mut Context<'_>) -> bool {
-        if self.body.get().is_some() {
-            return false;
-        }
-        let io = &mut *self.io.borrow_mut();
-        // What comes early is kept, and no more is read then.
-        io.held.is_empty() && matches!(io.poll_more(cx), Poll::Ready(Ok(0) | Err(_)))
+        self.body.get().is_none() && self.io.borrow_mut().is_broken(cx)
     }
 
     /// Whether more of the request's body is still to come than is waited for.
@@ -372,7 +368,7 @@ impl Front {
     }
 
     fn hand_over(self) -> Left {
-        let Io { mut stream, held } = self.io.into_inner();
+        let Io { mut stream, held, .. } = self.io.into_inner();
         stream.put_back(held.into_text().freeze());
         Left::Odd(stream)
     }

@@ -163,13 +163,36 @@ async fn a_panic_costs_one_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_is_counted() {
+async fn a_client_that_breaks_off_is_counted() {
     let gateway = Fixture::start();
     let mut client = gateway.connect().await;
     client.send(get("/key", "X-MBX-APIKEY: slow\r\n")).await;
     let _ = gateway.gate.keys.asked.acquire().await.unwrap();
+    client.0.set_zero_linger().unwrap();
     drop(client);
     gateway.ear.hears("request Aborted - 0 cut").await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_its_side_gets_the_answers_to_all_it_sent() {
+    let public = "GET /public HTTP/1.1\r\nHost: a\r\n\r\n";
+    // What comes in chunks is for hyper.
+    let ends = ["\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"];
+    for (end, early) in ends.into_iter().flat_map(|end| [(end, ""), (end, public)]) {
+        let gateway = Fixture::with(|config| config.server.workers = 1);
+        let mut client = gateway.connect().await;
+        client.send(format!("GET /key HTTP/1.1\r\nHost: a\r\nX-MBX-APIKEY: slow\r\n{end}")).await;
+        let _ = gateway.gate.keys.asked.acquire().await.unwrap();
+        client.send(early).await;
+        client.0.shutdown().await.unwrap();
+        // Another connection of the same worker: what came before it has been seen.
+        assert_eq!(status(&gateway.get("/public", "").await), 200);
+        gateway.gate.keys.go_on.add_permits(1);
+        let text = client.rest().await;
+        let sent = 1 + usize::from(!early.is_empty());
+        assert_eq!(text.matches("HTTP/1.1 200 OK").count(), sent, "{text}");
+        assert_eq!(gateway.ear.count("request Aborted"), 0);
+    }
 }
 
 #[tokio::test]
