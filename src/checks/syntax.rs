@@ -36,10 +36,11 @@ pub(crate) fn check_unsigned(request: &Inbound<'_>) -> Result<(), Denial> {
     Ok(())
 }
 
-/// Whether a request with this path could pass.
+/// Holds when a request for this target could pass.
 #[cfg(feature = "server")]
-pub(crate) fn accepts(text: &str) -> bool {
-    path(text.as_bytes()).is_ok()
+pub(crate) fn target(path_text: &str, query_text: &str) -> Result<(), Denial> {
+    path(path_text.as_bytes())?;
+    query(query_text.as_bytes())
 }
 
 fn path(path: &[u8]) -> Result<(), Denial> {

@@ -9,6 +9,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::curl;
+use crate::checks::syntax;
 use crate::clock::{Clock, Micros, SystemClock};
 use crate::denial::{Credential, Denial};
 use crate::dialect::{Credentials, Dialect, Draft, SignedRequest, Unsignable, builtin};
@@ -97,17 +98,6 @@ pub fn run(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Resul
     }
 }
 
-/// What would be refused of a URL, or be sent otherwise than it was signed.
-fn oddity(url: &Uri) -> Option<&'static str> {
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some("write what is no ASCII as %XX, of UTF-8");
-    }
-    let mut segments = url.path().split('/').skip(1);
-    let is_odd = segments.any(|segment| segment == "." || segment == "..");
-    is_odd.then_some("its path goes up and down by `.` or `..`: write where it leads")
-}
-
 fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     let dialect = dialect(&args.dialect, args.recipe.as_deref())?;
     let (Some(scheme), Some(authority)) = (args.url.scheme_str(), args.url.authority()) else {
@@ -116,9 +106,12 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     if !["http", "https"].contains(&scheme) {
         return Err(format!("`{}` is neither http:// nor https://", args.url));
     }
-    if let Some(odd) = oddity(&args.url) {
-        return Err(format!("no gateway takes `{}`: {odd}", args.url));
-    }
+    let (path, query) = (args.url.path(), args.url.query().unwrap_or_default());
+    syntax::target(path, query).map_err(|denial| {
+        let cure =
+            if path.is_ascii() && query.is_ascii() { "" } else { ": write it as %XX, of UTF-8" };
+        format!("the gateway refuses `{}`: {}{cure}", args.url, denial.detail())
+    })?;
     let secret = secret(args)?;
     let algorithm = args.algorithm.or_else(|| likely(&dialect, &secret));
     let algorithm = algorithm.ok_or_else(|| format!("{} has no keys", dialect.name()))?;
@@ -146,8 +139,8 @@ fn sign(args: &Args) -> Result<(Dialect, SignedRequest, String), String> {
     let usual_lead = dialect.lead().and_then(|lead| u64::try_from(lead.as_millis()).ok());
     let draft = Draft {
         method,
-        path: args.url.path(),
-        query: args.url.query().unwrap_or_default(),
+        path,
+        query,
         body: &args.data,
         host: authority.as_str(),
         window_ms: args.window,

@@ -94,7 +94,7 @@ impl PathPattern {
             segments.push(Segment::parse(segment, after.is_none() && !open)?);
             rest = after;
         }
-        if text.contains('%') && !syntax::accepts(text) {
+        if text.contains('%') && syntax::target(text, "").is_err() {
             return Err(BadPattern::Encoded);
         }
         Ok(Self::of(text, segments, open))

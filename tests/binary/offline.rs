@@ -179,6 +179,10 @@ fn what_sign_cannot_sign_it_says_with_the_cure() {
         ("--key= --secret-env SECRET http://localhost/a", "give --key"),
         ("--key k --secret-env SECRET --window 70000 http://localhost/a", "lower --window"),
         ("--key k --secret-env SECRET ftp://localhost/a", "neither http:// nor https://"),
+        ("--key k --secret-env SECRET http://localhost/a/../b", "a dot segment"),
+        ("--key k --secret-env SECRET http://localhost/a%2fb", "in the path"),
+        ("--key k --secret-env SECRET http://localhost/a?b=%4", "two hexadecimal digits"),
+        ("--key k --secret-env SECRET http://localhost/a?b=\u{e9}", "write it as %XX"),
         ("--key k --secret-env PEM --dialect bybit http://localhost/a", "rsa-sha256"),
         (
             "--key k --secret-env SECRET --dialect bitget --passphrase-env NONE http://localhost/a",
