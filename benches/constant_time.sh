@@ -1,5 +1,5 @@
 #!/bin/sh
-# Shows that time tells nothing: Welch's t of benches/constant_time.rs, and then that of a control build of the same
+# Shows that time tells nothing: Welch's t of benches/constant_time, and then that of a control build of the same
 # code with faults put in on purpose, which must stand out. Takes the number of samples, by default a million, and words
 # of the lines that are wanted, by default all.
 set -eu

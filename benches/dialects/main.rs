@@ -13,7 +13,8 @@
     reason = "a bench may panic, and its figures are estimates"
 )]
 
-#[path = "../tests/support/example.rs"]
+mod bare;
+#[path = "../../tests/support/example.rs"]
 mod example;
 
 use std::hint::black_box;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
+use bare::Bare;
 use countersign::admit::{Ask, Decoys, Effect, Gate, Guard, Route, Scratch};
 use countersign::clock::{ManualClock, Micros};
 use countersign::dialect::{
@@ -34,11 +36,8 @@ use countersign::registry::Keys as _;
 use countersign::registry::fixed::FixedKeys;
 use countersign::store::memory::{MemoryStore, Options};
 use countersign::store::{Charge, Identity, Repeat, SignedTime, Store as _, Verdict};
-use ed25519_dalek::{Signature, VerifyingKey};
 use example::with_id;
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderValue, Method};
-use sha2::{Sha256, Sha384, Sha512};
 
 /// As the binary has it.
 #[cfg(feature = "server")]
@@ -73,52 +72,6 @@ impl Owned {
             headers: (&self.headers).into(),
             body: self.body.as_bytes(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
-        }
-    }
-}
-
-/// What proves the signed bytes alone.
-enum Bare {
-    Sha256(Hmac<Sha256>),
-    Sha384(Hmac<Sha384>),
-    Sha512(Hmac<Sha512>),
-    Ed25519(Box<(VerifyingKey, Signature, Vec<u8>)>),
-}
-
-impl Bare {
-    fn of(algorithm: Algorithm, secret: &[u8]) -> Self {
-        match algorithm {
-            Algorithm::HmacSha256 => Self::Sha256(Hmac::new_from_slice(secret).unwrap()),
-            Algorithm::HmacSha384 => Self::Sha384(Hmac::new_from_slice(secret).unwrap()),
-            Algorithm::HmacSha512 => Self::Sha512(Hmac::new_from_slice(secret).unwrap()),
-            Algorithm::Ed25519 => {
-                use ed25519_dalek::Signer as _;
-                // The time depends on the length, which is that of a common token.
-                let key = ed25519_dalek::SigningKey::from_bytes(&[7; 32]);
-                let message = vec![b'x'; 500];
-                let signature = key.sign(&message);
-                Self::Ed25519(Box::new((key.verifying_key(), signature, message)))
-            }
-            Algorithm::RsaSha256 | Algorithm::RsaPssSha512 | Algorithm::EcdsaP256Sha256 => {
-                panic!("{} has no bare proof here", algorithm.name())
-            }
-        }
-    }
-
-    fn prove(&self, signed: &[u8]) {
-        fn mac<M: Mac + Clone>(prepared: &M, signed: &[u8]) {
-            let mut mac = prepared.clone();
-            mac.update(black_box(signed));
-            black_box(mac.finalize());
-        }
-        match self {
-            Self::Sha256(prepared) => mac(prepared, signed),
-            Self::Sha384(prepared) => mac(prepared, signed),
-            Self::Sha512(prepared) => mac(prepared, signed),
-            Self::Ed25519(pair) => {
-                let (key, signature, message) = &**pair;
-                black_box(key.verify_strict(black_box(message), signature)).unwrap();
-            }
         }
     }
 }
