@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::Config;
 use super::document::Table;
 use super::down::signs_where;
 use super::problem::Fault;
@@ -47,6 +48,18 @@ pub(super) fn refuse_unlike(
     match table.find("lead") {
         Some(node) => node.spot.error(fault),
         None => table.spot.error(fault),
+    }
+}
+
+impl Config {
+    /// The longest lead of all routes whose requests sign a deadline; zero where none do.
+    pub fn longest_lead(&self) -> Duration {
+        let demands = self.routes.all().iter().map(|entry| &entry.demand);
+        demands
+            .filter(|demand| signed(demand).is_some())
+            .map(|demand| demand.lead)
+            .max()
+            .unwrap_or_default()
     }
 }
 

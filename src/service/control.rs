@@ -24,6 +24,9 @@ use crate::store::live::LiveStore;
 /// How often readiness and the machine's clock are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// In how many looks in a row a mark must be missing to be said to. One may fall between two that are written.
+const LASTING: u32 = 2;
+
 /// The running control plane.
 pub(super) struct Control {
     stop: oneshot::Sender<()>,
@@ -153,7 +156,7 @@ impl Watch {
         let mut ticks = interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut steadiness = Steadiness::default();
-        let mut was_noted = true;
+        let mut unnoted = 0;
         loop {
             ticks.tick().await;
             self.inform();
@@ -164,7 +167,7 @@ impl Watch {
             self.hold_if(NotReady::Store, shared.is_some_and(|store| !store.is_usable()));
             let now = self.gate.clock.now();
             self.hold_if(NotReady::Fence, !self.gate.store.fence_passed(now));
-            self.check_disk(self.gate.store.is_noted(now), &mut was_noted);
+            self.check_disk(self.gate.store.is_noted(now), &mut unnoted);
             if self.gate.keys.is_informed() {
                 self.readiness.clear(NotReady::Registry);
             }
@@ -176,20 +179,18 @@ impl Watch {
         }
     }
 
-    /// Nothing signed is judged while the state directory does not take the mark that covers it.
-    fn check_disk(&self, is_noted: bool, was_noted: &mut bool) {
-        match (is_noted, std::mem::replace(was_noted, is_noted)) {
-            (false, true) => tracing::error!(
+    /// Nothing signed is judged while the state directory does not take the mark that covers it. Once is none: the gateway
+    /// may just have followed its clock ahead, and the next mark is under way.
+    fn check_disk(&self, is_noted: bool, unnoted: &mut u32) {
+        let before = std::mem::replace(unnoted, if is_noted { 0 } else { *unnoted + 1 });
+        if *unnoted == LASTING {
+            tracing::error!(
                 "the state directory cannot be written: signed requests are refused until it can; make room on its disk"
-            ),
-            (true, false) => {
-                tracing::info!(
-                    "the state directory can be written again: signed requests are judged"
-                );
-            }
-            (true, true) | (false, false) => {}
+            );
+        } else if is_noted && before >= LASTING {
+            tracing::info!("the state directory can be written again: signed requests are judged");
         }
-        self.hold_if(NotReady::Disk, !is_noted);
+        self.hold_if(NotReady::Disk, *unnoted >= LASTING);
     }
 
     /// Nothing signed is judged by a clock that was moved.

@@ -289,6 +289,7 @@ fn options(config: &Config) -> Options {
         volatile_marks: config.store.volatile_marks,
         state_dir: config.store.state_dir.clone(),
         future_skew: future.unwrap_or(defaults.future_skew),
+        longest_lead: config.longest_lead(),
         stamp_unit: if seconds { Duration::from_secs(1) } else { defaults.stamp_unit },
         ..defaults
     }

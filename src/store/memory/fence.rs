@@ -23,7 +23,7 @@ pub(super) struct Fence {
     /// What the state directory says this process may accept; all there is without one.
     stamp_ceiling: AtomicU64,
     deadline_ceiling: AtomicU64,
-    /// The furthest lead asked for, in microseconds.
+    /// The furthest lead known of, in microseconds.
     lead: AtomicU64,
     /// The latest moment heard of, to the nearest [`HEARING`].
     latest: AtomicU64,
@@ -48,16 +48,14 @@ impl Fence {
             earlier,
             stamp_ceiling: AtomicU64::new(u64::MAX),
             deadline_ceiling: AtomicU64::new(u64::MAX),
-            lead: AtomicU64::new(0),
+            lead: AtomicU64::new(micros(options.longest_lead)),
             latest: AtomicU64::new(birth.0),
         }
     }
 
     /// How long to wait before signing again, if a request signed for `time` cannot be judged at `now`.
     pub(super) fn refuses(&self, now: Micros, time: SignedTime) -> Option<Duration> {
-        if now.0 > self.latest.load(Ordering::Relaxed).saturating_add(HEARING) {
-            self.latest.fetch_max(now.0, Ordering::Relaxed);
-        }
+        self.hear(now);
         match time {
             SignedTime::Stamp(at) => {
                 let (floor, ceiling) = (self.stamp_floor(), &self.stamp_ceiling);
@@ -68,9 +66,8 @@ impl Fence {
                 above(at, now + self.skew, ceiling)
             }
             SignedTime::Deadline { at, lead } => {
-                let micros = u64::try_from(lead.as_micros()).unwrap_or(u64::MAX);
-                if micros > self.lead.load(Ordering::Relaxed) {
-                    self.lead.fetch_max(micros, Ordering::Relaxed);
+                if micros(lead) > self.lead.load(Ordering::Relaxed) {
+                    self.lead.fetch_max(micros(lead), Ordering::Relaxed);
                 }
                 let floor = self.earlier.deadline.max(self.birth + lead + self.bound * 2);
                 if at <= floor {
@@ -84,7 +81,14 @@ impl Fence {
         }
     }
 
-    /// The latest moment that a request was judged at, to the nearest [`HEARING`].
+    /// Takes note of how late it is, so that the marks keep up where the clock was followed ahead.
+    fn hear(&self, now: Micros) {
+        if now.0 > self.latest.load(Ordering::Relaxed).saturating_add(HEARING) {
+            self.latest.fetch_max(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The latest moment that it was asked about, to the nearest [`HEARING`].
     pub(super) fn heard(&self) -> Micros {
         Micros(self.latest.load(Ordering::Relaxed))
     }
@@ -106,8 +110,9 @@ impl Fence {
         Mark { stamp: stamp.max(self.earlier.stamp), deadline: deadline.max(self.earlier.deadline) }
     }
 
-    /// Whether the disk has noted that what is signed at `now` may be accepted.
+    /// Whether the disk has noted that what is signed at `now` may be accepted; if not, the next mark will.
     pub(super) fn is_noted(&self, now: Micros) -> bool {
+        self.hear(now);
         now.0 <= self.stamp_ceiling.load(Ordering::Acquire)
     }
 
@@ -121,8 +126,12 @@ impl Fence {
 /// The last moment that is written as `at` is in whole `unit`s. Clients leave off what is less than one, so a stamp made
 /// right after `at` would name a moment before it.
 fn end_of(at: Micros, unit: Duration) -> Micros {
-    let unit = u64::try_from(unit.as_micros()).unwrap_or(u64::MAX).max(1);
+    let unit = micros(unit).max(1);
     Micros((at.0 - at.0 % unit).saturating_add(unit - 1))
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// How long to wait if `at` lies above what is promised to be remembered, or above what the disk has noted.
@@ -194,6 +203,32 @@ mod tests {
         let stamp = |at| fence().refuses(now, SignedTime::Stamp(at));
         assert_eq!(stamp(now + SECOND), None);
         assert_eq!(stamp(now + SECOND + MICRO), Some(MICRO));
+    }
+
+    #[test]
+    fn the_first_deadline_of_the_longest_lead_finds_a_mark() {
+        let lead = SECOND * 60;
+        let first = |longest_lead| {
+            let options = Options { longest_lead, ..options(Duration::ZERO, MICRO) };
+            let fence = Fence::new(BIRTH, &options, Mark::default());
+            let now = BIRTH + lead * 2;
+            fence.allow_up_to(fence.cover(now, AHEAD));
+            fence.refuses(now, SignedTime::Deadline { at: now + lead, lead })
+        };
+        assert_eq!(first(lead), None);
+        // Where it is not known of before, it waits for the next.
+        assert_eq!(first(Duration::ZERO), Some(PERSIST_EVERY));
+    }
+
+    #[test]
+    fn who_asks_whether_the_present_is_noted_is_heard() {
+        let fence = fence();
+        fence.allow_up_to(fence.cover(BIRTH, AHEAD));
+        let now = BIRTH + SECOND * 10;
+        assert!(!fence.is_noted(now));
+        // Whoever writes marks may not have seen how far the clock was followed.
+        fence.allow_up_to(fence.cover(BIRTH + SECOND, AHEAD));
+        assert!(fence.is_noted(now));
     }
 
     #[test]

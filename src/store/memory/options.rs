@@ -28,6 +28,9 @@ pub struct Options {
     pub state_dir: Option<PathBuf>,
     /// The furthest ahead of now that any freshness rule accepts a stamp; stamps further ahead are refused.
     pub future_skew: Duration,
+    /// The longest lead of any deadline that is to be judged. A longer one may be asked for: the first deadline that is
+    /// signed so far ahead waits for the disk to take note of it, 250 ms.
+    pub longest_lead: Duration,
     /// How far this machine's clock may be from the clocks that gateways before it used; zero where it is the only
     /// one.
     pub clock_bound: Duration,
@@ -60,6 +63,7 @@ impl Default for Options {
             max_unique_per_key: 5_000_000,
             state_dir: None,
             future_skew: Duration::from_secs(1),
+            longest_lead: Duration::ZERO,
             clock_bound: Duration::ZERO,
             stamp_unit: Duration::from_millis(1),
             volatile_marks: false,
