@@ -46,8 +46,8 @@ fn nobody_else_can_read_the_file() {
 fn what_is_no_registry_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("registry.redb");
-    for text in ["not a registry, but a file long enough to be looked at ".repeat(200), "x".into()]
-    {
+    let odd = "not a registry, but a file long enough to be looked at ".repeat(200);
+    for text in [odd, "x".into(), String::new()] {
         std::fs::write(&path, &text).unwrap();
         let refused = Embedded::open(&path).unwrap_err();
         assert!(matches!(refused, RegistryError::Damaged(_)), "{refused}");

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Builder, Database, StorageBackend};
+use redb::{Builder, Database, StorageBackend, StorageError};
 
 use super::fault::{failed, unopened};
 use super::storage::{Health, Watched};
@@ -26,6 +26,11 @@ pub(super) fn open(path: &Path, health: &Health) -> Result<(Database, Migrated),
         make(path).map_err(unwritable)??;
     }
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(unwritable)?;
+    // The file is made whole, so one of no bytes has lost them: to begin anew in it would bring revoked keys back.
+    if file.metadata().map_err(unwritable)?.len() == 0 {
+        let empty = StorageError::Corrupted("it is empty".into());
+        return Err(unopened(path, &empty.into()));
+    }
     let db = FileBackend::new(file)
         .and_then(|file| builder().create_with_backend(Watched::new(file, health)));
     let db = db.map_err(|error| unopened(path, &error))?;
