@@ -45,6 +45,7 @@ fn main() {
             &request,
             Ending {
                 outcome,
+                unheard: None,
                 denial: None,
                 shadowed: Shadowed::default(),
                 is_local: false,

@@ -46,6 +46,8 @@ pub struct Request<'r> {
 pub struct Ending {
     /// How.
     pub outcome: Outcome,
+    /// Whether a backend may have got it, where it ended before the answer began.
+    pub unheard: Option<ForwardFault>,
     /// Why it was refused, if it was: a place in [`Denial::REASONS`].
     pub denial: Option<usize>,
     /// What rules in shadow would have refused.
@@ -198,7 +200,7 @@ impl Ending {
         match (self.denial, self.outcome) {
             (Some(denial), _) => Denial::REASONS.get(denial).copied(),
             (None, Outcome::Failed(fault)) => Some(fault_name(fault)),
-            (None, _) => None,
+            (None, _) => self.unheard.map(fault_name),
         }
     }
 }
@@ -325,4 +327,29 @@ const fn fault_name(fault: ForwardFault) -> &'static str {
 fn name(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waited_for_is_told_as_sent_or_unsent() {
+        for (unheard, reason) in [
+            (Some(ForwardFault::Unknown), Some("outcome_unknown")),
+            (Some(ForwardFault::Unsent), Some("unsent")),
+            (None, None),
+        ] {
+            let ending = Ending {
+                outcome: Outcome::Aborted,
+                unheard,
+                denial: None,
+                shadowed: Shadowed::default(),
+                is_local: false,
+                status: None,
+                took: 1,
+            };
+            assert_eq!(ending.reason(), reason);
+        }
+    }
 }

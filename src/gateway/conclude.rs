@@ -96,7 +96,8 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         record: &mut Record<O::Tally>,
     ) -> Result<Reply, Unanswered> {
         let Admitted { ready, upstream, entry, seal, receipt, at: (now, sent) } = admitted;
-        let (replied, latest) = unless_cut(record, pin!(ready.send())).await?;
+        record.ask(upstream, sent);
+        let (replied, latest) = unless_cut(record, pin!(ready.send(&record.sent))).await?;
         record.heard(upstream, sent, latest);
         let mut reply = replied.map_err(Refusal::Failed)?;
         let status = reply.status().as_u16();

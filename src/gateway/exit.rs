@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::cut::Enlisted;
+use super::forward::ForwardFault;
 use super::observe::{Finished, Intent, Outcome, Proven, Skew, Tally};
 use super::pulse::Pulse;
 use super::reply::{Head, Reply, ReplyBody, ReplyFault, Value};
@@ -50,6 +51,10 @@ pub(super) struct Record<T: Tally> {
     pub(super) standing: ArrayVec<Told, MOST_TOLD>,
     pub(super) verify: Duration,
     pub(super) upstream: Option<(usize, Duration)>,
+    /// Which upstream is being asked, and since when.
+    asked: Cell<Option<(usize, Instant)>>,
+    /// Whether a backend may have it, or a part of it.
+    pub(super) sent: Cell<bool>,
     pub(super) skew: Option<Skew>,
     /// Why a backend's answer broke off.
     fault: Option<ReplyFault>,
@@ -130,6 +135,8 @@ impl<T: Tally> Record<T> {
             standing: ArrayVec::new(),
             verify: Duration::ZERO,
             upstream: None,
+            asked: Cell::new(None),
+            sent: Cell::new(false),
             skew: None,
             fault: None,
             held: false,
@@ -181,6 +188,11 @@ impl<T: Tally> Record<T> {
             proven: self.proven.as_ref()?.proven(),
             required,
         })
+    }
+
+    /// An upstream is asked from the moment `at` on. If nobody is left to hear the answer, this is what is known.
+    pub(super) fn ask(&self, upstream: usize, at: Instant) {
+        self.asked.set(Some((upstream, at)));
     }
 
     /// An upstream was asked at the moment `asked`, and its answer had begun at `now`, or there was none.
@@ -238,6 +250,7 @@ impl<T: Tally> Drop for Record<T> {
         let now = Instant::now();
         self.pulse.end(self.status.is_some(), now.into());
         let lost = if std::thread::panicking() { Outcome::Panicked } else { Outcome::Aborted };
+        let unheard = self.asked.get().map(|(upstream, asked)| (upstream, now - asked));
         let finished = Finished {
             request_id: &self.request_id,
             at: self.at,
@@ -257,7 +270,10 @@ impl<T: Tally> Drop for Record<T> {
             status: self.status,
             complete: self.complete,
             verify: self.verify,
-            upstream: self.upstream,
+            upstream: self.upstream.or(unheard),
+            unheard: unheard.filter(|_| self.upstream.is_none()).map(|_| {
+                if self.sent.get() { ForwardFault::Unknown } else { ForwardFault::Unsent }
+            }),
             skew: self.skew,
             total: now - self.started,
         };

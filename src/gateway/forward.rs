@@ -146,7 +146,7 @@ impl Upstreams {
         let (now, instant) = self.clock.both();
         let at = (now, instant.into());
         let ready = self.prepare(upstream, permit, entry, &received, at)?;
-        ready.send().await.0.map(Reply::into_response)
+        ready.send(&Cell::new(false)).await.0.map(Reply::into_response)
     }
 
     /// The first half of [`Upstreams::forward`], at the moment `at` by either clock: what is left then is to send.
@@ -207,9 +207,13 @@ pub(super) struct Ready<'u> {
 }
 
 impl Ready<'_> {
-    /// Sends it, at most once, and answers its reply as the backend wrote it; and when that began.
-    pub(super) async fn send(self) -> (Result<Reply, ForwardFault>, std::time::Instant) {
-        let delivered = self.terms.deliver(self.group, self.unsent).await;
+    /// Sends it, at most once, and answers its reply as the backend wrote it, and when that began; `sent` while a backend
+    /// may have it.
+    pub(super) async fn send(
+        self,
+        sent: &Cell<bool>,
+    ) -> (Result<Reply, ForwardFault>, std::time::Instant) {
+        let delivered = self.terms.deliver(self.group, self.unsent, sent).await;
         let (now, instant) = self.terms.clock.both();
         (delivered.and_then(|(head, lease)| pass_on(head, lease, now)), instant)
     }
@@ -218,9 +222,10 @@ impl Ready<'_> {
     pub(super) async fn upgrade(
         mut self,
         handshake: &Handshake<'_>,
+        sent: &Cell<bool>,
     ) -> Result<Upgraded, ForwardFault> {
         self.unsent.0.ask_upgrade(|to| handshake.write(to));
-        let (head, lease) = self.terms.deliver(self.group, self.unsent).await?;
+        let (head, lease) = self.terms.deliver(self.group, self.unsent, sent).await?;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Upgraded::Switched(head, lease));
         }
@@ -278,6 +283,7 @@ impl Terms<'_> {
         &self,
         group: &Group,
         mut unsent: Unsent,
+        sent: &Cell<bool>,
     ) -> Result<(Box<ReplyHead>, Lease), ForwardFault> {
         let mut tried = ArrayVec::<usize, MAX_BACKENDS>::new();
         let mut now = self.now;
@@ -293,12 +299,11 @@ impl Terms<'_> {
                 },
             };
             let place = turn.place();
-            match self.attempt(turn, unsent, patience).await {
+            match self.attempt(turn, unsent, patience, sent).await {
                 Ok(replied) => return Ok(replied),
                 Err(Setback::Final(fault)) => return Err(fault),
                 Err(Setback::Unsent(_, lack)) if patience == Patience::Wait => {
-                    let never_sent = lack.map_or(ForwardFault::Unsent, |_| ForwardFault::NoBackend);
-                    return Err(never_sent);
+                    return Err(lack.map_or(ForwardFault::Unsent, |_| ForwardFault::NoBackend));
                 }
                 Err(Setback::Unsent(back, lack)) => {
                     unsent = *back;
@@ -320,6 +325,7 @@ impl Terms<'_> {
         turn: Turn,
         mut unsent: Unsent,
         patience: Patience,
+        sent: &Cell<bool>,
     ) -> Result<(Box<ReplyHead>, Lease), Setback> {
         for tries in 0..=MAX_POOLED {
             let pool = turn.pool();
@@ -350,6 +356,7 @@ impl Terms<'_> {
                 due = Instant::now() + self.response_timeout;
             }
             let was_fresh = connection.is_fresh;
+            sent.set(true);
             match unsent.send(&mut connection, due).await {
                 Sent::Replied(head) => return Ok((head, Lease { turn, connection })),
                 Sent::Lost(fault) => {
@@ -357,6 +364,7 @@ impl Terms<'_> {
                     return Err(Setback::Final(fault));
                 }
                 Sent::Returned(back) => {
+                    sent.set(false);
                     unsent = back;
                     if was_fresh {
                         turn.failed();

@@ -295,6 +295,9 @@ pub struct Finished<'r> {
     pub verify: Duration,
     /// Which upstream was asked, and the time until its answer began.
     pub upstream: Option<(usize, Duration)>,
+    /// Whether a backend may have got it, where it ended before the answer began: [`ForwardFault::Unknown`] or
+    /// [`ForwardFault::Unsent`].
+    pub unheard: Option<ForwardFault>,
     /// How far the client's clock is off, where that is why it was refused.
     pub skew: Option<Skew>,
     /// Time from head to end.

@@ -249,7 +249,14 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
             (Ok(ready), None) => ready,
             (Ok(ready), Some(handshake)) => {
                 // Boxed, so that every other request has less to carry along.
-                let opening = self.open_websocket(line, &handshake, ready, entry, record);
+                let opening = self.open_websocket(
+                    line,
+                    &handshake,
+                    ready,
+                    entry,
+                    (upstream, checked),
+                    record,
+                );
                 let reply = Box::pin(opening).await?;
                 record.heard(upstream, checked, Instant::now());
                 return Ok(Judged::Answered(told(reply, record, now, entry)));

@@ -143,11 +143,13 @@ impl<K: Keys, S: Store, C: Clock, O: Observer> Worker<K, S, C, O> {
         handshake: &Handshake<'_>,
         ready: Ready<'_>,
         entry: &Entry,
+        (upstream, at): (usize, Instant),
         record: &Record<O::Tally>,
     ) -> Result<Reply, Unanswered> {
         let key = record.proven.as_ref().map(|known| &known.key);
         let place = Tunnels::take(&self.tunnels, key, record.peer).map_err(Refusal::Denied)?;
-        let upgraded = unless_cut(record, pin!(ready.upgrade(handshake))).await?;
+        record.ask(upstream, at);
+        let upgraded = unless_cut(record, pin!(ready.upgrade(handshake, &record.sent))).await?;
         let (head, lease) = match upgraded.map_err(Refusal::Failed)? {
             Upgraded::Otherwise(reply) => return Ok(reply),
             Upgraded::Switched(head, lease) => (head, lease),

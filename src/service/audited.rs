@@ -100,6 +100,7 @@ impl Tally for Recorded {
                 );
                 let ending = Ending {
                     outcome: finished.outcome,
+                    unheard: finished.unheard,
                     denial: denial.map(Denial::index),
                     shadowed: finished.shadowed,
                     is_local: finished.is_local,

@@ -116,7 +116,8 @@ impl Tally for Counts {
         if let Some((upstream, took)) = finished.upstream
             && let Some(meter) = self.worker.upstream(upstream)
         {
-            meter.finish(upstream_outcome(finished.outcome, finished.status.is_some()), took);
+            let answered = finished.status.is_some();
+            meter.finish(upstream_outcome(finished.outcome, answered, finished.unheard), took);
         }
         route.finish(outcome(finished.outcome), finished.total);
         if let Outcome::Failed(fault) = finished.outcome {
@@ -178,8 +179,12 @@ const fn outcome(outcome: Outcome) -> metrics::Outcome {
     }
 }
 
-/// `answered` is whether an answer began.
-const fn upstream_outcome(outcome: Outcome, answered: bool) -> UpstreamOutcome {
+/// `answered` is whether an answer began, `unheard` what is known of the backend where none did.
+const fn upstream_outcome(
+    outcome: Outcome,
+    answered: bool,
+    unheard: Option<ForwardFault>,
+) -> UpstreamOutcome {
     match outcome {
         Outcome::Forwarded | Outcome::Answered | Outcome::Denied => UpstreamOutcome::Ok,
         Outcome::Failed(fault) => match fault {
@@ -191,7 +196,10 @@ const fn upstream_outcome(outcome: Outcome, answered: bool) -> UpstreamOutcome {
         },
         // The client left it, or was cut off from it: the backend is not to blame.
         Outcome::Aborted | Outcome::Cut if answered => UpstreamOutcome::Ok,
-        Outcome::Aborted | Outcome::Cut | Outcome::Panicked => UpstreamOutcome::Unknown,
+        Outcome::Aborted | Outcome::Cut | Outcome::Panicked => match unheard {
+            Some(ForwardFault::Unsent) => UpstreamOutcome::Unsent,
+            Some(_) | None => UpstreamOutcome::Unknown,
+        },
     }
 }
 
@@ -201,17 +209,20 @@ mod tests {
 
     #[test]
     fn a_backend_is_blamed_for_what_it_did_and_not_for_a_client_that_leaves() {
-        use ForwardFault::{NoBackend, TimedOut, Unknown};
-        for (outcome, answered, blamed) in [
-            (Outcome::Forwarded, true, UpstreamOutcome::Ok),
-            (Outcome::Aborted, true, UpstreamOutcome::Ok),
-            (Outcome::Aborted, false, UpstreamOutcome::Unknown),
-            (Outcome::Cut, true, UpstreamOutcome::Ok),
-            (Outcome::Failed(Unknown), true, UpstreamOutcome::Unknown),
-            (Outcome::Failed(TimedOut), true, UpstreamOutcome::Timeout),
-            (Outcome::Failed(NoBackend), true, UpstreamOutcome::Unsent),
+        use ForwardFault::{NoBackend, TimedOut, Unknown, Unsent};
+        for (outcome, answered, unheard, blamed) in [
+            (Outcome::Forwarded, true, None, UpstreamOutcome::Ok),
+            (Outcome::Aborted, true, None, UpstreamOutcome::Ok),
+            (Outcome::Aborted, false, Some(Unknown), UpstreamOutcome::Unknown),
+            (Outcome::Aborted, false, Some(Unsent), UpstreamOutcome::Unsent),
+            (Outcome::Cut, true, None, UpstreamOutcome::Ok),
+            (Outcome::Cut, false, Some(Unsent), UpstreamOutcome::Unsent),
+            (Outcome::Failed(Unknown), true, None, UpstreamOutcome::Unknown),
+            (Outcome::Failed(TimedOut), true, None, UpstreamOutcome::Timeout),
+            (Outcome::Failed(NoBackend), true, None, UpstreamOutcome::Unsent),
         ] {
-            assert_eq!(upstream_outcome(outcome, answered), blamed, "{outcome:?} {answered}");
+            let found = upstream_outcome(outcome, answered, unheard);
+            assert_eq!(found, blamed, "{outcome:?} {answered} {unheard:?}");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! `/metrics` after a mix of requests: what was sent is what was counted.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use http::Method;
 
 use crate::backend::{Backend, Mode};
@@ -113,4 +116,41 @@ fn counters_equal_what_was_sent() {
     ] {
         assert_eq!(counted(name, labels), count, "{name} {labels:?}");
     }
+}
+
+#[test]
+fn of_orders_whose_clients_break_off_it_is_counted_whether_the_backend_has_them() {
+    let backend = Backend::start();
+    backend.set(Mode::Wait);
+    let one =
+        world(&[backend.address]).replace("[[upstream]]", "[[upstream]]\nmax_connections = 1");
+    let file = File::new(&one);
+    let served = Served::ready(&file.path(), &VARIABLES);
+    let metrics = || send(served.admin, &Call::get("/metrics")).body;
+    let ended =
+        |outcome| sum(&metrics(), "countersign_upstream_requests_total", &[("outcome", outcome)]);
+    let begin = |number| {
+        let call = client("binance", "binance-good").sign(
+            Method::POST,
+            "/api/v3/order",
+            &order("binance", number),
+        );
+        let mut stream = TcpStream::connect(served.address()).unwrap();
+        stream.write_all(call.bytes().as_bytes()).unwrap();
+        stream
+    };
+    let break_off = |stream: TcpStream| {
+        let linger = Some(std::time::Duration::ZERO);
+        socket2::SockRef::from(&stream).set_linger(linger).unwrap();
+    };
+    let first = begin(1);
+    until("the backend has it", || backend.seen().len() == 1);
+    // There is one connection to it: the second waits for that.
+    let second = begin(2);
+    until("it was judged", || sum(&metrics(), "countersign_store_records", &[]) == 2);
+    break_off(second);
+    until("it was not sent", || ended("unsent") == 1);
+    break_off(first);
+    until("nobody knows what became of it", || ended("unknown") == 1);
+    assert_eq!(backend.seen().len(), 1);
 }

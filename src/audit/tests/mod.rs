@@ -71,6 +71,7 @@ fn request(key: &Key, n: u64) -> Request<'_> {
 fn ended(denial: Option<Denial>) -> Ending {
     Ending {
         outcome: if denial.is_some() { Outcome::Denied } else { Outcome::Forwarded },
+        unheard: None,
         denial: denial.map(|denial| denial.index()),
         shadowed: crate::denial::Shadowed::default(),
         is_local: false,
