@@ -179,6 +179,7 @@ impl Places {
         request: &Inbound<'r>,
         offers: &mut Offers<'r>,
     ) -> Result<(), Denial> {
+        let mut is_authorized = false;
         for (name, value) in request.headers.iter() {
             let text = name.as_str();
             // Most have the name of none, which their length tells.
@@ -191,6 +192,10 @@ impl Places {
                 }
             }
             if !self.items.is_empty() && *name == AUTHORIZATION {
+                // Whoever reads the other would take it for what was proved, be it of another scheme.
+                if std::mem::replace(&mut is_authorized, true) {
+                    return Err(Denial::Twice(Credential::Signature));
+                }
                 let value = value.to_str().ok_or(Denial::Garbled(Credential::Signature))?;
                 self.in_items(value, offers)?;
             }
@@ -302,6 +307,8 @@ pub(super) fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, HeaderValue, Method};
+
     use super::*;
 
     fn find<'r>(query: &'r str, body: &'r str) -> Result<Offers<'r>, Denial> {
@@ -373,6 +380,30 @@ mod tests {
         assert_eq!(read("Basic aWQ6").unwrap().of(Credential::Key), None);
         for value in ["deri id=a,id=b", "deri id=a,x=b", "deri id=a,"] {
             assert!(read(value).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_second_authorization_is_refused_whatever_its_scheme() {
+        let id = Place::parse("auth id").unwrap();
+        let places = Places::new([(Credential::Key, &id)].into_iter(), Some("deri"));
+        let refused = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(AUTHORIZATION, HeaderValue::from_static(value));
+            }
+            let (method, headers, body) = (&Method::GET, (&headers).into(), &b""[..]);
+            let peer = std::net::Ipv4Addr::LOCALHOST.into();
+            let request =
+                Inbound { method, path: "/", query: None, host: "a", headers, body, peer };
+            places.in_headers(&request, &mut Offers::default()).err()
+        };
+        assert_eq!(refused(&["deri id=a"]), None);
+        for other in ["deri id=b", "Basic aWQ6", "x"] {
+            for values in [["deri id=a", other], [other, "deri id=a"]] {
+                let twice = Some(Denial::Twice(Credential::Signature));
+                assert_eq!(refused(&values), twice, "{values:?}");
+            }
         }
     }
 }

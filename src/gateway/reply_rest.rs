@@ -117,7 +117,11 @@ fn size(held: &mut BytesMut) -> Result<Option<u64>, Odd> {
     }
     match httparse::parse_chunk_size(held) {
         Ok(httparse::Status::Complete((length, size))) => {
-            held.advance(length);
+            // The parser lets a lone LF pass in extensions, which others take for the end of the line.
+            let line = held.split_to(length);
+            if memchr::memchr(b'\n', &line) != Some(length - 1) {
+                return Err(Odd);
+            }
             Ok(Some(size))
         }
         Ok(httparse::Status::Partial) if held.len() <= LONGEST_LINE => Ok(None),
@@ -194,6 +198,7 @@ mod tests {
             "1 1\r\na\r\n",
             "ffffffffffffffff1\r\n",
             "0\r\n\n",
+            "3;a\nb\r\nabc\r\n",
             "0\r\nx: y\n\r\n",
             &*long("1;", LONGEST_LINE),
             &*long("0\r\n", LONGEST_TRAILERS + 1),
